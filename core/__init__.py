@@ -1,0 +1,1 @@
+"""Records, errors, configuration, hashing, files, workspace paths, progress. Imports nothing else of tilth."""

@@ -1,0 +1,119 @@
+"""The configuration: one YAML file, one frozen typed tree. Unknown keys are refused with the nearest known one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from .errors import ConfigError
+from .yaml_source import parse_yaml
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """Base of every part of the tree."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelServer(Section):
+    """A chat model: one of the catalogue, served by tilth itself, or any OpenAI-compatible endpoint."""
+
+    model: str = "qwen2.5-coder-1.5b-instruct"
+    """A name of the catalogue, or (with `base_url`) the name that the endpoint knows the model by."""
+    base_url: str = ""
+    """The endpoint, such as `http://127.0.0.1:8000/v1`; empty: tilth serves `model` itself."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """The environment variable that holds the key; the key itself never stands in a file."""
+    concurrency: Annotated[int, Field(ge=1, le=4096)] = 8
+    """Requests in flight at most."""
+    timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    """How long one answer may take, in seconds."""
+
+
+class Student(Section):
+    """The model that is trained."""
+
+    model: str = "smollm2-135m-instruct"
+    """A name of the catalogue, a path, or a Hugging Face causal model."""
+    system_prompt: str = ""
+    """Put before every conversation, in training and in evaluation; empty: what the chat template does by itself."""
+
+
+class Generate(Section):
+    """What the data engine makes."""
+
+    knowledge: str = "knowledge"
+    """The recipe for knowledge leaves: a shipped name or a path."""
+    skill: str = "skills"
+    """The recipe for skill leaves, freeform and grounded."""
+
+
+class Train(Section):
+    """How the student is trained."""
+
+    plan: str = "lab"
+    """A shipped plan or a path to one."""
+    checkpoint_every_s: Annotated[float, Field(gt=0)] = 120.0
+    """Seconds of training between two checkpoints: what a kill can cost at most."""
+
+
+class Eval(Section):
+    """How models are scored."""
+
+    max_new_tokens: Annotated[int, Field(ge=1)] = 32
+    """Longest answer to a held-out question, in tokens."""
+    batch_size: Annotated[int, Field(ge=1)] = 16
+
+
+class Gate(Section):
+    """What a candidate must prove before it becomes a release."""
+
+    significance: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Level of the paired tests that call a leaf learned or forgotten."""
+
+
+class Config(Section):
+    """`tilth.yaml`."""
+
+    seed: int = 42
+    teacher: ModelServer = Field(default_factory=ModelServer)
+    judge: ModelServer | None = None
+    """The model that grades; absent: the teacher."""
+    student: Student = Field(default_factory=Student)
+    generate: Generate = Field(default_factory=Generate)
+    train: Train = Field(default_factory=Train)
+    eval: Eval = Field(default_factory=Eval)
+    gate: Gate = Field(default_factory=Gate)
+
+
+def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
+    """Read `tilth.yaml`, then apply `a.b=c` overrides (values are YAML). Raises ConfigError or YamlProblems."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError("there is no tilth.yaml", where=str(path.parent), fix="run `tilth init` first") from error
+    source = parse_yaml(text, path.name)
+    config = source.validate(Config)
+    if not overrides:
+        return config
+    tree: dict[str, Any] = dict(source.data or {})
+    for override in overrides:
+        _apply(tree, override)
+    merged = yaml.safe_dump(tree, sort_keys=False)
+    return parse_yaml(merged, f"{path.name} with --set").validate(Config)
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"cannot read {override!r}", where="--set", fix="write it as section.key=value")
+    *parents, last = key.split(".")
+    for parent in parents:
+        child = tree.get(parent)
+        tree[parent] = tree = dict(child) if isinstance(child, dict) else {}
+    tree[last] = parse_yaml(value, f"--set {key}").data
