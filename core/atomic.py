@@ -42,7 +42,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read what `write_json` wrote. Raises DataError when the file is missing or broken."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError("the file is missing", where=str(path)) from error
     except ValueError as error:
@@ -56,19 +56,23 @@ def new_folder(path: Path) -> Generator[Path]:
     Every file in it is fsynced before the rename, so a folder that is there is whole.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
+    for leftover in (temporary, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         yield temporary
         for file in sorted(temporary.rglob("*")):
             _fsync_file(file) if file.is_file() else _fsync_folder(file)
+        _fsync_folder(temporary)
         if path.exists():
-            shutil.rmtree(path)
+            path.rename(replaced)  # removed only when it no longer bears the name: a kill leaves no half folder there
         temporary.rename(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     _fsync_folder(path.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _fsync_file(path: Path) -> None:

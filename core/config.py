@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from .errors import ConfigError
-from .yaml_source import parse_yaml
+from .yaml_source import YamlProblems, YamlSource, parse_yaml, read_yaml
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -93,19 +92,30 @@ class Config(Section):
 
 def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
     """Read `tilth.yaml`, then apply `a.b=c` overrides (values are YAML). Raises ConfigError or YamlProblems."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise ConfigError("there is no tilth.yaml", where=str(path.parent), fix="run `tilth init` first") from error
-    source = parse_yaml(text, path.name)
+    if not path.exists():
+        raise ConfigError(f"there is no {path.name}", where=str(path.parent), fix="run `tilth init` first")
+    source = read_yaml(path, name=path.name)
     config = source.validate(Config)
     if not overrides:
         return config
     tree: dict[str, Any] = dict(source.data or {})
     for override in overrides:
         _apply(tree, override)
-    merged = yaml.safe_dump(tree, sort_keys=False)
-    return parse_yaml(merged, f"{path.name} with --set").validate(Config)
+    try:
+        return YamlSource("--set", tree, {}).validate(Config)
+    except YamlProblems as error:
+        problem = error.problems[0]  # the file alone was right, so an override is to blame
+        raise ConfigError(problem.message, where=f"--set {_blamed(overrides, problem.key)}") from error
+
+
+def _blamed(overrides: tuple[str, ...], key: tuple[str | int, ...]) -> str:
+    """The last override that wrote at, above or below `key`."""
+
+    def related(override: str) -> bool:
+        written = override.partition("=")[0].split(".")
+        return all(left == str(right) for left, right in zip(written, key, strict=False))
+
+    return next((override for override in reversed(overrides) if related(override)), overrides[-1])
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:

@@ -11,7 +11,10 @@ _BLOCK_BYTES = 1 << 20
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces: one text for equal values. Raises TypeError for what JSON cannot hold."""
+    """JSON with sorted keys and no spaces: one text for equal values.
+
+    Raises TypeError or ValueError for what JSON cannot hold.
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 

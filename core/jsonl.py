@@ -24,16 +24,17 @@ def write_records(path: Path, records: Iterable[BaseModel]) -> int:
 def read_records(path: Path, kind: type[Record]) -> Iterator[Record]:
     """Yield the records of a file. Raises DataError naming the line when one does not fit `kind`."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 yield _parse(line, kind, f"{path}:{number}")
     except FileNotFoundError as error:
         raise DataError("the file is missing", where=str(path)) from error
 
 
-def _parse(line: str, kind: type[Record], where: str) -> Record:
+def _parse(line: bytes, kind: type[Record], where: str) -> Record:
     try:
         return kind.model_validate_json(line)
     except ValidationError as error:
         first = error.errors()[0]
-        raise DataError(f"not a {kind.__name__}: {first['msg']}", where=where) from error
+        field = "".join(f"{part}: " for part in first["loc"])
+        raise DataError(f"not a {kind.__name__}: {field}{first['msg']}", where=where) from error

@@ -1,0 +1,1 @@
+"""One flow for each kind of leaf: a coroutine that turns the leaf into samples, plain Python around `await ask`."""

@@ -1,0 +1,60 @@
+"""`tilth init`: a workspace, with a starter taxonomy or around the one that is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..core.atomic import write_text
+from ..core.workspace import CONFIG_NAME
+from ..taxonomy.contribute import add_files, commit_files, init_repository
+from ..taxonomy.source import WorkingTree
+from ..taxonomy.starter_taxonomy import STARTER_LEAVES, starter_files
+from ..taxonomy.tree import leaf_ids
+from .options import shown_path
+
+_CONFIG = """\
+# tilth's settings; what is left out has its default. `tilth --help` and docs/guide.md say more.
+
+# The model that writes the training data. Without base_url tilth serves a small one itself, on the CPU. Any
+# OpenAI-compatible endpoint will do:
+#   teacher: {model: my-model, base_url: "http://127.0.0.1:8000/v1", api_key_env: MY_KEY}
+
+# The model that is trained: a Hugging Face causal model by name or folder.
+#   student: {model: ./models/my-base}
+
+seed: 42
+"""
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where; made if it is not there.")] = Path(),
+    *,
+    empty: Annotated[bool, typer.Option("--empty", help="No starter leaves in a new taxonomy.")] = False,
+) -> None:
+    """Make a workspace: a git repository with a taxonomy and tilth.yaml. A taxonomy that is there is adopted as it is."""
+    make_workspace(folder)
+    leaves = leaf_ids(WorkingTree(folder))
+    if leaves:
+        print(f"adopted {len(leaves)} leaves in {shown_path(folder)}")
+    elif not empty:
+        for leaf in STARTER_LEAVES:
+            commit_files(folder, add_files(folder, leaf, starter_files(leaf)), f"Add {leaf}")
+        print(
+            f"made {shown_path(folder)} with {len(STARTER_LEAVES)} starter leaves: read them, change them, remove them"
+        )
+    else:
+        print(f"made {shown_path(folder)}")
+    here = "" if folder.resolve() == Path.cwd() else f"cd {shown_path(folder)}, then "
+    print(f"next: {here}tilth add knowledge PATH --document FILE, tilth lint, git commit, tilth cycle")
+
+
+def make_workspace(folder: Path) -> None:
+    """The repository, `.gitignore` and `tilth.yaml`, each where it is missing. Raises TaxonomyError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    init_repository(folder)
+    if not (folder / CONFIG_NAME).exists():
+        write_text(folder / CONFIG_NAME, _CONFIG)
+    commit_files(folder, [folder / ".gitignore", folder / CONFIG_NAME], "Make this a tilth workspace")

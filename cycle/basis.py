@@ -1,0 +1,92 @@
+"""What the next cycle would be made of: the taxonomy's last commit against the current release."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.config import Config
+from ..core.errors import TaxonomyError
+from ..core.fingerprint import fingerprint
+from ..core.workspace import Workspace
+from ..eval.report.data import LeafChanges
+from ..sdg.generate import Planned, plan
+from ..taxonomy.leaf import Leaf
+from ..taxonomy.source import CommitTree
+from ..taxonomy.tree import read_leaves
+from ..train.plan import load_plan
+from .journal import done, last_cycle
+from .releases import Dataset, Release, current_release, find_release
+
+
+@dataclass(frozen=True)
+class Basis:
+    """The taxonomy at a commit, the release to start from, and what lies between them."""
+
+    source: CommitTree
+    leaves: list[Leaf]
+    planned: list[Planned]
+    parent: Release | None
+    changes: LeafChanges
+    new: tuple[str, ...]
+    """Leaves whose samples the parent has not seen: changed ones, and all where a recipe or the teacher changed."""
+    identity: str
+
+
+def read_basis(workspace: Workspace) -> Basis:
+    """Look at HEAD; no model is asked. Raises TaxonomyError, ConfigError, DataError."""
+    source = CommitTree(workspace.root, "HEAD")
+    leaves = read_leaves(source)
+    if not leaves:
+        raise TaxonomyError("the taxonomy has no committed leaf", where=str(workspace.root), fix="run `tilth add`")
+    planned = plan(leaves, workspace.config, workspace.store)
+    parent = _parent(workspace)
+    known = {dataset.entry for dataset in parent.datasets} if parent else set[str]()
+    new = tuple(each.leaf.id for each in planned if each.folder.name not in known)
+    changes = _changes(parent.datasets if parent else (), {leaf.id: leaf.fingerprint for leaf in leaves})
+    return Basis(source, leaves, planned, parent, changes, new, _identity(workspace.config, planned, parent))
+
+
+def _parent(workspace: Workspace) -> Release | None:
+    """The current release; for a cycle that was stopped right after it made one, the release that it started from."""
+    last, current = last_cycle(workspace), current_release(workspace)
+    if last and current and current.cycle == last.number and done(workspace, last.number) is None:
+        return find_release(workspace, last.parent) if last.parent else None
+    return current
+
+
+def _identity(config: Config, planned: list[Planned], parent: Release | None) -> str:
+    """A hash of what decides a cycle's outcome. Not of how fast it gets there: concurrency, time-outs, checkpoints."""
+    return fingerprint(
+        {
+            "entries": sorted((each.leaf.id, each.folder.name) for each in planned),
+            "parent": [parent.number, parent.weights_sha256] if parent else [],
+            "plan": load_plan(config.train.plan).model_dump(mode="json"),
+            "student": config.student.model_dump(mode="json"),
+            "max_new_tokens": config.eval.max_new_tokens,
+            "gate": config.gate.model_dump(mode="json"),
+            "seed": config.seed,
+        }
+    )
+
+
+def _changes(before: tuple[Dataset, ...], after: Mapping[str, str]) -> LeafChanges:
+    """By fingerprint against what the release was trained on, so that a rewritten git history changes nothing."""
+    old = {dataset.leaf: dataset.leaf_fingerprint for dataset in before}
+    gone = {old[leaf]: leaf for leaf in sorted(old.keys() - after.keys(), reverse=True)}
+    fresh = sorted(after.keys() - old.keys())
+    moved = {gone.pop(after[leaf]): leaf for leaf in fresh if after[leaf] in gone}
+    kept = sorted(old.keys() & after.keys())
+    return LeafChanges(
+        added=tuple(leaf for leaf in fresh if leaf not in moved.values()),
+        modified=tuple(leaf for leaf in kept if old[leaf] != after[leaf]),
+        removed=tuple(sorted(gone.values())),
+        moved=tuple(sorted(moved.items())),
+        unchanged=tuple(leaf for leaf in kept if old[leaf] == after[leaf]),
+    )
+
+
+def documents_cache(workspace: Workspace) -> Path:
+    """Where documents of other repositories are kept."""
+    return workspace.state / "documents"

@@ -1,0 +1,110 @@
+"""The journal: one folder per cycle, with what the cycle was given and what it came to.
+
+`cycles/NNNN/cycle.json` is written first and says what decides the cycle's outcome; `done.json` is written last. A
+cycle without it is gone on with as long as what decides it is still the same; else it is left as it is and a new one
+begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import AwareDatetime, ValidationError
+
+from ..core.atomic import read_json, write_json
+from ..core.errors import DataError
+from ..core.records import Record
+from ..core.workspace import Workspace
+from ..eval.compare import Comparison
+from ..eval.gate import Verdict
+from ..eval.report.data import LeafChanges
+
+_INPUTS, _DONE = "cycle.json", "done.json"
+ENTRIES, TRAINED, EVALUATION, JUDGEMENT, REPORT = (
+    "entries.json",
+    "train.json",
+    "eval.json",
+    "judgement.json",
+    "report.html",
+)
+"""What the stages of a cycle leave in its folder: store entries by leaf, then a record each, then the page."""
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+Outcome = Literal["released", "refused"]
+
+
+class Inputs(Record):
+    """What a cycle was given."""
+
+    number: int
+    identity: str
+    """Fingerprint of all that decides the outcome: data, parent, plan, student, seed, evaluation, gate."""
+    commit: str
+    parent: int
+    """The release it starts from; 0: the student as it came."""
+    changes: LeafChanges
+    """Against that release."""
+    new: tuple[str, ...]
+    """The leaves whose samples are new to the parent."""
+    config: Mapping[str, Any]
+    started_at: AwareDatetime
+
+
+class Judgement(Record):
+    """The candidate against its parent."""
+
+    comparisons: tuple[Comparison, ...]
+    """Of every leaf."""
+    verdict: Verdict
+
+
+class Done(Record):
+    """What a cycle came to."""
+
+    outcome: Outcome
+    release: int
+    """Its release; 0 where it was refused."""
+    finished_at: AwareDatetime
+
+
+def cycle_folder(workspace: Workspace, number: int) -> Path:
+    """Where a cycle keeps its files."""
+    return workspace.cycles / f"{number:04}"
+
+
+def last_cycle(workspace: Workspace) -> Inputs | None:
+    """The newest cycle, finished or not."""
+    paths = sorted(workspace.cycles.glob(f"[0-9]*/{_INPUTS}"))
+    return read_record(paths[-1], Inputs) if paths else None
+
+
+def find_cycle(workspace: Workspace, number: int) -> Inputs:
+    """Cycle `number`. Raises DataError when there is none."""
+    return read_record(cycle_folder(workspace, number) / _INPUTS, Inputs)
+
+
+def begin(workspace: Workspace, inputs: Inputs) -> None:
+    """Open a cycle."""
+    write_json(cycle_folder(workspace, inputs.number) / _INPUTS, inputs.model_dump(mode="json"))
+
+
+def done(workspace: Workspace, number: int) -> Done | None:
+    """What the cycle came to; None while it is open."""
+    path = cycle_folder(workspace, number) / _DONE
+    return read_record(path, Done) if path.is_file() else None
+
+
+def finish(workspace: Workspace, number: int, result: Done) -> None:
+    """Close a cycle."""
+    write_json(cycle_folder(workspace, number) / _DONE, result.model_dump(mode="json"))
+
+
+def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
+    """A record that a stage left. Raises DataError when it is missing or broken."""
+    try:
+        return kind.model_validate(read_json(path))
+    except ValidationError as error:
+        raise DataError(f"not a {kind.__name__}: {error.errors()[0]['msg']}", where=str(path)) from error

@@ -1,0 +1,136 @@
+"""What a cycle's report shows, gathered from the files that its stages left, and the page that it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..core.atomic import read_json, write_text
+from ..core.jsonl import read_records
+from ..core.workspace import Workspace
+from ..eval.evaluation import Evaluation
+from ..eval.report import data as shown
+from ..eval.report.page import render
+from ..sdg.store import Entry, open_entry, read_manifest, read_rejects, read_samples
+from ..train.phase import METRICS_NAME
+from ..train.results import PhaseResult, Step, TrainResult
+from .journal import (
+    ENTRIES,
+    EVALUATION,
+    JUDGEMENT,
+    REPORT,
+    TRAINED,
+    Done,
+    Inputs,
+    Judgement,
+    cycle_folder,
+    find_cycle,
+    read_record,
+)
+from .releases import Release, releases
+
+_ORIGINS = {"earlier_phase": "earlier phases", "earlier_cycle": "earlier cycles"}
+
+
+def write_report(workspace: Workspace, number: int, done: Done) -> Path:
+    """Write the HTML page of a cycle beside its other files. Raises DataError when one of those is missing."""
+    path = cycle_folder(workspace, number) / REPORT
+    write_text(path, render(report_data(workspace, number, done)))
+    return path
+
+
+def report_data(workspace: Workspace, number: int, done: Done) -> shown.ReportData:
+    """All that the page shows. The ledger is not asked: what an entry cost stands in its manifest."""
+    folder, inputs = cycle_folder(workspace, number), find_cycle(workspace, number)
+    evaluation = read_record(folder / EVALUATION, Evaluation)
+    judgement = read_record(folder / JUDGEMENT, Judgement)
+    trained = read_record(folder / TRAINED, TrainResult)
+    entries = [
+        open_entry(workspace.store / name, leaf, reused=leaf not in inputs.new)
+        for leaf, name in read_json(folder / ENTRIES).items()
+    ]
+    new = [entry for entry in entries if not entry.reused]
+    names = list(evaluation.models)
+    return shown.ReportData(
+        title=f"{workspace.root.name}: {_what_came(done)}",
+        cycle=number,
+        created_at=done.finished_at,
+        verdict=judgement.verdict,
+        parent=names[-2],
+        candidate=names[-1],
+        evaluation=evaluation,
+        comparisons=judgement.comparisons,
+        changes=inputs.changes,
+        phases=tuple(_phase(folder / "train", phase) for phase in trained.phases if phase.status == "trained"),
+        samples=tuple(sample for entry in new for sample in read_samples(entry)),
+        rejects=tuple(reject for entry in new for reject in read_rejects(entry)),
+        ledger=tuple(_cost(entry) for entry in entries),
+        releases=tuple(_release(release) for release in releases(workspace) if release.number <= _upto(done, inputs)),
+        settings=_settings(inputs, entries),
+    )
+
+
+def _what_came(done: Done) -> str:
+    return f"release {done.release}" if done.release else "no release"
+
+
+def _upto(done: Done, inputs: Inputs) -> int:
+    return done.release or inputs.parent
+
+
+def _phase(folder: Path, phase: PhaseResult) -> shown.PhaseReport:
+    steps = list(read_records(folder / phase.folder / METRICS_NAME, Step))
+    mix = phase.mix
+    origins = {} if mix is None else mix.by_origin
+    return shown.PhaseReport(
+        name=phase.phase,
+        samples=mix.total.samples if mix else 0,
+        tokens=mix.total.trained_tokens if mix else 0,
+        replayed={_ORIGINS[origin]: tally.samples for origin, tally in origins.items() if origin in _ORIGINS},
+        epochs=phase.settings.epochs if phase.settings else 0,
+        seconds=phase.seconds,
+        losses=tuple((step.step, step.loss) for step in steps),
+    )
+
+
+def _cost(entry: Entry) -> shown.LedgerRow:
+    """What the entry's samples cost in this cycle: nothing where they were there before."""
+    requests = read_manifest(entry.folder).requests
+    if entry.reused:
+        return shown.LedgerRow(leaf=entry.leaf, paid=0, cached=0, prompt_tokens=0, completion_tokens=0)
+    return shown.LedgerRow(
+        leaf=entry.leaf,
+        paid=requests.paid,
+        cached=requests.cached,
+        prompt_tokens=requests.prompt_tokens,
+        completion_tokens=requests.completion_tokens,
+    )
+
+
+def _release(release: Release) -> shown.ReleaseReport:
+    return shown.ReleaseReport(
+        name=release.name,
+        parent=f"release {release.parent}" if release.parent else release.student,
+        created_at=release.created_at,
+        commit=release.commit,
+        plan=release.plan,
+        weights_sha256=release.weights_sha256,
+        datasets=tuple(
+            shown.Dataset(leaf=dataset.leaf, sha256=dataset.sha256, samples=dataset.samples)
+            for dataset in release.datasets
+        ),
+        scores=release.scores,
+    )
+
+
+def _settings(inputs: Inputs, entries: Sequence[Entry]) -> dict[str, str]:
+    manifest, config = read_manifest(entries[0].folder), inputs.config
+    return {
+        "taxonomy": f"commit {inputs.commit}",
+        "teacher": manifest.teacher,
+        "judge": manifest.judge or "none",
+        "student": config["student"]["model"],
+        "plan": config["train"]["plan"],
+        "seed": str(config["seed"]),
+        "tilth": manifest.tilth,
+    }

@@ -1,0 +1,125 @@
+"""Held-out questions looked for in training samples, word for word and lightly edited.
+
+A question is found anywhere in a sample, in any turn, whatever its case, punctuation, articles and number spelling. A
+near copy keeps the question's words, its question word too, close together: function words may differ, endings may
+differ, words may be moved or put in. A question asked in other words is another question (many honest samples ask for
+the same fact) and is not reported; paraphrases need embeddings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..core.records import Question, Record, Sample
+from .scores import normalise
+
+WORDS_PER_MISSING = 8
+"""A near copy may lack one of the question's words for every so many: none of a short question's, for there one word
+makes another question (first or second, built or repaired)."""
+
+WORDS_PER_EXTRA = 3
+"""A near copy may have one other word among the question's for every so many."""
+
+
+class Leak(Record):
+    """A held-out question that stands in a training sample."""
+
+    question_id: str
+    sample_id: str
+    kind: Literal["copy", "near_copy"]
+    overlap: float
+    """The share of the question's words that stand together in the sample, function words not counted."""
+
+
+def check(questions: Sequence[Question], samples: Iterable[Sample]) -> list[Leak]:
+    """Every leak, in the order of the samples; a question is reported once per sample, as a copy if it is one.
+
+    Only questions whose rarest words stand in a turn are compared with it, so the time grows with the words of the
+    samples and hardly with the number of questions.
+    """
+    index = _index([_needle(question) for question in questions])
+    leaks: list[Leak] = []
+    for sample in samples:
+        found: dict[str, Leak] = {}
+        for message in sample.messages:
+            for leak in _leaks_in(message.content, sample.id, index):
+                if leak.kind == "copy" or leak.question_id not in found:
+                    found[leak.question_id] = leak
+        leaks += sorted(found.values(), key=lambda leak: leak.question_id)
+    return leaks
+
+
+@dataclass(frozen=True)
+class _Needle:
+    """One question, ready to be looked for."""
+
+    question_id: str
+    phrase: str
+    """All its words, normalised, with a space at either end."""
+    words: frozenset[str]
+    """Its words without function words and endings."""
+
+    @property
+    def needed(self) -> int:
+        return len(self.words) - len(self.words) // WORDS_PER_MISSING
+
+    @property
+    def reach(self) -> int:
+        """How many words a near copy may stretch over."""
+        return len(self.words) + len(self.words) // WORDS_PER_EXTRA
+
+
+def _needle(question: Question) -> _Needle:
+    text = normalise(question.question)
+    return _Needle(question.id, f" {text} ", frozenset(_content_words(text)))
+
+
+def _index(needles: Sequence[_Needle]) -> Mapping[str, list[_Needle]]:
+    """Needles by their rarest words, so many that a near copy cannot lack them all."""
+    frequency = Counter(word for needle in needles for word in needle.words)
+    index: defaultdict[str, list[_Needle]] = defaultdict(list)
+    for needle in needles:
+        rarest = sorted(needle.words, key=lambda word: (frequency[word], word))
+        for word in rarest[: len(needle.words) - needle.needed + 1]:
+            index[word].append(needle)
+    return index
+
+
+def _leaks_in(text: str, sample_id: str, index: Mapping[str, list[_Needle]]) -> Iterator[Leak]:
+    phrase = f" {normalise(text)} "
+    words = _content_words(phrase)
+    there = set(words)
+    for needle in {needle for word in there for needle in index.get(word, ())}:
+        if len(needle.words & there) < needle.needed:
+            continue
+        if needle.phrase in phrase:
+            yield Leak(question_id=needle.question_id, sample_id=sample_id, kind="copy", overlap=1.0)
+        elif (together := _most_together(needle, words)) >= max(2, needle.needed):
+            overlap = together / len(needle.words)
+            yield Leak(question_id=needle.question_id, sample_id=sample_id, kind="near_copy", overlap=overlap)
+
+
+def _most_together(needle: _Needle, words: Sequence[str]) -> int:
+    """The most different words of the needle that stand within its reach of one another."""
+    places = [place for place, word in enumerate(words) if word in needle.words]
+    return max((len(needle.words.intersection(words[place : place + needle.reach])) for place in places), default=0)
+
+
+def _content_words(normalised: str) -> list[str]:
+    words = normalised.split()
+    return [_ENDING.sub("", _SAME.get(word, word)) for word in words if word not in _FUNCTION_WORDS]
+
+
+_LIST_OF_FUNCTION_WORDS = """
+is are was were be been being am do does did has have had will would can could shall should may might must
+of in on at to for by from with into as than and that this these those there it its they them their his her he she
+you your i we our please
+"""
+_FUNCTION_WORDS = frozenset(_LIST_OF_FUNCTION_WORDS.split())
+_SAME = {"which": "what", "whom": "who", "whose": "who"}
+_ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|s|e)$")
+"""Cut off so that "rings", "ringing" and "ring" are one word; the stem needs to be no word itself."""

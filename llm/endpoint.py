@@ -1,0 +1,76 @@
+"""Where a chat model can be asked: the user's own server, or one that tilth starts for a model of the catalogue."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from ..core.config import ModelServer
+from ..core.errors import ConfigError, ModelError
+from ..core.progress import Progress
+from . import catalogue, gguf_server
+
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_MOST_SLOTS = 8
+"""Of the local server: each takes memory (80 MB for the embedded teacher), and a CPU gains nothing from more."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An OpenAI-compatible server that is up as far as we know."""
+
+    base_url: str
+    model: str
+    api_key: str = field(repr=False)
+    """Empty where none is needed."""
+    concurrency: int
+    timeout_s: float
+    ended: Callable[[], str] = field(default=lambda: "", repr=False)
+    """Why the server that we started is gone; empty while it runs, and for a server of the user's."""
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is on this machine."""
+        return urlsplit(self.base_url).hostname in _LOOPBACK
+
+
+def identity(server: ModelServer) -> str:
+    """What names the model in ledger keys and store folders.
+
+    A catalogue name with 8 digits of its hash, or the name that the endpoint knows it by. Raises ModelError for a name
+    that is not in the catalogue.
+    """
+    if server.base_url:
+        return server.model
+    return f"{server.model}@{catalogue.find(server.model).sha256[:8]}"
+
+
+@contextlib.contextmanager
+def open_endpoint(server: ModelServer, progress: Progress) -> Generator[Endpoint]:
+    """The endpoint of `server`. Without a `base_url` the model is fetched and served until the block ends.
+
+    Raises ModelError when it cannot be fetched or served, ConfigError when the settings are wrong.
+    """
+    if server.base_url:
+        yield _remote(server)
+        return
+    path = catalogue.fetch(server.model, progress)
+    slots = min(server.concurrency, _MOST_SLOTS)
+    with gguf_server.serve(path, slots=slots, progress=progress) as local:
+        yield Endpoint(local.base_url, server.model, local.token, slots, server.timeout_s, local.ended)
+
+
+def _remote(server: ModelServer) -> Endpoint:
+    parts = urlsplit(server.base_url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        fix = "write it like http://127.0.0.1:8000/v1"
+        raise ConfigError(f"the base_url {server.base_url!r} is no http address", fix=fix)
+    key = os.environ.get(server.api_key_env, "")
+    endpoint = Endpoint(server.base_url, server.model, key, server.concurrency, server.timeout_s)
+    if not key and not endpoint.is_loopback:
+        what = f"the environment variable {server.api_key_env!r} with the endpoint's key is not set"
+        raise ModelError(what, where=server.base_url, fix="set it (to any text if the endpoint asks for none)")
+    return endpoint

@@ -1,0 +1,123 @@
+"""The Hugging Face hub, through its own package: files of the catalogue, and students that the user names.
+
+That package retries an unreachable hub for 23 seconds (measured); so every use asks first, once, within `_REACH_S`.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..core.config import Section
+from ..core.errors import ModelError
+from ..core.progress import Task
+from .quiet import quiet_hub
+
+_REACH_S = 2.5
+_STUDENT_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.txt"]
+"""Weights as safetensors only, and no code."""
+
+
+class HubSource(Section):
+    """One file of a repository of the hub."""
+
+    hub: str
+    file: str
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return "the Hugging Face hub"
+
+    def fetch(self, partial: Path, total_bytes: int, task: Task) -> None:
+        """Put the file at `partial`; a download that was cut short goes on. Raises ModelError, OSError."""
+        try:
+            import huggingface_hub as hub
+        except ImportError as error:
+            raise ModelError("the package huggingface_hub is not installed", where=self.hub) from error
+        with quiet_hub():
+            url = hub.hf_hub_url(self.hub, self.file)
+            found = _within_reach(lambda: hub.get_hf_file_metadata(url, timeout=_REACH_S).size, self.hub)
+            if found != total_bytes:
+                raise ModelError(f"{self.file} has {found} bytes there, not {total_bytes}", where=self.hub)
+            folder = partial.with_suffix(".hub")
+            bar: Any = _bar_class(task)
+            try:
+                path = hub.hf_hub_download(self.hub, self.file, local_dir=folder, tqdm_class=bar)
+            except Exception as error:
+                if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                    raise
+                raise ModelError(f"the hub was lost while fetching ({_line(error)})", where=self.hub) from error
+        Path(path).replace(partial)
+        shutil.rmtree(folder)
+
+
+def download_student(repository: str) -> Path:
+    """The folder of a model of the hub, from the hub's own cache when it cannot be reached. Raises ModelError."""
+    try:
+        import huggingface_hub as hub
+    except ImportError as error:
+        raise ModelError("the package huggingface_hub is not installed", where=repository) from error
+    with quiet_hub():
+        try:
+            _within_reach(lambda: hub.HfApi().model_info(repository, timeout=_REACH_S), repository)
+            offline = False
+        except _Unreachable:
+            offline = True
+        try:
+            folder = hub.snapshot_download(repository, allow_patterns=_STUDENT_FILES, local_files_only=offline)
+        except (OSError, hub.errors.HFValidationError) as error:
+            fix = "check the network, or give the path of a model's folder"
+            raise ModelError(f"cannot fetch this model ({_line(error)})", where=repository, fix=fix) from error
+    return Path(folder)
+
+
+class _Unreachable(ModelError):
+    """The hub does not answer."""
+
+
+def _within_reach(ask: Callable[[], Any], where: str) -> Any:
+    """What the hub answers to one small question. In a thread: a name server that hangs knows no time-out."""
+    answers: list[Any] = []
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            answers.append(ask())
+        except Exception as error:  # noqa: BLE001  whatever went wrong, the hub did not answer; told below
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(_REACH_S + 0.3)
+    if answers:
+        return answers[0]
+    status = getattr(getattr(errors[0], "response", None), "status_code", None) if errors else None
+    if status is not None:
+        raise ModelError(f"the Hugging Face hub refuses it (HTTP {status})", where=where, fix="check the name")
+    reason = _line(errors[0]) if errors else f"no answer within {_REACH_S} s"
+    raise _Unreachable(f"the Hugging Face hub cannot be reached ({reason})", where=where)
+
+
+def _bar_class(task: Task) -> type[Any]:
+    from tqdm import tqdm
+
+    class Bar(tqdm):  # type: ignore[type-arg]
+        """Reports to our task and shows nothing itself."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options | {"disable": True})
+            task.advance(options.get("initial") or 0)
+
+        def update(self, n: float | None = 1) -> None:
+            task.advance(n or 0)
+
+    return Bar
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

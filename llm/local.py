@@ -1,0 +1,107 @@
+"""The student in this process: loading its folder, and answering many conversations at once."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import ModelError
+from ..core.progress import Progress
+from ..core.records import Message
+from .precision import compute_dtype, device
+from .quiet import quiet_transformers
+
+
+def generate(
+    folder: Path,
+    conversations: Sequence[Sequence[Message]],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    progress: Progress,
+) -> list[str]:
+    """The model's answer to each conversation, in their order, without special tokens and outer white space.
+
+    Greedy, at most `max_new_tokens` tokens; the same inputs give the same answers. Raises ModelError.
+    """
+    if not conversations:
+        return []
+    with quiet_transformers():
+        model, tokenizer = load(folder)
+        prompts = [_prompt(tokenizer, conversation, folder) for conversation in conversations]
+        # Neighbours in length waste no padding; the longest first, so that what does not fit in memory fails at once.
+        order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+        answers = [""] * len(prompts)
+        with progress.task(f"answering with {folder.name}", total=len(prompts), unit="answers") as task:
+            for start in range(0, len(order), batch_size):
+                batch = order[start : start + batch_size]
+                texts = _answer(model, tokenizer, [prompts[index] for index in batch], max_new_tokens)
+                for index, text in zip(batch, texts, strict=True):
+                    answers[index] = text
+                task.advance(len(batch))
+    del model
+    _free()
+    return answers
+
+
+def load(folder: Path) -> tuple[Any, Any]:
+    """The model, ready to answer on `device()` in `compute_dtype()`, and its tokenizer, padding on the left.
+
+    Weights are read from safetensors only, and no code of the model's is run. Raises ModelError.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    safe: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, padding_side="left", **safe)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=compute_dtype(), use_safetensors=True, **safe)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = (str(error).splitlines() or ["no reason given"])[0]
+        raise ModelError(f"the model cannot be loaded ({reason})", where=str(folder)) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.generation_config = _greedy(model, tokenizer)
+    return model.to(device()).eval(), tokenizer
+
+
+def _greedy(model: Any, tokenizer: Any) -> Any:
+    """Plain greedy decoding, whatever penalties and temperatures the model's own file sets."""
+    from transformers import GenerationConfig
+
+    named = model.generation_config.eos_token_id
+    ends = {*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id} - {None}
+    return GenerationConfig(do_sample=False, eos_token_id=sorted(ends), pad_token_id=tokenizer.pad_token_id)
+
+
+def _prompt(tokenizer: Any, conversation: Sequence[Message], folder: Path) -> list[int]:
+    from jinja2 import TemplateError
+
+    turns = [message.model_dump() for message in conversation]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    except (ValueError, TemplateError) as error:
+        fix = "use a model that was made for chat"
+        raise ModelError(f"its chat template cannot be used ({error})", where=str(folder), fix=fix) from error
+    return tokenizer(text, add_special_tokens=False).input_ids  # the template has put its own
+
+
+def _answer(model: Any, tokenizer: Any, prompts: list[list[int]], max_new_tokens: int) -> list[str]:
+    import torch
+
+    inputs = tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(model.device)
+    with torch.inference_mode():
+        output = model.generate(**inputs, max_new_tokens=max_new_tokens)
+    answers = output[:, inputs["input_ids"].shape[1] :]
+    return [text.strip() for text in tokenizer.batch_decode(answers, skip_special_tokens=True)]
+
+
+def _free() -> None:
+    """Give the memory back before the next model is loaded."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

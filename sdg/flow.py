@@ -1,0 +1,184 @@
+"""What a flow is written against: `ask`, rows that fail alone, and what comes out of them.
+
+A flow is a coroutine over one leaf. Every model call is one `await run.ask(...)`, control flow is plain Python, and
+there is no barrier between rows: an answer that arrives starts its children at once. A flow keeps no state on disk;
+run again over a warm ledger it makes the same samples without a call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ..core.records import Kind, Provenance, Record, Reject, Sample
+from ..llm.ask import BadAnswer, Gateway
+from ..taxonomy.leaf import Leaf, SeedExample
+from .filters import Drop, Filter, first_drop, not_held_out
+from .recipe import Recipe
+
+
+class Failure(Record):
+    """A row that ended early because a model did not answer as the prompt's schema asks."""
+
+    step: str
+    reason: str
+    request: str
+    """The ledger key, where the raw answer can be read."""
+    source: Provenance
+
+
+Outcome = Sample | Reject | Failure
+
+
+class Reply(NamedTuple):
+    """A parsed answer, and the provenance of whatever is made of it."""
+
+    data: Any
+    source: Provenance
+
+
+class RowFailed(Exception):
+    """Ends one row, and no other."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
+
+
+@dataclass
+class Tally:
+    """What the flow of one leaf has done so far."""
+
+    asked: int = 0
+    facts: Counter[str] = field(default_factory=Counter[str])
+    """How many facts were kept, and dropped by reason."""
+    keys: set[str] = field(default_factory=set[str])
+    """The ledger keys of all answers."""
+
+
+@dataclass(frozen=True)
+class LeafRun:
+    """One leaf on its way through its flow."""
+
+    leaf: Leaf
+    recipe: Recipe
+    source: Provenance
+    """What all samples of the leaf have in common."""
+    teacher: Gateway
+    judge: Gateway
+    tally: Tally
+    told: Callable[[str], None]
+    """Called with "" for every answer, and with `accepted`, `rejected` or `failed` for every outcome."""
+
+    async def ask(self, step: str, source: Provenance, variables: Mapping[str, Any], *, index: int = 0) -> Reply:
+        """Put the recipe's prompt for `step` to the teacher.
+
+        Raises RowFailed when the answer is not as the prompt's schema asks, ModelError when no answer comes.
+        """
+        return await self._put(self.teacher, step, source, variables, index)
+
+    async def rows(self, works: Iterable[Coroutine[Any, Any, list[Outcome]]]) -> list[Outcome]:
+        """Run rows at once and return their outcomes in the order of `works`, whatever order they end in.
+
+        A row that fails leaves its Failure and harms no other. Any other error ends all of them and is raised.
+        """
+        async with together() as group:
+            rows = [group.create_task(self._row(work)) for work in works]
+        return [outcome for row in rows for outcome in row.result()]
+
+    def reject(self, sample: Sample, drop: Drop) -> Reject:
+        """The reject of what a filter dropped."""
+        self.told("rejected")
+        return Reject(sample=sample, step="filters", reason=drop.reason, score=drop.score)
+
+    def fail(self, failure: Failure) -> Failure:
+        """The failure, counted."""
+        self.told("failed")
+        return failure
+
+    async def grade(
+        self, sample: Sample, filters: Sequence[Filter], step: str, variables: Mapping[str, Any]
+    ) -> Outcome:
+        """The end of every row: the filters, then (where the recipe wants it) the judge, asked with the prompt `step`.
+
+        Raises RowFailed and ModelError.
+        """
+        if drop := first_drop(sample, filters):
+            return self.reject(sample, drop)
+        if not self.recipe.settings.judge:
+            self.told("accepted")
+            return sample
+        verdict, source = await self._put(self.judge, step, sample.source, variables, 0)
+        return self._graded(sample, verdict["verdict"], source)
+
+    def _graded(self, sample: Sample, verdict: str, source: Provenance) -> Outcome:
+        graded = sample.model_copy(update={"source": source.model_copy(update={"grades": {"judge": verdict}})})
+        if verdict == "yes":
+            self.told("accepted")
+            return graded
+        self.told("rejected")
+        return Reject(sample=graded, step="judge", reason="judged_no", score=verdict)
+
+    async def _row(self, work: Coroutine[Any, Any, list[Outcome]]) -> list[Outcome]:
+        try:
+            return await work
+        except RowFailed as failed:
+            return [self.fail(failed.failure)]
+
+    async def _put(
+        self, server: Gateway, step: str, source: Provenance, variables: Mapping[str, Any], index: int
+    ) -> Reply:
+        prompt = self.recipe.prompts[step]
+        self.tally.asked += 1
+        try:
+            answer = await server.ask(
+                prompt.messages(**variables),
+                leaf=self.leaf.id,
+                step=step,
+                schema=prompt.schema(**variables),
+                max_tokens=prompt.file.max_tokens,
+                temperature=prompt.file.temperature,
+                index=index,
+            )
+        except BadAnswer as error:
+            self.tally.keys.add(error.key)
+            raise RowFailed(Failure(step=step, reason=error.what, request=error.key, source=source)) from error
+        self.tally.keys.add(answer.key)
+        self.told("")
+        return Reply(answer.data, source.model_copy(update={"requests": (*source.requests, answer.key)}))
+
+
+@contextlib.asynccontextmanager
+async def together() -> AsyncGenerator[asyncio.TaskGroup]:
+    """A TaskGroup whose first error is raised itself, not wrapped in a group."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as errors:
+        first = errors.exceptions[0]
+    else:
+        return
+    raise first
+
+
+def seed_samples(run: LeafRun, kind: Callable[[SeedExample], Kind]) -> list[Outcome]:
+    """The hand-written pairs as samples, as they stand: no judge is asked; copies of held-out questions are dropped."""
+    held_out = not_held_out(run.leaf.questions)
+    outcomes: list[Outcome] = []
+    for index, example in enumerate(run.leaf.seed_examples):
+        source = run.source.model_copy(update={"seed_example": index, "teacher": "seed"})
+        for pair in example.pairs:
+            turn = pair.question if run.leaf.kind == "knowledge" else user_turn(example.context, pair.question)
+            sample = Sample.new(kind(example), turn, pair.answer, source)
+            drop = held_out(sample)
+            outcomes.append(run.reject(sample, drop) if drop else sample)
+    return outcomes
+
+
+def user_turn(context: str, question: str) -> str:
+    """What the user says: the context, if there is one, a blank line, and the question."""
+    return f"{context}\n\n{question}" if context else question

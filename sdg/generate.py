@@ -1,0 +1,151 @@
+"""Bring the store up to date with the taxonomy: make what is missing, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.config import Config
+from ..core.progress import Progress
+from ..core.records import Provenance
+from ..llm.ask import Gateway
+from ..llm.endpoint import identity
+from ..llm.ledger import Ledger, now
+from ..taxonomy.chunks import split
+from ..taxonomy.documents import load_documents
+from ..taxonomy.leaf import Leaf
+from ..taxonomy.source import Source
+from .engine import Job, Made, run_jobs
+from .flow import Tally
+from .recipe import KnowledgeSettings, Recipe, load_recipes
+from .store import Entry, Requests, entry_path, is_complete, open_entry, remove_leftovers, write_entry
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A leaf, what it is to be made with, and whether the store has it."""
+
+    leaf: Leaf
+    recipe: Recipe
+    folder: Path
+    complete: bool
+
+
+def plan(leaves: Sequence[Leaf], config: Config, store: Path) -> list[Planned]:
+    """What there is to do, without asking a model. Raises ConfigError or YamlProblems for a wrong recipe or prompt."""
+    recipes, teacher = load_recipes(config), identity(config.teacher)
+    folders = [entry_path(store, leaf, recipes[leaf.kind], teacher) for leaf in leaves]
+    return [
+        Planned(leaf, recipes[leaf.kind], folder, is_complete(folder))
+        for leaf, folder in zip(leaves, folders, strict=True)
+    ]
+
+
+def pending(leaves: Sequence[Leaf], config: Config, store: Path) -> list[Leaf]:
+    """The leaves that the store has no complete entry of. Raises what `plan` raises."""
+    return [planned.leaf for planned in plan(leaves, config, store) if not planned.complete]
+
+
+def bring_up_to_date(  # noqa: PLR0913 (where everything lies, said by who calls: the library knows no workspace)
+    leaves: Sequence[Leaf],
+    source: Source,
+    *,
+    config: Config,
+    store: Path,
+    ledger: Path,
+    cache: Path,
+    progress: Progress,
+) -> list[Entry]:
+    """Make what the store lacks and return the entry of every leaf, in the order of `leaves`.
+
+    No model is started when nothing is missing, or when the ledger has every answer. `cache` is where documents of
+    other repositories are kept. The caller holds the workspace's lock. Stopped anywhere and called again, it goes on.
+    Raises ConfigError, TaxonomyError, ModelError (a row whose answer is not as asked is no error: see the manifest)
+    and DataError.
+    """
+    planned = plan(leaves, config, store)
+    remove_leftovers(store)
+    missing = [each for each in planned if not each.complete]
+    if missing:
+        jobs = [_job(each, source, identity(config.teacher), cache) for each in missing]
+        asyncio.run(_generate(jobs, missing, config, ledger, progress))
+    return [open_entry(each.folder, each.leaf.id, reused=each.complete) for each in planned]
+
+
+def estimate_calls(planned: Planned, source: Source, cache: Path) -> int:
+    """About how many answers a leaf will take, cached ones included; nobody knows before its facts are known.
+
+    Knowledge: `chunks + facts * (1 + long_per_fact) + judged`, with one fact for each sentence of the chunks and
+    `facts * (forms + long_per_fact)` judged pairs if there is a judge. Skills: `seeds * calls_per_seed * (1 +
+    tasks_per_call * 2)`, without a judge `* 1`. Filters that spare an answer or a judgement make it fewer. Raises
+    TaxonomyError when a document cannot be read.
+    """
+    return _estimate(_job(planned, source, "", cache))
+
+
+def _job(planned: Planned, source: Source, teacher: str, cache: Path) -> Job:
+    leaf, recipe = planned.leaf, planned.recipe
+    settings = recipe.settings
+    max_words = settings.chunk_words if isinstance(settings, KnowledgeSettings) else 0
+    documents = load_documents(leaf, source, cache) if max_words else ()
+    shared = Provenance(
+        leaf=leaf.id,
+        leaf_fingerprint=leaf.fingerprint,
+        commit=source.name,
+        recipe=recipe.name,
+        recipe_fingerprint=recipe.fingerprint,
+        teacher=teacher,
+    )
+    return Job(leaf, recipe, [chunk for document in documents for chunk in split(document, max_words)], shared)
+
+
+_SENTENCE_END = re.compile(r"[.!?\u3002\uff01\uff1f](?=\s|$|[\u3040-\u9fff])")
+
+
+def _estimate(job: Job) -> int:
+    settings = job.recipe.settings
+    if isinstance(settings, KnowledgeSettings):
+        facts = sum(max(1, len(_SENTENCE_END.findall(chunk.text))) for chunk in job.chunks)
+        judged = len(settings.forms) + settings.long_per_fact if settings.judge else 0
+        return len(job.chunks) + facts * (1 + settings.long_per_fact + judged)
+    answers = settings.tasks_per_call * (2 if settings.judge else 1)
+    return len(job.leaf.seed_examples) * settings.calls_per_seed * (1 + answers)
+
+
+async def _generate(
+    jobs: Sequence[Job], missing: Sequence[Planned], config: Config, ledger_path: Path, progress: Progress
+) -> None:
+    folders = {each.leaf.id: each.folder for each in missing}
+    judge_name, since = identity(config.judge or config.teacher), now()
+    async with contextlib.AsyncExitStack() as stack:
+        ledger = stack.enter_context(Ledger(ledger_path))
+        teacher = await stack.enter_async_context(Gateway(config.teacher, ledger, progress, seed=config.seed))
+        judge = teacher
+        if config.judge is not None:
+            gateway = Gateway(config.judge, ledger, progress, seed=config.seed, role="judge")
+            judge = await stack.enter_async_context(gateway)
+
+        def save(made: Made) -> None:
+            requests = _requests(ledger, made.tally, since)
+            write_entry(folders[made.job.leaf.id], made, judge=judge_name, seed=config.seed, requests=requests)
+
+        total = sum(_estimate(job) for job in jobs)
+        task = stack.enter_context(progress.task("generate", total=total, unit="answers"))
+        await run_jobs(jobs, teacher=teacher, judge=judge, task=task, save=save)
+
+
+def _requests(ledger: Ledger, tally: Tally, since: str) -> Requests:
+    """What one leaf asked of the models; `since`: when this run began, for what is older was not paid for now."""
+    entries = [entry for key in tally.keys if (entry := ledger.get(key))]
+    paid = sum(entry.created_at >= since for entry in entries)
+    return Requests(
+        asked=tally.asked,
+        cached=tally.asked - paid,
+        paid=paid,
+        prompt_tokens=sum(entry.prompt_tokens for entry in entries),
+        completion_tokens=sum(entry.completion_tokens for entry in entries),
+    )

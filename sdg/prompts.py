@@ -1,0 +1,109 @@
+"""Prompts: one YAML file each, with the instructions, the Jinja template and the JSON schema of the answer.
+
+A prompt file may be the user's own and its variables come from contributions, so templates run in Jinja's sandbox and
+what is put into them is never read as a template. Put the fixed part first (`system`), then the document or the fact,
+then what varies: servers reuse the longest common beginning of two prompts.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Annotated, Any
+
+import jinja2
+import jinja2.meta
+import jinja2.sandbox
+from pydantic import Field
+
+from ..core.config import Section
+from ..core.errors import ConfigError, nearest
+from ..core.fingerprint import fingerprint
+from ..core.records import Message
+from ..core.yaml_source import load_yaml
+
+SHIPPED = Path(__file__).parent / "prompts"
+
+
+class PromptFile(Section):
+    """What stands in `prompts/*.yaml`."""
+
+    system: str
+    """The system message: plain text, the same for every leaf."""
+    user: str
+    """The user message: a Jinja template."""
+    answer: dict[str, Any] = Field(alias="schema")
+    """JSON schema of the answer, or (with `repeat`) of one of its items."""
+    repeat: str = ""
+    """A variable, a list or a number: the answer is an object with the keys q1, q2, ... and one item for each."""
+    max_tokens: Annotated[int, Field(ge=1)]
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+
+
+class Prompt:
+    """A prompt file that was read, with its template compiled."""
+
+    def __init__(self, name: str, file: PromptFile) -> None:
+        """Raise ConfigError when the template is not valid Jinja."""
+        self.name, self.file = name, file
+        try:
+            self._user = _JINJA.from_string(file.user)
+        except jinja2.TemplateSyntaxError as error:
+            raise ConfigError(
+                f"not a valid template: {error.message} (line {error.lineno} of `user`)", where=name
+            ) from error
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Hash of the parsed content: comments and white space of the YAML do not count."""
+        return fingerprint(self.file.model_dump())
+
+    @functools.cached_property
+    def variables(self) -> frozenset[str]:
+        """The names that must be given to `messages` and `schema`."""
+        used = jinja2.meta.find_undeclared_variables(_JINJA.parse(self.file.user))
+        return frozenset(used | ({self.file.repeat} if self.file.repeat else set()))
+
+    def messages(self, **variables: Any) -> tuple[Message, ...]:
+        """The conversation to send. Raises ConfigError when the template asks for what is not there."""
+        try:
+            user = self._user.render(**variables).strip()
+        except jinja2.TemplateError as error:
+            known = ", ".join(sorted(variables))
+            raise ConfigError(
+                f"the template failed: {error}", where=self.name, fix=f"its variables are: {known}"
+            ) from error
+        system = self.file.system.strip()
+        return (*([Message(role="system", content=system)] if system else []), Message(role="user", content=user))
+
+    def schema(self, **variables: Any) -> dict[str, Any]:
+        """The JSON schema of the answer."""
+        if not self.file.repeat:
+            return self.file.answer
+        items = variables[self.file.repeat]
+        keys = [f"q{number}" for number in range(1, (items if isinstance(items, int) else len(items)) + 1)]
+        properties = dict.fromkeys(keys, self.file.answer)
+        return {"type": "object", "properties": properties, "required": keys, "additionalProperties": False}
+
+
+def load_prompt(name_or_path: str, beside: Path = SHIPPED) -> Prompt:
+    """Read a shipped prompt by its name, or one by its path (`*.yaml`, relative to `beside`).
+
+    Raises ConfigError when there is no such prompt or its template is wrong, YamlProblems when the file is wrong.
+    """
+    if name_or_path.endswith(".yaml"):
+        path = beside / name_or_path
+        return Prompt(str(path), load_yaml(path, PromptFile))
+    path = SHIPPED / f"{name_or_path}.yaml"
+    if not path.is_file():
+        fix = nearest(name_or_path, [file.stem for file in SHIPPED.glob("*.yaml")])
+        raise ConfigError(f"there is no prompt {name_or_path!r}", where="prompts", fix=fix)
+    return Prompt(f"prompts/{path.name}", load_yaml(path, PromptFile, name=f"prompts/{path.name}"))
+
+
+_JINJA = jinja2.sandbox.ImmutableSandboxedEnvironment(
+    undefined=jinja2.StrictUndefined,
+    autoescape=False,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)

@@ -1,0 +1,185 @@
+"""The store: one folder for each (leaf fingerprint, recipe fingerprint, teacher), whole or absent.
+
+A folder holds `samples.jsonl`, `rejects.jsonl` and, written last, `manifest.json`. It is never changed and never made
+again. Its name says what it was made from, so a leaf that moved finds its samples again.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from .. import __version__
+from ..core.atomic import new_folder, read_json, write_json
+from ..core.errors import DataError
+from ..core.fingerprint import file_sha256, fingerprint
+from ..core.jsonl import read_records, write_records
+from ..core.records import Record, Reject, Sample
+from ..taxonomy.leaf import Leaf
+from .engine import Made
+from .flow import Failure
+from .recipe import Recipe
+
+MANIFEST = "manifest.json"
+SAMPLES = "samples.jsonl"
+REJECTS = "rejects.jsonl"
+
+
+class Requests(Record):
+    """What the making of one leaf asked of the models."""
+
+    asked: int
+    cached: int
+    """Answered by the ledger, or together with another request that asked the same."""
+    paid: int
+    prompt_tokens: int
+    """Of all answers used, cached ones too."""
+    completion_tokens: int
+
+
+class Manifest(Record):
+    """What an entry was made from and what came out."""
+
+    leaf: str
+    leaf_fingerprint: str
+    commit: str
+    recipe: str
+    recipe_fingerprint: str
+    teacher: str
+    judge: str
+    """Empty where the recipe asks no judge."""
+    seed: int
+    tilth: str
+    samples: int
+    samples_by_kind: dict[str, int]
+    rejects: int
+    rejects_by_reason: dict[str, int]
+    facts: dict[str, int]
+    failures: tuple[Failure, ...]
+    requests: Requests
+    sha256: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A complete folder of the store."""
+
+    leaf: str
+    """The id of the leaf as it is now."""
+    leaf_fingerprint: str
+    folder: Path
+    samples: int
+    rejects: int
+    reused: bool
+    """It was there before this command."""
+
+
+def entry_path(store: Path, leaf: Leaf, recipe: Recipe, teacher: str) -> Path:
+    """Where a leaf's samples are: in the complete folder that is there, whatever its leaf's name, or in a new one."""
+    made_from = f"{leaf.fingerprint}-{recipe.fingerprint}-{_slug(teacher)}"
+    complete = sorted(path.parent for path in store.glob(f"*-{made_from}/{MANIFEST}"))
+    return complete[0] if complete else store / f"{_slug(leaf.id.rsplit('/', 1)[-1])}-{made_from}"
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether the folder was written to its end."""
+    return (folder / MANIFEST).is_file()
+
+
+def write_entry(folder: Path, made: Made, *, judge: str, seed: int, requests: Requests) -> None:
+    """Write what came out of a leaf as one folder, the manifest last.
+
+    Raises DataError when the disk does not take it; then there is no folder.
+    """
+    try:
+        with new_folder(folder) as new:
+            write_records(new / SAMPLES, made.samples)
+            write_records(new / REJECTS, made.rejects)
+            sha256 = {name: file_sha256(new / name) for name in (SAMPLES, REJECTS)}
+            manifest = _manifest(made, judge=judge, seed=seed, requests=requests, sha256=sha256)
+            write_json(new / MANIFEST, manifest.model_dump(mode="json"))
+    except OSError as error:
+        what = f"the samples cannot be written ({error.strerror or error})"
+        raise DataError(what, where=str(folder), fix="free some space; nothing that was answered is lost") from error
+
+
+def open_entry(folder: Path, leaf: str, *, reused: bool) -> Entry:
+    """The entry of a complete folder. Raises DataError when its manifest is missing or broken."""
+    manifest = read_manifest(folder)
+    return Entry(leaf, manifest.leaf_fingerprint, folder, manifest.samples, manifest.rejects, reused)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """What an entry's manifest says. Raises DataError when it is missing or broken."""
+    path = folder / MANIFEST
+    try:
+        return Manifest.model_validate(read_json(path))
+    except ValidationError as error:
+        what = f"not a manifest: {error.errors()[0]['msg']}"
+        raise DataError(what, where=str(path), fix=_REMAKE.format(folder=folder)) from error
+
+
+def read_samples(entry: Entry) -> list[Sample]:
+    """The samples of an entry. Raises DataError when the file is not the one that was written."""
+    return _read(entry.folder, SAMPLES, Sample)
+
+
+def read_rejects(entry: Entry) -> list[Reject]:
+    """The rejects of an entry. Raises DataError when the file is not the one that was written."""
+    return _read(entry.folder, REJECTS, Reject)
+
+
+def remove_leftovers(store: Path) -> None:
+    """Remove what a killed command left half written. Only for who holds the workspace's lock."""
+    for folder in store.glob(".*.tmp"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+_REMAKE = "remove the folder {folder} and run `tilth generate`, which makes it again from the ledger"
+
+AnyRecord = TypeVar("AnyRecord", Sample, Reject)
+
+
+def _read(folder: Path, name: str, kind: type[AnyRecord]) -> list[AnyRecord]:
+    path, expected = folder / name, read_manifest(folder).sha256.get(name)
+    found = file_sha256(path) if path.is_file() else "nothing"
+    if found != expected:
+        what = f"not the file that was written (sha256 {found[:12]}, the manifest says {str(expected)[:12]})"
+        raise DataError(what, where=str(path), fix=_REMAKE.format(folder=folder))
+    return list(read_records(path, kind))
+
+
+def _slug(name: str) -> str:
+    """A name as a part of a folder's name; one that has to change to be that gets its hash added."""
+    slug = re.sub(r"[^\w.@-]+", "_", name, flags=re.ASCII).strip(".")[:60]
+    return slug if slug == name else f"{slug}_{fingerprint(name, length=8)}"
+
+
+def _manifest(made: Made, *, judge: str, seed: int, requests: Requests, sha256: dict[str, str]) -> Manifest:
+    job, tally = made.job, made.tally
+    judged = job.recipe.settings.judge
+    return Manifest(
+        leaf=job.leaf.id,
+        leaf_fingerprint=job.leaf.fingerprint,
+        commit=job.source.commit,
+        recipe=job.recipe.name,
+        recipe_fingerprint=job.recipe.fingerprint,
+        teacher=job.source.teacher,
+        judge=judge if judged else "",
+        seed=seed,
+        tilth=__version__,
+        samples=len(made.samples),
+        samples_by_kind=dict(Counter(sample.kind for sample in made.samples)),
+        rejects=len(made.rejects),
+        rejects_by_reason=dict(Counter(reject.reason for reject in made.rejects)),
+        facts=dict(tally.facts),
+        failures=tuple(made.failures),
+        requests=requests,
+        sha256=sha256,
+    )

@@ -1,0 +1,48 @@
+"""Words of a text, as filters compare them. Function words and endings are those of English."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import unicodedata
+from collections.abc import Iterable
+
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|\d+(?:[.,:]\d+)*|[^\W_]+(?:'[^\W_]+)*")
+"""A number with its separators, a word with its apostrophes, or one sign of a script that writes without spaces."""
+
+_FUNCTION_WORDS = """
+    a am an and any are as at be been being but by can could did do does for from had has have he her his i if in into
+    is it its may might must no not of on or our please shall she should so some such than that the their them then
+    there these they this those to was we were will with would yes you your
+"""
+_FUNCTION = frozenset(_FUNCTION_WORDS.split())
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, without case, punctuation or compatibility forms."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'"))
+
+
+def content_words(text: str) -> list[str]:
+    """The words that carry meaning (English function words left out); a possessive counts as its noun."""
+    return [word for raw in words(text) if (word := raw.removesuffix("'s")) not in _FUNCTION]
+
+
+def word_pairs(text: str) -> frozenset[tuple[str, ...]]:
+    """The pairs of neighbouring words, or the only word."""
+    all_words = words(text)
+    return frozenset(itertools.pairwise(all_words)) or frozenset([tuple(all_words)])
+
+
+def similarity(first: str, second: str) -> float:
+    """Jaccard similarity of two texts' word pairs, from 0 to 1."""
+    one, two = word_pairs(first), word_pairs(second)
+    return len(one & two) / len(one | two)
+
+
+_ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|s|e)$")
+
+
+def stems(some_words: Iterable[str]) -> list[str]:
+    """Words without possessive, plural and verb endings of English: "rings", "ringing" and "ring" are one."""
+    return [_ENDING.sub("", word.removesuffix("'s")) for word in some_words]

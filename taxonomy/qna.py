@@ -1,0 +1,172 @@
+"""Reading a `qna.yaml`: its schema by kind and version, then the rules that reach over several values.
+
+What the public InstructLab tools accept is accepted, but for seed examples of which only some have a context, and texts
+of nothing but white space.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from ..core.errors import TaxonomyError
+from ..core.fingerprint import canonical_json
+from ..core.yaml_source import Path_, Problem, YamlProblems, YamlSource, parse_yaml
+from .schema import (
+    KNOWLEDGE,
+    NEWEST_VERSION,
+    SKILLS,
+    KnowledgeSeed,
+    KnowledgeV3,
+    KnowledgeV4,
+    Pair,
+    Qna,
+    SkillSeed,
+    SkillV4,
+)
+
+Item = TypeVar("Item")
+
+
+class LeafProblems(TaxonomyError, YamlProblems):
+    """A leaf that cannot be used; `problems` holds all that is wrong with it, the text tells the first."""
+
+
+def parse_qna(data: bytes, path: str) -> tuple[Qna, YamlSource]:
+    """Read the bytes of the `qna.yaml` at `path`; its first folder says which schema it follows.
+
+    Raises LeafProblems with everything that is wrong with it.
+    """
+    try:
+        source = parse_yaml(data.decode("utf-8-sig"), path)
+        qna: Qna = source.validate(_schema(source, path.split("/", 1)[0]))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        what = "not UTF-8 text; save the file as UTF-8"
+        raise LeafProblems(path, [Problem(line, 1, what, (), "encoding")]) from error
+    except YamlProblems as error:
+        raise LeafProblems(path, [_reworded(problem) for problem in error.problems]) from error
+    if problems := _rule_problems(qna, source):
+        raise LeafProblems(path, problems)
+    return qna, source
+
+
+def repeated_seeds(qna: Qna) -> list[int]:
+    """The indices of seed examples that say the same as an earlier one."""
+    return _repeated(qna.seed_examples, _said)
+
+
+def _schema(source: YamlSource, section: str) -> type[Qna]:
+    if not isinstance(source.data, dict):
+        what = "the file must hold keys and values: version, created_by, seed_examples and so on"
+        raise YamlProblems(source.name, [Problem(1, 1, what, (), "model_type")])
+    version: Any = source.data.get("version", 1)
+    schemas = KNOWLEDGE if section == "knowledge" else SKILLS
+    if type(version) is int and version in schemas:
+        return schemas[version]
+    if section == "knowledge" and type(version) is int and version in SKILLS:
+        what = f"knowledge of version {version} is not read any more; rewrite it as version {NEWEST_VERSION}"
+    else:
+        what = f"version {version!r} is unknown; use {' or '.join(map(str, schemas))}"
+    raise YamlProblems(source.name, [Problem(*source.place(("version",)), what, ("version",), "version")])
+
+
+def _reworded(problem: Problem) -> Problem:
+    name = ".".join(map(str, problem.key))
+    match problem.kind:
+        case "model_type" if name:
+            return dataclasses.replace(problem, message=f"{name} must hold keys and values, not text or a list")
+        case "list_type":
+            return dataclasses.replace(problem, message=f"{name} must be a list; start each item with '- '")
+        case _:
+            return problem
+
+
+def _rule_problems(qna: Qna, source: YamlSource) -> list[Problem]:
+    """What a single value cannot show: repetitions, mixed kinds, held-out questions that are no longer held out."""
+
+    def problem(kind: str, message: str, *key: str | int) -> Problem:
+        return Problem(*source.place(key), message, key, kind)
+
+    found: list[Problem] = []
+    if qna.version > 1:
+        found += [
+            problem("repeated", "this seed example says the same as an earlier one; change it", "seed_examples", index)
+            for index in repeated_seeds(qna)
+        ]
+    if isinstance(qna, KnowledgeV3 | KnowledgeV4):
+        found += _knowledge_problems(qna, problem)
+    elif len({bool(seed.context) for seed in qna.seed_examples}) > 1:
+        index = next(index for index, seed in enumerate(qna.seed_examples) if not seed.context)
+        what = "some seed examples have a context and this one has none; give all of them one, or none"
+        found.append(problem("mixed", what, "seed_examples", index))
+    if isinstance(qna, SkillV4 | KnowledgeV4):
+        found += _held_out_problems(qna, problem)
+    return sorted(found, key=lambda problem: (problem.line, problem.column))
+
+
+def _knowledge_problems(qna: KnowledgeV3 | KnowledgeV4, problem: Callable[..., Problem]) -> list[Problem]:
+    found: list[Problem] = []
+    for number, seed in enumerate(qna.seed_examples):
+        for index in _repeated(seed.questions_and_answers, _said):
+            key: Path_ = ("seed_examples", number, "questions_and_answers", index)
+            found.append(problem("repeated", "this question and answer stand here already; change them", *key))
+    what = "this pattern stands here already; remove it"
+    again = _repeated(qna.document.patterns, str)
+    return found + [problem("repeated", what, "document", "patterns", index) for index in again]
+
+
+def _held_out_problems(qna: SkillV4 | KnowledgeV4, problem: Callable[..., Problem]) -> list[Problem]:
+    seeds = {comparable(question) for question in _seed_questions(qna)}
+    again = set(_repeated(qna.test_questions, lambda item: comparable(item.question)))
+    found: list[Problem] = []
+    for index, item in enumerate(qna.test_questions):
+        key: Path_ = ("test_questions", index, "question")
+        if comparable(item.question) in seeds:
+            what = "this held-out question is a seed question too, so it proves nothing; ask it in other words"
+            found.append(problem("held_out", what, *key))
+        elif index in again:
+            found.append(problem("held_out", "this held-out question stands here already; remove it", *key))
+    return found
+
+
+def comparable(question: str) -> str:
+    """A question without case, punctuation and spacing: two that are equal so are the same question."""
+    folded = unicodedata.normalize("NFKC", question).casefold()
+    return " ".join("".join(sign if sign.isalnum() else " " for sign in folded).split())
+
+
+def _seed_questions(qna: SkillV4 | KnowledgeV4) -> Iterable[str]:
+    for seed in qna.seed_examples:
+        pairs: Sequence[Pair | SkillSeed] = seed.questions_and_answers if isinstance(seed, KnowledgeSeed) else [seed]
+        yield from (pair.question for pair in pairs)
+
+
+def _repeated(items: Sequence[Item], identity: Callable[[Item], str]) -> list[int]:
+    seen: set[str] = set()
+    repeated: list[int] = []
+    for index, item in enumerate(items):
+        repeated += [index] if identity(item) in seen else []
+        seen.add(identity(item))
+    return repeated
+
+
+def _said(part: BaseModel) -> str:
+    """What a part of the file says, whatever the white space in it."""
+    return canonical_json(_squeezed(part.model_dump()))
+
+
+def _squeezed(value: Any) -> Any:
+    match value:
+        case str():
+            return " ".join(value.split())
+        case list():
+            return [_squeezed(item) for item in value]
+        case dict():
+            return {key: _squeezed(item) for key, item in value.items()}
+        case _:
+            return value

@@ -1,0 +1,54 @@
+"""The tree: which leaves a source holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ..core.errors import TaxonomyError, nearest
+from .leaf import Leaf, read_leaf
+from .schema import QNA_NAME, SECTIONS
+from .source import Source
+
+
+def leaf_ids(source: Source) -> list[str]:
+    """The ids of all leaves, sorted."""
+    return sorted(
+        path.removesuffix(f"/{QNA_NAME}")
+        for path in source.files()
+        if path.endswith(f"/{QNA_NAME}") and path.split("/", 1)[0] in SECTIONS
+    )
+
+
+def leaf_ids_under(source: Source, paths: Sequence[str]) -> list[str]:
+    """The ids of the leaves that `paths` name: leaves, folders above leaves, or `qna.yaml` files; sorted, each once.
+
+    Raises TaxonomyError for a path without a leaf.
+    """
+    known = leaf_ids(source)
+    found: set[str] = set()
+    for path in paths:
+        folder = path.removesuffix(QNA_NAME).removeprefix("./").rstrip("/")
+        under = [leaf_id for leaf_id in known if folder in {"", ".", leaf_id} or leaf_id.startswith(f"{folder}/")]
+        if not under:
+            raise _unknown(path, known)
+        found |= set(under)
+    return sorted(found)
+
+
+def read_leaves(source: Source, ids: Iterable[str] | None = None) -> list[Leaf]:
+    """The leaves `ids` (None: all), in the order given. Raises TaxonomyError at the first that cannot be read."""
+    return [read_leaf(source, leaf_id) for leaf_id in known_ids(source, ids)]
+
+
+def known_ids(source: Source, ids: Iterable[str] | None) -> list[str]:
+    """`ids` as they are given, or all where None. Raises TaxonomyError, with the nearest, for one that is no leaf."""
+    known = leaf_ids(source)
+    wanted = known if ids is None else list(ids)
+    for leaf_id in sorted(set(wanted) - set(known)):
+        raise _unknown(leaf_id, known)
+    return wanted
+
+
+def _unknown(name: str, known: list[str]) -> TaxonomyError:
+    fix = nearest(name, known) if known else "the taxonomy has no leaves yet: `tilth add` makes one"
+    return TaxonomyError(f"there is no leaf {name!r}", fix=fix)

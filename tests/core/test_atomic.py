@@ -1,0 +1,113 @@
+"""core/atomic: whole or absent, whatever happens in the middle."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tilth.core.atomic import new_folder, read_json, write_bytes, write_json, write_text
+from tilth.core.errors import DataError
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_written_with_its_folders(tmp_path: Path) -> None:
+    write_text(tmp_path / "a" / "b.txt", "é\n")
+    assert (tmp_path / "a" / "b.txt").read_bytes() == b"\xc3\xa9\n"
+    assert names(tmp_path / "a") == ["b.txt"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.json"
+    write_bytes(path, b"old")
+
+    def full_disk(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_bytes(path, b"new and longer")
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["state.json"]
+
+
+def test_a_kill_before_the_rename_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    write_bytes(path, b"old")
+    code = f"""
+import os, pathlib, signal
+from tilth.core.atomic import write_bytes
+os.fsync = lambda _descriptor: os.kill(os.getpid(), signal.SIGKILL)
+write_bytes(pathlib.Path({str(path)!r}), b"new")
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    assert path.read_bytes() == b"old"
+
+
+def test_json_has_one_form(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"b": [1, "é"], "a": None})
+    assert path.read_text(encoding="utf-8") == '{\n  "a": null,\n  "b": [\n    1,\n    "é"\n  ]\n}\n'
+    assert read_json(path) == {"a": None, "b": [1, "é"]}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, float("nan"))
+    assert read_json(path) == {"a": None, "b": [1, "é"]}
+
+
+def test_missing_and_broken_json_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with pytest.raises(DataError, match=r"a\.json: the file is missing"):
+        read_json(path)
+    for broken in (b'{"a": ', b"\xff"):
+        path.write_bytes(broken)
+        with pytest.raises(DataError, match=r"a\.json: not valid JSON .*; remove it and run again"):
+            read_json(path)
+
+
+def test_a_folder_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "store" / "entry"
+    with new_folder(path) as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "samples.jsonl").write_text("1\n", encoding="utf-8")
+        assert not path.exists()
+    assert names(path) == ["inner"]
+    assert names(path.parent) == ["entry"]
+
+
+def test_a_new_folder_replaces_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "entry"
+    for name in ("first", "second"):
+        with new_folder(path) as folder:
+            (folder / name).touch()
+    assert names(path) == ["second"]
+    assert names(tmp_path) == ["entry"]
+
+
+def test_a_failed_block_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "entry"
+    with new_folder(path) as folder:
+        (folder / "first").touch()
+    with pytest.raises(DataError), new_folder(path) as folder:
+        read_json(folder / "nothing.json")
+    assert names(path) == ["first"]
+    assert names(tmp_path) == ["entry"]
+
+
+def test_a_kill_while_the_old_folder_is_removed_leaves_the_new_one_whole(tmp_path: Path) -> None:
+    path = tmp_path / "entry"
+    with new_folder(path) as folder:
+        (folder / "old").touch()
+    code = f"""
+import os, pathlib, shutil, signal
+from tilth.core.atomic import new_folder
+with new_folder(pathlib.Path({str(path)!r})) as folder:
+    (folder / "new").touch()
+    shutil.rmtree = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    assert names(path) == ["new"]

@@ -1,0 +1,95 @@
+import pytest
+from tilth.core.records import Message, Provenance, Question, Sample
+from tilth.eval.contamination import check
+
+SOURCE = Provenance(leaf="l", leaf_fingerprint="f", commit="c", recipe="r", recipe_fingerprint="r", teacher="t")
+HELD_OUT = Question.new(
+    "l", "In which year did the keeper of the Brackwater lighthouse first light the lamp?", ("1874",)
+)
+SHORT = Question.new("l", "When was the Oru bell cast?", ("1702",))
+LONG_TEXT = "The tower stands on grey gneiss above the sound, and boats steer by it in every season. " * 60
+
+
+def sample(question: str, answer: str = "an answer") -> Sample:
+    return Sample.new("knowledge_short", question, answer, SOURCE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HELD_OUT.question,
+        HELD_OUT.question.upper(),
+        "in which year did keeper of the brackwater lighthouse, first light the lamp",
+        f"{LONG_TEXT}\nQ: {HELD_OUT.question}\nA: 1874\n{LONG_TEXT}",
+        f"Answer this: “{HELD_OUT.question}” Be short.",
+    ],
+)
+def test_a_copy_is_found(text: str):
+    leak = check([SHORT, HELD_OUT], [sample("Who?"), sample(text)])
+    assert [(found.question_id, found.sample_id, found.kind) for found in leak] == [
+        (HELD_OUT.id, sample(text).id, "copy")
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "In what year did the keeper of the Brackwater lighthouse first light its lamp?",
+        "In which year did the first keeper of the Brackwater lighthouse light the lamps?",
+        "In which year did the old keeper of the lighthouse at Brackwater first light the lamp?",
+        "In which year did the keeper of the Brackwater lighthouse first switch on the lamp?",
+        f"{LONG_TEXT} In what year did the keeper of Brackwater's lighthouse first light it, the lamp? {LONG_TEXT}",
+    ],
+)
+def test_a_lightly_edited_copy_is_found(text: str):
+    assert [leak.kind for leak in check([HELD_OUT], [sample(text)])] == ["near_copy"]
+
+
+def test_a_lightly_edited_short_question_is_found():
+    (leak,) = check([SHORT], [sample("When had Oru's bell been cast?")])
+    assert (leak.kind, leak.overlap) == ("near_copy", 1.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "How old is the lamp of Brackwater?",
+        "When did Brackwater's light come into use?",
+        "What happened in 1874 at the lighthouse?",
+        "Who was the keeper of the Brackwater lighthouse?",
+        "In which year did the keeper leave?",
+        f"{LONG_TEXT} The keeper of the Brackwater lighthouse first lit the lamp in 1874. {LONG_TEXT}",
+        "The Oru bell was cast in 1702.",
+        "Where was the Oru bell cast?",
+        "When was the Oru bell rung?",
+        "When does the tide turn? " + LONG_TEXT + " The Oru bell was cast here.",
+    ],
+)
+def test_another_question_about_the_same_is_no_leak(text: str):
+    assert check([HELD_OUT, SHORT], [sample(text)]) == []
+
+
+def test_every_turn_is_searched():
+    turns = (
+        Message(role="system", content="Be brief."),
+        Message(role="user", content="Make a question."),
+        Message(role="assistant", content=SHORT.question),
+    )
+    planted = Sample(id="s", kind="skill", messages=turns, source=SOURCE)
+    assert [(leak.sample_id, leak.kind) for leak in check([SHORT], [planted])] == [("s", "copy")]
+
+
+def test_a_copy_outranks_a_near_copy_in_the_same_sample():
+    planted = sample("When had the Oru bell been cast?", SHORT.question)
+    assert [leak.kind for leak in check([SHORT], [planted])] == ["copy"]
+
+
+def test_planted_leaks_among_many():
+    held_out = [
+        Question.new("l", f"How heavy was item {number} of the salters of Ferren?", ("1",)) for number in range(200)
+    ]
+    samples = [sample(f"What did the salters of Ferren do with item {number}?") for number in range(500)]
+    samples[77] = sample("How heavy was the item 31 of the Ferren salters?")
+    samples[400] = sample(held_out[150].question.lower())
+    found = [(leak.question_id, leak.sample_id, leak.kind) for leak in check(held_out, samples)]
+    assert found == [(held_out[31].id, samples[77].id, "near_copy"), (held_out[150].id, samples[400].id, "copy")]

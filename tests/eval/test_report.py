@@ -1,0 +1,222 @@
+import base64
+import hashlib
+import re
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+from tilth.core.records import Sample
+from tilth.eval.evaluation import Evaluation, Settings
+from tilth.eval.gate import Verdict
+from tilth.eval.report import LeafChanges, PhaseReport, ReportData, render
+from tilth.eval.report.page import MAX_BYTES
+from tilth.eval.report.plots import loss_plot, score_plot
+from tilth.eval.statistics import wilson
+
+HOSTILE = (
+    '</script><script>alert(1)</script><img src="http://evil.example/x" onerror=alert(1)> " onmouseover="x" {{ 7 * 7 }}'
+)
+VOID = {"meta", "input", "br", "wbr", "link", "img"}
+
+
+class Page(HTMLParser):
+    """Elements of a page with their attributes; complains when tags do not nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def named(self, *tags: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.elements if tag in tags]
+
+
+def everywhere_hostile(data: ReportData) -> ReportData:
+    """The same records with the hostile text in every text that people or models write."""
+    source = data.samples[0].source.model_copy(
+        update={
+            "heading": HOSTILE,
+            "fact": HOSTILE,
+            "document": HOSTILE,
+            "teacher": HOSTILE,
+            "grades": {HOSTILE: HOSTILE},
+        }
+    )
+    bad = Sample.new("skill", HOSTILE, HOSTILE, source)
+    question = data.evaluation.questions[0].model_copy(update={"question": HOSTILE, "answers": (HOSTILE,)})
+    answers = {
+        model: {id_: answer.model_copy(update={"text": HOSTILE}) for id_, answer in given.items()}
+        for model, given in data.evaluation.answers.items()
+    }
+    found = data.evaluation.model_copy(
+        update={"questions": (question, *data.evaluation.questions[1:]), "answers": answers}
+    )
+    rejects = tuple(
+        item.model_copy(update={"sample": bad, "reason": HOSTILE, "score": HOSTILE}) for item in data.rejects
+    )
+    comparisons = tuple(item.model_copy(update={"leaf": item.leaf + HOSTILE}) for item in data.comparisons)
+    phases = tuple(phase.model_copy(update={"name": HOSTILE, "replayed": {HOSTILE: 3}}) for phase in data.phases)
+    return data.model_copy(
+        update={
+            "title": HOSTILE, "samples": (bad,), "evaluation": found, "rejects": rejects, "phases": phases,
+            "comparisons": comparisons, "changes": LeafChanges(added=(HOSTILE,), moved=((HOSTILE, HOSTILE),)),
+            "settings": {HOSTILE: HOSTILE}, "verdict": Verdict(outcome="fail", reasons=(HOSTILE,)),
+        }
+    )  # fmt: skip
+
+
+def test_every_section_is_there(report_data: ReportData):
+    text = render(report_data)
+    page = Page(text)
+    sections = [section["id"] for section in page.named("section") if "id" in section]
+    assert sections == [
+        "scores", "changes", "training", "questions", "samples", "rejects", "requests", "lineage", "settings",
+    ]  # fmt: skip
+    links = [link["href"] for link in page.named("a")]
+    assert links == [f"#{section}" for section in sections]
+    for shown in (
+        "Pass",
+        "11 of 12 right, 1 of 12 before (10 gained, 0 lost, p = 0.004)",
+        "65–99 %",  # noqa: RUF001
+        "No leaf was shown to be forgotten.",
+        "1&nbsp;knowledge_short",
+        "48 from earlier cycles (27 %)",
+        "2 min 21 s",
+        "3.384",
+        "It is Ferren.",
+        "40 of 90 shown",
+        "The pans and the hall, characters 420 to 1,180",
+        "not supported by the passage",
+        "91,204",
+        "release 1</span>",
+        "9f2b7c41d0e5",
+    ):
+        assert shown in text, shown
+
+
+def test_hostile_text_is_inert(report_data: ReportData):
+    text = render(everywhere_hostile(report_data))
+    page = Page(text)
+    assert len(page.named("script")) == 1
+    assert page.named("img") == []
+    assert "alert(1)" in text  # it is shown, as text
+    assert "{{ 7 * 7 }}" in text
+    handlers = [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    assert handlers == []
+
+
+def test_nothing_is_loaded_from_anywhere(report_data: ReportData):
+    text = render(report_data)
+    page = Page(text)
+    sources = [
+        value for _, attributes in page.elements for name, value in attributes.items() if name in ("src", "href")
+    ]
+    assert all(value is not None and value.startswith("#") for value in sources)
+    assert page.named("link", "iframe", "object", "embed", "base") == []
+    assert not re.search(r"https?://|@import|url\(", text)
+
+
+def test_the_policy_allows_our_script_and_no_other(report_data: ReportData):
+    text = render(report_data)
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert "default-src 'none'; style-src" in text
+    assert f"script-src 'sha256-{digest}'" in text
+
+
+def test_a_huge_cycle_stays_under_the_limit(report_data: ReportData):
+    source = report_data.samples[0].source
+    leaves = [source.model_copy(update={"leaf": f"leaf {number}"}) for number in range(30)]
+    many = tuple(
+        Sample.new("skill", f"{number:03}" + "é" * 4_997, "x" * 3_000, leaves[number % 30]) for number in range(600)
+    )
+    text = render(report_data.model_copy(update={"samples": many}))
+    assert len(text.encode()) < MAX_BYTES
+    assert re.findall(r"(\d+) of 20 shown", text) == ["10"] * 30
+    assert text.count("(3,000 more characters)") == 300
+
+
+def test_reasons_without_end_are_cut(report_data: ReportData):
+    first = report_data.rejects[0]
+    rejects = [first.model_copy(update={"reason": f"like sample {number}"}) for number in range(300)]
+    text = render(report_data.model_copy(update={"rejects": (*rejects, rejects[299])}))
+    assert "50 of 300 shown" in text
+    assert '<td class="words">like sample 299</td><td>2</td>' in text
+    assert "like sample 60" not in text
+
+
+def test_control_characters_are_made_visible(report_data: ReportData):
+    planted = Sample.new("skill", "a\x00b\x1b[31mc", "line\nline", report_data.samples[0].source)
+    text = render(report_data.model_copy(update={"samples": (planted,)}))
+    assert "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}[31mc" in text
+    assert "line\nline" in text
+
+
+def test_an_empty_cycle_has_a_report_too():
+    nothing = Evaluation(settings=Settings(system_prompt="Hi", max_new_tokens=8), models={}, questions=(), answers={})
+    data = ReportData(
+        title="Empty", cycle=1, created_at=datetime(2025, 1, 1, tzinfo=UTC), parent="base", candidate="release 1",
+        verdict=Verdict(outcome="inconclusive", reasons=("Nothing was measured.",)),
+        evaluation=nothing, comparisons=(), changes=LeafChanges(), settings={},
+    )  # fmt: skip
+    text = render(data)
+    Page(text)
+    for shown in (
+        "Inconclusive",
+        "Nothing was trained",
+        "No samples were made",
+        "Nothing was dropped",
+        "no release yet",
+    ):
+        assert shown in text
+
+
+def test_the_record_survives_json(report_data: ReportData):
+    assert ReportData.model_validate_json(report_data.model_dump_json()) == report_data
+
+
+def test_plots_are_well_formed(report_data: ReportData):
+    scores = {"a <leaf> & more": {"base": wilson(0, 12), "release 1": wilson(12, 12), "new": wilson(0, 0)}}
+    for svg in (loss_plot(report_data.phases), score_plot(scores)):
+        root = ElementTree.fromstring(svg)
+        width, height = map(float, root.attrib["viewBox"].split()[2:])
+        for element in root.iter():
+            assert 0 <= float(element.get("x", 0)) <= width
+            assert 0 <= float(element.get("y", 0)) <= height
+    assert "a &lt;leaf&gt; &amp; more" in score_plot(scores)
+    assert score_plot(scores).count('class="mark') == 2
+
+
+def test_a_loss_that_is_not_a_number_leaves_a_gap():
+    phase = PhaseReport(
+        name="p", samples=1, tokens=1, replayed={}, epochs=1, seconds=1,
+        losses=((1, 2.0), (2, float("nan")), (3, float("inf")), (4, 1.0)),
+    )  # fmt: skip
+    svg = loss_plot([phase])
+    assert "nan" not in svg
+    assert "inf" not in svg
+    assert loss_plot([phase.model_copy(update={"losses": ()})]) == ""
+
+
+@pytest.mark.parametrize("steps", [1, 7, 5000])
+def test_long_curves_are_thinned(steps: int):
+    phase = PhaseReport(
+        name="p", samples=1, tokens=1, replayed={}, epochs=1, seconds=1,
+        losses=tuple((step, 1.0) for step in range(1, steps + 1)),
+    )  # fmt: skip
+    points = ElementTree.fromstring(loss_plot([phase])).find("polyline").attrib["points"].split()
+    assert len(points) == min(steps, 200)

@@ -1,0 +1,215 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from tilth.core.config import Config
+from tilth.core.errors import DataError, ModelError
+from tilth.core.progress import SilentProgress
+from tilth.core.records import Message, Question
+from tilth.eval import run
+from tilth.eval.answer_cache import AnswerCache
+from tilth.eval.evaluation import Evaluation, Settings
+from tilth.eval.model_fingerprint import model_fingerprint
+
+CONFIG = Config.model_validate({"eval": {"max_new_tokens": 4, "batch_size": 1}})
+SETTINGS = Settings(system_prompt="", max_new_tokens=4)
+QUESTIONS = [
+    Question.new(leaf, f"What is {leaf} {number}?", (f"answer {number}",)) for leaf in ("a", "b") for number in range(6)
+]
+
+
+class Writer:
+    """Stands where `generate` does: answers by rule, remembers what it was asked, dies at its `dies_at`-th call."""
+
+    def __init__(self, dies_at: int = 0) -> None:
+        self.calls: list[list[str]] = []
+        self.dies_at = dies_at
+        self.system: list[str] = []
+
+    def __call__(self, folder: Path, conversations: Sequence[Sequence[Message]], **_: object) -> list[str]:
+        self.calls.append([turns[-1].content for turns in conversations])
+        self.system += [turns[0].content for turns in conversations if turns[0].role == "system"]
+        if len(self.calls) == self.dies_at:
+            raise KeyboardInterrupt
+        return [f"answer {turns[-1].content.split()[-1][:-1]} of {folder.name}" for turns in conversations]
+
+    @property
+    def asked(self) -> list[str]:
+        return [question for call in self.calls for question in call]
+
+
+def fake_model(folder: Path, weights: bytes = b"w") -> Path:
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(weights)
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+def evaluate(models: dict[str, Path], cache: Path, config: Config = CONFIG, questions=QUESTIONS) -> Evaluation:
+    return run.evaluate(models, questions, config=config, cache=cache, progress=SilentProgress())
+
+
+def test_answers_are_scored_and_counted_by_leaf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(run, "generate", Writer())
+    found = evaluate({"base": fake_model(tmp_path / "base")}, tmp_path / "cache")
+    assert found.leaves == ("a", "b")
+    assert (found.rate("base", "a").correct, found.rate("base", "a").total) == (6, 6)
+    answer = found.answers["base"][QUESTIONS[2].id]
+    assert (answer.text, answer.correct, answer.exact, answer.f1) == (
+        "answer 2 of base",
+        True,
+        False,
+        pytest.approx(4 / 6, abs=1e-6),
+    )
+    assert Evaluation.model_validate(json.loads(found.model_dump_json())) == found
+
+
+def test_nothing_is_asked_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    base, cache = fake_model(tmp_path / "base"), tmp_path / "cache"
+    monkeypatch.setattr(run, "generate", Writer())
+    first = evaluate({"base": base}, cache)
+    later = fake_model(tmp_path / "release", b"other weights")
+    monkeypatch.setattr(run, "generate", writer := Writer())
+    both = evaluate({"base": base, "release 1": later}, cache)
+    assert both.answers["base"] == first.answers["base"]
+    assert writer.asked == [question.question for question in QUESTIONS]  # the release's, not the base's
+    assert both.answers["release 1"][QUESTIONS[0].id].text == "answer 0 of release"
+
+
+def test_an_interrupted_evaluation_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    base, cache = fake_model(tmp_path / "base"), tmp_path / "cache"
+    monkeypatch.setattr(run, "generate", Writer(dies_at=2))
+    with pytest.raises(KeyboardInterrupt):
+        evaluate({"base": base}, cache)
+    monkeypatch.setattr(run, "generate", writer := Writer())
+    found = evaluate({"base": base}, cache)
+    assert writer.asked == [question.question for question in QUESTIONS[8:]]  # 8 batches of 1 had been saved
+    assert found.rate("base", "b").correct == 6
+
+
+def test_other_settings_are_other_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    base, cache = fake_model(tmp_path / "base"), tmp_path / "cache"
+    monkeypatch.setattr(run, "generate", writer := Writer())
+    evaluate({"base": base}, cache)
+    prompted = Config.model_validate({"student": {"system_prompt": "Be brief."}, "eval": {"max_new_tokens": 4}})
+    evaluate({"base": base}, cache, prompted)
+    longer = Config.model_validate({"eval": {"max_new_tokens": 5}})
+    evaluate({"base": base}, cache, longer)
+    assert len(writer.asked) == 3 * len(QUESTIONS)
+    assert writer.system == ["Be brief."] * len(QUESTIONS)
+
+
+def test_mended_accepted_answers_are_scored_without_asking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    base, cache = fake_model(tmp_path / "base"), tmp_path / "cache"
+    wrong = [Question.new("a", "What is a 1?", ("something else",))]
+    mended = [Question.new("a", "What is a 1?", ("something else", "answer 1"))]
+    monkeypatch.setattr(run, "generate", writer := Writer())
+    assert evaluate({"base": base}, cache, questions=wrong).rate("base", "a").correct == 0
+    assert evaluate({"base": base}, cache, questions=mended).rate("base", "a").correct == 1
+    assert len(writer.asked) == 1
+
+
+def test_one_question_of_two_leaves_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(run, "generate", writer := Writer())
+    twice = [Question.new(leaf, "What is a 1?", ("answer 1",)) for leaf in ("a", "b")]
+    found = evaluate({"base": fake_model(tmp_path / "base")}, tmp_path / "cache", questions=twice)
+    assert len(writer.asked) == 1
+    assert [found.rate("base", leaf).correct for leaf in ("a", "b")] == [1, 1]
+
+
+def test_a_torn_line_is_asked_again_and_a_broken_one_is_told(tmp_path: Path):
+    cache = AnswerCache(tmp_path, "model", SETTINGS)
+    cache.add({"one?": "1", "two?": "line\nline\u2028line"})
+    (file,) = tmp_path.iterdir()
+    with file.open("a") as append:
+        append.write('{"question": "three?", "ans')
+    again = AnswerCache(tmp_path, "model", SETTINGS)
+    assert ("two?" in again, again["two?"], "three?" in again) == (True, "line\nline\u2028line", False)
+    again.add({"three?": "3"})
+    assert AnswerCache(tmp_path, "model", SETTINGS)["three?"] == "3"
+    file.write_text('{"question": 1}\n' + file.read_text())
+    with pytest.raises(DataError, match=r"jsonl:1: not an answer of the cache; remove the file"):
+        AnswerCache(tmp_path, "model", SETTINGS)
+
+
+def test_a_fingerprint_follows_what_the_model_computes(tmp_path: Path):
+    memory = tmp_path / "files.json"
+    one, same = fake_model(tmp_path / "one"), fake_model(tmp_path / "same")
+    first = model_fingerprint(one, memory)
+    (one / "README.md").write_text("lineage")
+    assert first == model_fingerprint(one, memory) == model_fingerprint(same, memory)
+    (same / "tokenizer.json").write_text("{}")
+    assert model_fingerprint(same, memory) != first
+    (one / "model.safetensors").write_bytes(b"W")
+    os.utime(one / "model.safetensors", ns=(1, 1))
+    assert model_fingerprint(one, memory) != first
+
+
+def test_hashes_are_remembered(tmp_path: Path):
+    memory, one = tmp_path / "files.json", fake_model(tmp_path / "one")
+    first = model_fingerprint(one, memory)
+    stamp = (one / "model.safetensors").stat()
+    (one / "model.safetensors").write_bytes(b"X")  # unseen: same size, and the time is put back
+    os.utime(one / "model.safetensors", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert model_fingerprint(one, memory) == first
+
+
+def test_a_folder_without_weights(tmp_path: Path):
+    with pytest.raises(ModelError, match=r"no \*\.safetensors here"):
+        model_fingerprint(tmp_path, tmp_path / "files.json")
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random two-layer Llama with a word-level tokenizer and a chat template."""
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = ["<unk>", "<end>", "user", "assistant", *"abcdefghijklmnopqrstuvwxyz0123456789?", "What", "is"]
+    inner = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=inner, unk_token="<unk>", eos_token="<end>", pad_token="<end>",
+        chat_template="{% for m in messages %}{{ m.role }} {{ m.content }} <end> {% endfor %}assistant ",
+    )  # fmt: skip
+    torch.manual_seed(3)
+    shape = transformers.LlamaConfig(
+        vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=64, eos_token_id=1, pad_token_id=1,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("tiny")
+    transformers.LlamaForCausalLM(shape).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_real_model_answers_once_and_then_without_torch(tmp_path: Path, tiny_model: Path):
+    cache = tmp_path / "cache"
+    first = evaluate({"tiny": tiny_model}, cache)
+    assert len(first.answers["tiny"]) == len(QUESTIONS)
+    assert any(answer.text for answer in first.answers["tiny"].values())
+    (tmp_path / "questions.jsonl").write_text("".join(question.model_dump_json() + "\n" for question in QUESTIONS))
+    script = """
+import sys
+from pathlib import Path
+sys.modules["torch"] = sys.modules["transformers"] = None
+from tilth.core.config import Config
+from tilth.core.jsonl import read_records
+from tilth.core.progress import SilentProgress
+from tilth.core.records import Question
+from tilth.eval.run import evaluate
+here, model = map(Path, sys.argv[1:])
+config = Config.model_validate({"eval": {"max_new_tokens": 4, "batch_size": 16}})
+questions = list(read_records(here / "questions.jsonl", Question))
+found = evaluate({"tiny": model}, questions, config=config, cache=here / "cache", progress=SilentProgress())
+print(found.model_dump_json())
+"""
+    command = [sys.executable, "-c", script, str(tmp_path), str(tiny_model)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert Evaluation.model_validate_json(result.stdout) == first

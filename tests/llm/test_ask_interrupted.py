@@ -1,0 +1,120 @@
+import asyncio
+import contextlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from tilth.core.config import ModelServer
+from tilth.core.errors import ModelError
+from tilth.core.records import Message
+from tilth.llm import opening
+from tilth.llm.ask import Gateway
+from tilth.llm.ledger import Ledger
+from tilth.llm.scripted import serve_scripted
+
+NUM_PROMPTS, CONCURRENCY = 40, 4
+
+RUN = f"""
+import asyncio, sys
+from pathlib import Path
+from tilth.core.config import ModelServer
+from tilth.core.progress import SilentProgress
+from tilth.core.records import Message
+from tilth.llm.ask import Gateway
+from tilth.llm.ledger import Ledger
+
+async def main(url, path):
+    server = ModelServer(model="scripted", base_url=url, concurrency={CONCURRENCY})
+    with Ledger(Path(path)) as ledger:
+        async with Gateway(server, ledger, SilentProgress()) as gateway:
+            prompts = [[Message(role="user", content=f"Say something about {{n}}")] for n in range({NUM_PROMPTS})]
+            answers = await asyncio.gather(*(gateway.ask(p, leaf="l", step="s") for p in prompts))
+            print(len(set(answer.key for answer in answers)))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def start(url, path):
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, url, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_until(condition, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_asks_again_only_for_what_was_in_flight(tmp_path, how):
+    path = tmp_path / "ledger.db"
+    with serve_scripted(latency_s=0.03) as url:
+        child = start(url, path)
+        wait_until(lambda: url.stats().answers >= NUM_PROMPTS // 2)
+        child.send_signal(how)
+        child.communicate()
+        assert child.returncode != 0
+        with Ledger(path) as ledger:
+            kept = ledger.count()
+        before = url.stats().requests
+        assert kept >= before - CONCURRENCY > 0
+        out, err = start(url, path).communicate()
+        assert (out.strip(), err) == (str(NUM_PROMPTS), "")
+        assert url.stats().requests - before == NUM_PROMPTS - kept
+        assert url.stats().requests <= NUM_PROMPTS + CONCURRENCY
+
+
+def open_slowly(stopped):
+    @contextlib.contextmanager
+    def open_endpoint(server, progress):
+        try:
+            with progress.task("fetching", total=None, unit="B") as task:
+                while True:
+                    task.advance(1)
+                    time.sleep(0.01)
+        finally:
+            stopped.set()
+        yield
+
+    return open_endpoint
+
+
+def test_cancelling_stops_a_fetch(ledger, progress, monkeypatch):
+    stopped = threading.Event()
+    monkeypatch.setattr(opening, "open_endpoint", open_slowly(stopped))
+
+    async def run():
+        async with Gateway(ModelServer(), ledger, progress) as gateway:
+            await gateway.ask([Message(role="user", content="Hi")], leaf="l", step="s")
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(asyncio.wait_for(run(), 0.2))
+    assert stopped.is_set()
+
+
+def test_an_endpoint_that_cannot_be_opened_is_tried_once_for_all_who_wait(ledger, progress, monkeypatch):
+    opened = []
+
+    @contextlib.contextmanager
+    def open_endpoint(server, progress):
+        opened.append(server)
+        raise ModelError("no such luck")
+        yield
+
+    monkeypatch.setattr(opening, "open_endpoint", open_endpoint)
+
+    async def run():
+        async with Gateway(ModelServer(), ledger, progress) as gateway:
+            prompts = [[Message(role="user", content=str(number))] for number in range(5)]
+            asked = (gateway.ask(messages, leaf="l", step="s") for messages in prompts)
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+    assert [str(error) for error in asyncio.run(run())] == ["no such luck"] * 5
+    assert len(opened) == 1

@@ -1,0 +1,97 @@
+import json
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from tilth.core.errors import DataError
+from tilth.llm.ledger import Entry, Ledger, Usage, now
+
+
+def make_entry(key="k1", leaf="a", step="facts", text="hello", created_at="2026-01-01T00:00:00.000000+00:00"):
+    body = json.dumps({"choices": [{"message": {"content": text}, "finish_reason": "stop"}]})
+    return Entry(key, leaf, step, "m@1", "{}", body, 10, 5, created_at, 0.5)
+
+
+def test_an_entry_survives_closing(tmp_path):
+    with Ledger(tmp_path / "new" / "ledger.db") as ledger:
+        ledger.put(make_entry())
+    with Ledger(tmp_path / "new" / "ledger.db") as ledger:
+        entry = ledger.get("k1")
+        assert entry == make_entry()
+        assert entry.completion.text == "hello"
+        assert ledger.get("k2") is None
+
+
+def test_an_entry_survives_a_process_that_dies_right_after_put(tmp_path):
+    script = (
+        "import os, sys; from pathlib import Path; from tilth.llm.ledger import Ledger, Entry\n"
+        "Ledger(Path(sys.argv[1])).put(Entry('k', 'a', 's', 'm', '{}', '{}', 1, 1, 'now', 0.1)); os._exit(9)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "ledger.db")], check=False)
+    assert done.returncode == 9
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        assert ledger.get("k") is not None
+
+
+def test_commits_are_fsynced(ledger):
+    assert ledger._database.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert ledger._database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_the_first_answer_stays(ledger):
+    first = ledger.put(make_entry(text="first"))
+    assert ledger.put(make_entry(text="second")) == first
+    assert ledger.get("k1").completion.text == "first"
+
+
+def test_two_connections_write_and_see_each_other(tmp_path, ledger):
+    with Ledger(ledger.path) as other:
+        other.put(make_entry("k1"))
+        ledger.put(make_entry("k2"))
+        assert ledger.get("k1")
+        assert other.get("k2")
+
+
+def test_usage_is_told_by_leaf_step_and_time(ledger):
+    ledger.put(make_entry("k1", "a", "facts"))
+    ledger.put(make_entry("k2", "a", "facts"))
+    ledger.put(make_entry("k3", "a", "judge"))
+    start = now()
+    ledger.put(make_entry("k4", "b", "facts", created_at=now()))
+    assert ledger.usage(leaf="a") == [Usage("a", "facts", 2, 20, 10, 1.0), Usage("a", "judge", 1, 10, 5, 0.5)]
+    assert ledger.count() == 4
+    assert ledger.count(step="facts") == 3
+    assert ledger.count(since=start) == ledger.count(leaf="b") == 1
+
+
+def test_a_full_disk_is_one_line(ledger):
+    pages = ledger._database.execute("PRAGMA page_count").fetchone()[0]
+    ledger._database.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(DataError, match="disk is full") as caught:
+        for number in range(100):
+            ledger.put(replace(make_entry(str(number)), response="x" * 4000))
+    assert "free some space" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_ledger_is_refused(tmp_path):
+    (tmp_path / "ledger.db").write_text("this is not a database, but it is long enough to look like one" * 20)
+    with pytest.raises(DataError, match="not a database"):
+        Ledger(tmp_path / "ledger.db")
+
+
+def test_a_ledger_of_a_later_tilth_is_refused(tmp_path):
+    database = sqlite3.connect(tmp_path / "ledger.db")
+    database.execute("PRAGMA user_version = 9")
+    database.close()
+    with pytest.raises(DataError, match="version 9"):
+        Ledger(tmp_path / "ledger.db")
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be used"):
+        Ledger(tmp_path / "file" / "ledger.db")

@@ -1,0 +1,136 @@
+import json
+import shutil
+
+import pytest
+
+from tilth.core.errors import ModelError
+from tilth.core.records import Message
+from tilth.llm import local
+from tilth.llm.precision import compute_dtype, device
+from tilth.llm.student import student_folder
+
+
+@pytest.fixture(autouse=True)
+def in_float32(monkeypatch):
+    """A random model's best two tokens lie so close that bfloat16 can swap them between batch shapes."""
+    import torch
+
+    monkeypatch.setattr(local, "compute_dtype", lambda: torch.float32)
+
+
+def ask(folder, texts, progress, batch_size=4, max_new_tokens=8):
+    conversations = [[Message(role="user", content=text)] for text in texts]
+    return local.generate(
+        folder, conversations, max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress
+    )
+
+
+TEXTS = ["short", "a rather long question about nothing in particular, really", "middle length here", "x"]
+
+
+def test_batches_answer_in_order_and_as_one_by_one(tiny_model, progress, capfd):
+    together = ask(tiny_model, TEXTS, progress, batch_size=3)
+    assert together == [ask(tiny_model, [text], progress)[0] for text in TEXTS]
+    assert len(set(together)) > 1
+    assert not any("<|im_end|>" in answer or "<pad>" in answer for answer in together)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_nothing_asked_is_nothing_answered(tmp_path, progress):
+    assert ask(tmp_path / "not even there", [], progress) == []
+
+
+def changed(tiny_model, tmp_path, file, **changes):
+    folder = tmp_path / "changed"
+    shutil.copytree(tiny_model, folder)
+    value = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(value | changes))
+    return folder
+
+
+def test_the_models_own_sampling_settings_do_not_count(tiny_model, tmp_path, progress):
+    settings = {
+        "do_sample": True,
+        "temperature": 5.0,
+        "top_k": 100,
+        "repetition_penalty": 9.0,
+        "no_repeat_ngram_size": 1,
+    }
+    folder = changed(tiny_model, tmp_path, "generation_config.json", **settings)
+    assert ask(folder, TEXTS, progress) == ask(tiny_model, TEXTS, progress)
+
+
+def test_every_end_of_turn_of_the_model_stops_it(tiny_model, tmp_path, progress):
+    from transformers import AutoTokenizer
+
+    (answer,) = ask(tiny_model, ["short"], progress, max_new_tokens=8)
+    first, *rest = AutoTokenizer.from_pretrained(tiny_model)(answer, add_special_tokens=False).input_ids
+    assert rest
+    folder = changed(tiny_model, tmp_path, "generation_config.json", eos_token_id=[2, first])
+    (stopped,) = ask(folder, ["short"], progress, max_new_tokens=8)
+    assert len(stopped) <= 1  # the stop token itself is an ordinary byte here
+
+
+def test_a_model_without_a_chat_template_is_one_line(tiny_model, tmp_path, progress):
+    folder = tmp_path / "bare"
+    shutil.copytree(tiny_model, folder, ignore=shutil.ignore_patterns("chat_template.jinja"))
+    with pytest.raises(ModelError, match="chat template cannot be used"):
+        ask(folder, ["Hi"], progress)
+
+
+def test_a_model_that_cannot_be_loaded_is_one_line(tiny_model, tmp_path, progress):
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        ask(tmp_path / "nothing", ["Hi"], progress)
+    folder = tmp_path / "truncated"
+    shutil.copytree(tiny_model, folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="cannot be loaded") as caught:
+        ask(folder, ["Hi"], progress)
+    assert "\n" not in str(caught.value)
+
+
+def test_pickled_weights_are_refused(tiny_model, tmp_path, progress):
+    import torch
+    from safetensors.torch import load_file
+
+    folder = tmp_path / "pickled"
+    shutil.copytree(tiny_model, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    torch.save(load_file(tiny_model / "model.safetensors"), folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        ask(folder, ["Hi"], progress)
+
+
+def test_the_format_is_one_that_the_device_has():
+    import torch
+
+    assert device() in {"cpu", "cuda"}
+    assert compute_dtype() in {torch.bfloat16, torch.float32}
+
+
+def test_a_student_may_be_a_folder(tiny_model, tmp_path, progress):
+    assert student_folder(str(tiny_model), progress) == tiny_model
+    with pytest.raises(ModelError, match=r"config\.json"):
+        student_folder(str(tmp_path), progress)
+    with pytest.raises(ModelError, match="did you mean 'smollm2-135m-instruct'"):
+        student_folder("smollm2-135m", progress)
+    with pytest.raises(ModelError, match="there is no model '/no/such/model'"):
+        student_folder("/no/such/model", progress)
+
+
+@pytest.mark.slow
+def test_the_embedded_student_is_unpacked_once_and_answers(progress, capfd):
+    from safetensors import safe_open
+    from transformers import AutoTokenizer
+
+    folder = student_folder("smollm2-135m-instruct", progress)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")
+    assert tokenizer.model_max_length == 8192
+    with safe_open(folder / "model.safetensors", "pt") as weights:
+        assert {weights.get_slice(name).get_dtype() for name in weights.keys()} == {"F32"}  # noqa: SIM118  not a dict
+    (answer,) = ask(folder, ["What is the capital of France?"], progress, max_new_tokens=16)
+    assert "Paris" in answer
+    assert student_folder("smollm2-135m-instruct", progress) == folder
+    assert len(progress.lines) <= 1
+    assert capfd.readouterr() == ("", "")

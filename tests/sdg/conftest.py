@@ -1,0 +1,267 @@
+"""A tiny taxonomy, a recipe whose prompts are JSON of their variables, and an HTTP teacher that answers them by rule.
+
+The shipped prompts are not used for goldens: their wording may change without a golden changing with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tilth.core.config import Config, ModelServer
+from tilth.core.fingerprint import fingerprint
+from tilth.core.progress import SilentProgress
+from tilth.core.records import Question
+from tilth.sdg import recipe
+from tilth.sdg.generate import bring_up_to_date
+from tilth.sdg.store import Entry
+from tilth.taxonomy.leaf import DocumentSpec, Leaf, SeedExample, SeedPair
+from tilth.taxonomy.source import WorkingTree
+
+MILL = """# Orla Mill
+
+Orla Mill was built in 1702. Its wheel is made of larch.
+
+## Work
+
+Orla Mill grinds rye. Its wheel is made of larch. The miller is Bram Osk.
+"""
+
+KNOWLEDGE_ID, SKILL_ID, GROUNDED_ID = (
+    "knowledge/places/orla_mill",
+    "compositional_skills/words/backwards",
+    "compositional_skills/sums/apples",
+)
+
+
+def seeds(*examples: tuple[str, str, str]) -> tuple[SeedExample, ...]:
+    """Seed examples of context, question and answer."""
+    return tuple(
+        SeedExample(context=context, pairs=(SeedPair(question=question, answer=answer),))
+        for context, question, answer in examples
+    )
+
+
+def leaf(leaf_id: str, **changes: Any) -> Leaf:
+    """A small leaf; `mill.md` is the document of those below `knowledge/`."""
+    knowledge = leaf_id.startswith("knowledge/")
+    content: dict[str, Any] = {
+        "id": leaf_id,
+        "kind": "knowledge" if knowledge else "skill",
+        "title": leaf_id.rsplit("/", 1)[-1].replace("_", " ").capitalize(),
+        "version": 4,
+        "created_by": "tester",
+        "task_description": "" if knowledge else "Do it.",
+        "domain": "",
+        "document_outline": "A mill and its miller" if knowledge else "",
+        "seed_examples": (),
+        "documents": DocumentSpec(files=("mill.md",)) if knowledge else None,
+        "questions": (),
+        **changes,
+    }
+    shown = Leaf(**content, fingerprint="").model_dump(mode="json", exclude={"id", "title"})
+    return Leaf(**content, fingerprint=fingerprint(shown))
+
+
+def three_leaves() -> list[Leaf]:
+    mill = [
+        ("Orla Mill grinds rye.", "Which grain does Orla Mill grind?", "rye"),
+        ("", "Who runs Orla Mill?", "Bram Osk"),
+    ]
+    held_out = Question.new(KNOWLEDGE_ID, "Orla Mill: in what year did they put it up?", ("1702",))
+    words = [("", f"Say {word} backwards.", word[::-1]) for word in ("alpha", "beta", "gam")]
+    apples = [
+        (f"{name} has {number} apples.", "How many are there?", str(number)) for name, number in (("Al", 3), ("Bo", 4))
+    ]
+    return [
+        leaf(KNOWLEDGE_ID, seed_examples=seeds(*mill), questions=(held_out,)),
+        leaf(SKILL_ID, seed_examples=seeds(*words)),
+        leaf(GROUNDED_ID, kind="grounded_skill", seed_examples=seeds(*apples)),
+    ]
+
+
+def _object(*names: str) -> dict[str, Any]:
+    text = {"type": "string"}
+    shapes = {"facts": {"type": "array", "items": text}, "verdict": {**text, "enum": ["yes", "no"]}}
+    properties = {name: shapes.get(name, text) for name in names}
+    return {"type": "object", "properties": properties, "required": list(names)}
+
+
+def write_recipe(folder: Path, flow: str, **changes: Any) -> Path:
+    """Write the shipped recipe of a flow, changed, with prompts that hold nothing but the variables, into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, part in recipe.PARTS[flow].items():
+        shown = ", ".join(f'"{variable}": {variable}' for variable in part.variables.split())
+        prompt = {
+            "system": name,
+            "user": "{{ {" + shown + "} | tojson }}",
+            "schema": _object(*part.answers.split()),
+            "repeat": part.repeat,
+            "max_tokens": 100,
+        }
+        (folder / f"{flow}_{name}.yaml").write_text(yaml.safe_dump(prompt))
+    content: dict[str, Any] = yaml.safe_load((recipe.SHIPPED / f"{flow}.yaml").read_text())
+    content |= {"prompts": {part: f"{flow}_{part}.yaml" for part in content["prompts"]}, **changes}
+    path = folder / f"{flow}.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def _short(asked: dict[str, Any]) -> dict[str, Any]:
+    *most, last = asked["fact"].rstrip(".").split()
+    questions = [f"{form} {asked['title']} {' '.join(most)} what?" for form in asked["forms"]]
+    return {f"q{number}": {"question": question, "answer": last} for number, question in enumerate(questions, start=1)}
+
+
+def _questions(asked: dict[str, Any]) -> dict[str, Any]:
+    numbers = range(1, asked["number"] + 1)
+    return {f"q{number}": {"question": f"Say {asked['seed']['answer']}{number} in reverse."} for number in numbers}
+
+
+def _grounded_questions(asked: dict[str, Any]) -> dict[str, Any]:
+    contexts = [f"{asked['seed']['context']} Eve has {number}." for number in range(1, asked["number"] + 1)]
+    return {f"q{n}": {"context": text, "question": "Count for both."} for n, text in enumerate(contexts, start=1)}
+
+
+def _long(asked: dict[str, Any]) -> dict[str, Any]:
+    return {"question": f"What is said of {asked['title']} here: {asked['fact']}?", "answer": asked["fact"]}
+
+
+def _judge(asked: dict[str, Any]) -> dict[str, Any]:
+    return {"verdict": "no" if "rye" in asked["answer"] else "yes"}
+
+
+RULES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "facts": lambda asked: {"facts": re.findall(r"[A-Z][^.#\n]+\.", asked["chunk"])},
+    "short": _short,
+    "long": _long,
+    "judge": _judge,
+    "questions": _questions,
+    "answer": lambda asked: {"answer": asked["question"].split()[1][::-1]},
+    "grounded_questions": _grounded_questions,
+    "grounded_answer": lambda asked: {"answer": str(sum(map(int, re.findall(r"\d", asked["context"]))))},
+    "grounded_judge": _judge,
+}
+"""What the teacher says: facts are sentences, questions ask for a fact's last word, and the judge hates rye."""
+
+
+@dataclass
+class Teacher:
+    """A real HTTP server on 127.0.0.1. A rule gives the answer, or a text that is none, or an HTTP status."""
+
+    url: str = ""
+    rules: dict[str, Callable[[dict[str, Any]], Any]] = field(default_factory=lambda: dict(RULES))
+    longest_s: float = 0.0
+    """Answers take a random time up to this."""
+    asked: Counter[str] = field(default_factory=Counter)
+    """Requests by step."""
+
+    def reply(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        system, user = (message["content"] for message in body["messages"])
+        step, asked = system, json.loads(user)
+        self.asked[step] += 1
+        time.sleep(random.random() * self.longest_s)
+        answer = self.rules[step](asked)
+        if isinstance(answer, int):
+            return answer, {"error": {"message": "on purpose"}}
+        text = answer if isinstance(answer, str) else json.dumps(answer)
+        message = {"role": "assistant", "content": text}
+        choices = [{"index": 0, "finish_reason": "stop", "message": message}]
+        usage = {"prompt_tokens": len(user.split()), "completion_tokens": len(text.split()), "total_tokens": 0}
+        return 200, {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": "rule",
+            "choices": choices,
+            "usage": usage,
+        }
+
+
+@contextlib.contextmanager
+def _serving(teacher: Teacher) -> Generator[None]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_POST(self) -> None:
+            status, value = teacher.reply(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            data = json.dumps(value).encode()
+            with contextlib.suppress(ConnectionError):
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+        def log_message(self, *args: Any) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads, server.block_on_close = True, False
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    teacher.url = f"http://127.0.0.1:{server.server_port}/v1"
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@dataclass
+class Bench:
+    """A taxonomy, a workspace's paths and a teacher."""
+
+    root: Path
+    teacher: Teacher
+    config: Config
+    leaves: list[Leaf]
+
+    def store(self, state: str = "state") -> Path:
+        return self.root / state / "store"
+
+    def use_recipe(self, flow: str, **changes: Any) -> None:
+        """Write the shipped recipe with these changes and bare prompts, and configure it."""
+        path = write_recipe(self.root / "recipes", flow, **changes)
+        key = {"knowledge": "knowledge", "skills": "skill"}[flow]
+        generate = self.config.generate.model_copy(update={key: str(path)})
+        self.config = self.config.model_copy(update={"generate": generate})
+
+    def run(self, *, state: str = "state", progress: Any = None) -> list[Entry]:
+        return bring_up_to_date(
+            self.leaves,
+            WorkingTree(self.root / "taxonomy"),
+            config=self.config,
+            store=self.store(state),
+            ledger=self.root / state / "ledger.db",
+            cache=self.root / "cache",
+            progress=progress or SilentProgress(),
+        )
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Generator[Bench]:
+    folder = tmp_path / "taxonomy" / KNOWLEDGE_ID
+    folder.mkdir(parents=True)
+    (folder / "mill.md").write_text(MILL)
+    teacher = Teacher()
+    with _serving(teacher):
+        server = ModelServer(model="rule", base_url=teacher.url)
+        bench = Bench(tmp_path, teacher, Config(teacher=server), three_leaves())
+        bench.use_recipe("knowledge", forms=["In short,", "Of that place:"], chunk_words=12)
+        bench.use_recipe("skills")
+        yield bench

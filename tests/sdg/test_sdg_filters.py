@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tilth.core.records import Provenance, Question, Sample
+from tilth.sdg import filters
+from tilth.sdg.filters import Filter
+from tilth.sdg.words import content_words, similarity, words
+
+SOURCE = Provenance(leaf="l", leaf_fingerprint="f", commit="c", recipe="r", recipe_fingerprint="g", teacher="t")
+FACT = "The light of the Velmora Lighthouse is amber, and it flashes once every 9 seconds over Hesk's harbour."
+HELD_OUT = Question.new("l", "Which architect drew the plans of the Velmora Lighthouse?", ("Ilse Quandt",))
+
+
+def pair(question: str, answer: str = "amber") -> Sample:
+    return Sample.new("knowledge_short", question, answer, SOURCE)
+
+
+CASES: list[tuple[Filter, Sample, Sample, str]] = [
+    (filters.question_length((3, 5)), pair("What is amber here?"), pair("What?"), "question_length"),
+    (filters.question_length((3, 5)), pair("one two three"), pair("one two three four five six"), "question_length"),
+    (filters.answer_length((1, 2)), pair("?", "dark amber"), pair("?", ""), "answer_length"),
+    (filters.is_question, pair("What colour is it? "), pair("The light is amber."), "not_a_question"),
+    (filters.is_question, pair("Name the colour of the light."), pair("Naming the colour."), "not_a_question"),
+    (
+        filters.hides_answer,
+        pair("What colour is the light?"),
+        pair("Is the light Amber, or not?"),
+        "answer_in_question",
+    ),
+    (
+        filters.hides_answer,
+        pair("Is it an ambergris lamp?"),
+        pair("Is it the amber?", "an amber"),
+        "answer_in_question",
+    ),
+    (filters.names_subject("Velmora lighthouse"), pair("Are lighthouses amber?"), pair("Is it?"), "subject_not_named"),
+    (filters.grounded(FACT, 1.0), pair("?", "Every 9 seconds"), pair("?", "Every 12 seconds"), "number_not_in_source"),
+    (filters.grounded(FACT, 1.0), pair("?", "the light flashes"), pair("?", "a red light"), "not_grounded"),
+    (filters.grounded(FACT, 1.0), pair("?", "Hesk"), pair("?", "Yes"), "not_grounded"),
+    (filters.grounded(FACT, 0.5), pair("?", "red light"), pair("?", "red lamp light"), "not_grounded"),
+    (filters.grounded(FACT, 0.0), pair("?", "Something else entirely."), pair("?", "In 1874."), "number_not_in_source"),
+    (
+        filters.not_like(["Say alpha backwards."], 0.8),
+        pair("Say beta backwards."),
+        pair("say ALPHA backwards"),
+        "copy_of_seed",
+    ),
+]
+
+
+@pytest.mark.parametrize(("keep_or_drop", "kept", "dropped", "reason"), CASES)
+def test_a_filter_keeps_the_one_and_drops_the_other(
+    keep_or_drop: Filter, kept: Sample, dropped: Sample, reason: str
+) -> None:
+    assert keep_or_drop(kept) is None
+    drop = keep_or_drop(dropped)
+    assert drop is not None
+    assert drop.reason == reason
+
+
+def test_a_title_without_a_word_of_its_own_measures_nothing() -> None:
+    assert filters.names_subject("The")(pair("Is it?")) is None
+
+
+def test_the_first_filter_that_drops_speaks() -> None:
+    checks = [filters.question_length((3, 40)), filters.is_question, filters.hides_answer]
+    drop = filters.first_drop(pair("No question this is."), checks)
+    assert drop == ("not_a_question", "")
+    assert filters.first_drop(pair("What colour has it?"), checks) is None
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        HELD_OUT.question,
+        "which ARCHITECT drew the plans of the velmora lighthouse",
+        "What architect drew the plans of the Velmora Lighthouse?",
+        "Of the Velmora Lighthouse, which architect drew the plans?",
+        "Tell me: which architect drew plans for the Velmora Lighthouse?",
+        f"Here is a text about a tower.\n\n{HELD_OUT.question}",
+    ],
+)
+def test_copies_of_a_held_out_question_are_dropped(question: str) -> None:
+    drop = filters.not_held_out([HELD_OUT])(pair(question))
+    assert drop is not None
+    assert drop.reason == "held_out_copy"
+    assert HELD_OUT.id in drop.score
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Who designed the Velmora Lighthouse?",
+        "When did the architect of the Velmora Lighthouse die?",
+        "Which keeper of the Velmora Lighthouse was a baker?",
+    ],
+)
+def test_asking_for_the_same_subject_is_no_copy(question: str) -> None:
+    assert filters.not_held_out([HELD_OUT])(pair(question, "Ilse Quandt")) is None
+
+
+def test_a_held_out_question_in_an_answer_is_dropped() -> None:
+    assert filters.not_held_out([HELD_OUT])(pair("Write a question.", HELD_OUT.question)) is not None
+
+
+def test_duplicates_the_first_stays() -> None:
+    first = pair("What colour is the light of the Velmora Lighthouse?")
+    same_question = pair("what colour is the light of the Velmora lighthouse", "red")
+    near = pair("And what colour is the light of the Velmora Lighthouse?", "Amber.")
+    other_answer = pair("And what colour is the light of the Velmora Lighthouse?", "yellow")
+    other_words = pair("Name the colour in which Velmora shines.")
+    long = Sample.new("knowledge_long", first.question, first.answer, SOURCE)
+    kept, rejects = filters.without_duplicates([first, same_question, near, other_answer, other_words, long], 0.8)
+    assert kept == [first, other_answer, other_words, long]
+    assert [(reject.sample, reject.reason) for reject in rejects] == [
+        (same_question, "same_question"),
+        (near, "near_duplicate"),
+    ]
+    assert rejects[1].score == "0.89"
+
+
+def test_words_are_compared_without_case_marks_and_forms() -> None:
+    assert words("The Keeper\u2019s 1,200 \uff11\uff12 steps\u2014up!") == [
+        "the",
+        "keeper's",
+        "1,200",
+        "12",
+        "steps",
+        "up",
+    ]
+    assert words("灯台は高い") == ["灯", "台", "は", "高", "い"]
+    assert content_words("The keeper's lamp was lit") == ["keeper", "lamp", "lit"]
+
+
+@given(st.text(), st.text())
+def test_similarity_is_a_symmetric_share(first: str, second: str) -> None:
+    assert similarity(first, second) == similarity(second, first)
+    assert 0.0 <= similarity(first, second) <= 1.0
+    assert similarity(first, first) == 1.0
+
+
+@given(st.text(min_size=1), st.text())
+def test_whatever_a_model_says_filters_say_keep_or_drop(question: str, answer: str) -> None:
+    checks = [filters.is_question, filters.hides_answer, filters.grounded(FACT, 1.0), filters.not_held_out([HELD_OUT])]
+    drops = [drop for check in checks if (drop := check(pair(question, answer))) is not None]
+    assert all(drop.reason for drop in drops)

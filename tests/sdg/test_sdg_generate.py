@@ -1,0 +1,341 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from tilth.core.config import ModelServer
+from tilth.core.errors import ModelError
+from tilth.core.progress import SilentProgress
+from tilth.core.records import Question
+from tilth.sdg.generate import estimate_calls, pending, plan
+from tilth.sdg.store import REJECTS, SAMPLES, Entry, read_manifest, read_rejects, read_samples
+from tilth.taxonomy.source import WorkingTree
+
+from .conftest import KNOWLEDGE_ID, RULES, SKILL_ID, Bench, leaf, seeds
+
+GOLDEN = """\
+knowledge_short: Which grain does Orla Mill grind? = rye
+knowledge_short: Who runs Orla Mill? = Bram Osk
+knowledge_short: In short, Orla mill Orla Mill was built in what? = 1702
+knowledge_short: Of that place: Orla mill Orla Mill was built in what? = 1702
+knowledge_short: In short, Orla mill Its wheel is made of what? = larch
+knowledge_short: Of that place: Orla mill Its wheel is made of what? = larch
+knowledge_short: In short, Orla mill The miller is Bram what? = Osk
+knowledge_short: Of that place: Orla mill The miller is Bram what? = Osk
+knowledge_long: What is said of Orla mill here: Orla Mill was built in 1702.? = Orla Mill was built in 1702.
+knowledge_long: What is said of Orla mill here: Its wheel is made of larch.? = Its wheel is made of larch.
+knowledge_long: What is said of Orla mill here: The miller is Bram Osk.? = The miller is Bram Osk.
+skill: Say alpha backwards. = ahpla
+skill: Say beta backwards. = ateb
+skill: Say gam backwards. = mag
+skill: Say ahpla1 in reverse. = 1alpha
+skill: Say ahpla2 in reverse. = 2alpha
+skill: Say ateb1 in reverse. = 1beta
+skill: Say ateb2 in reverse. = 2beta
+skill: Say mag1 in reverse. = 1gam
+skill: Say mag2 in reverse. = 2gam
+grounded_skill: Al has 3 apples. / How many are there? = 3
+grounded_skill: Bo has 4 apples. / How many are there? = 4
+grounded_skill: Al has 3 apples. Eve has 1. / Count for both. = 4
+grounded_skill: Al has 3 apples. Eve has 2. / Count for both. = 5
+grounded_skill: Bo has 4 apples. Eve has 1. / Count for both. = 5
+grounded_skill: Bo has 4 apples. Eve has 2. / Count for both. = 6
+"""
+
+
+def told(entries: list[Entry]) -> str:
+    samples = [sample for entry in entries for sample in read_samples(entry)]
+    lines = [f"{sample.kind}: {sample.question} = {sample.answer}".replace("\n\n", " / ") for sample in samples]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def files(entries: list[Entry]) -> list[bytes]:
+    return [(entry.folder / name).read_bytes() for entry in entries for name in (SAMPLES, REJECTS)]
+
+
+def test_the_same_answers_give_the_same_bytes_whatever_their_order(bench: Bench) -> None:
+    first = bench.run()
+    assert told(first) == GOLDEN
+    bench.teacher.longest_s = 0.03
+    for state in ("again", "and again"):
+        assert files(bench.run(state=state)) == files(first)
+
+
+def test_provenance_is_complete(bench: Bench) -> None:
+    knowledge, skill, _ = bench.run()
+    sample = read_samples(knowledge)[-1]
+    source = sample.source
+    assert (source.leaf, source.leaf_fingerprint) == (KNOWLEDGE_ID, bench.leaves[0].fingerprint)
+    assert (source.commit, source.document) == ("working tree", f"{KNOWLEDGE_ID}/mill.md")
+    text = (bench.root / "taxonomy" / source.document).read_text()
+    assert source.span is not None
+    assert source.fact in text[slice(*source.span)]
+    assert source.heading == "Orla Mill > Work"
+    manifest = read_manifest(knowledge.folder)
+    assert (source.recipe, source.recipe_fingerprint) == (manifest.recipe, manifest.recipe_fingerprint)
+    assert (source.teacher, source.seed_example, source.grades) == ("rule", None, {"judge": "yes"})
+    assert len(source.requests) == len(set(source.requests)) == 3  # facts, long, judge
+    seed = read_samples(skill)[1].source
+    assert (seed.teacher, seed.seed_example, seed.requests, seed.grades) == ("seed", 1, (), {})
+    assert [sample.source.seed_example for sample in read_samples(skill)] == [0, 1, 2, 0, 0, 1, 1, 2, 2]
+
+
+def test_rejects_keep_step_reason_and_grade(bench: Bench) -> None:
+    bench.leaves = bench.leaves[:1]
+    entry = bench.run()[0]
+    rejects = read_rejects(entry)
+    assert {(reject.step, reject.reason, reject.score) for reject in rejects} == {("judge", "judged_no", "no")}
+    assert [reject.sample.answer for reject in rejects] == ["rye", "rye", "Orla Mill grinds rye."]
+    assert all(reject.sample.source.grades == {"judge": "no"} for reject in rejects)
+
+
+def test_the_manifest_counts_everything(bench: Bench) -> None:
+    bench.leaves = bench.leaves[:1]
+    entry = bench.run()[0]
+    manifest = read_manifest(entry.folder)
+    assert manifest.samples_by_kind == {"knowledge_short": 8, "knowledge_long": 3}
+    assert (manifest.samples, entry.samples, manifest.rejects, entry.rejects) == (11, 11, 3, 3)
+    assert manifest.rejects_by_reason == {"judged_no": 3}
+    assert manifest.facts == {"kept": 4, "duplicate": 1}  # the wheel is told twice
+    assert (manifest.judge, manifest.seed, manifest.failures) == ("rule", bench.config.seed, ())
+    asked = manifest.requests
+    assert (asked.asked, asked.paid, asked.cached) == (23, 23, 0)
+    assert asked.prompt_tokens > 100
+    assert asked.completion_tokens > 50
+
+
+def test_a_complete_leaf_is_not_made_again(bench: Bench) -> None:
+    bench.leaves = bench.leaves[1:]
+    first = bench.run()
+    before, bytes_before = bench.teacher.asked.total(), files(first)
+    again = bench.run()
+    assert bench.teacher.asked.total() == before
+    assert files(again) == bytes_before
+    assert [entry.reused for entry in first + again] == [False] * 2 + [True] * 2
+    assert pending(bench.leaves, bench.config, bench.store()) == []
+
+
+def test_a_complete_store_needs_no_teacher(bench: Bench) -> None:
+    bench.leaves = bench.leaves[2:]
+    bench.run()
+    dead = ModelServer(model="rule", base_url="http://127.0.0.1:1/v1")
+    bench.config = bench.config.model_copy(update={"teacher": dead})
+    assert [entry.reused for entry in bench.run()] == [True]
+
+
+def test_only_the_leaf_that_changed_is_asked_for(bench: Bench) -> None:
+    bench.leaves = bench.leaves[1:]
+    bench.run()
+    bench.teacher.asked.clear()
+    bench.leaves[0] = leaf(SKILL_ID, seed_examples=seeds(("", "Say delta backwards.", "atled")))
+    assert [planned.complete for planned in plan(bench.leaves, bench.config, bench.store())] == [False, True]
+    assert [entry.reused for entry in bench.run()] == [False, True]
+    assert set(bench.teacher.asked) == {"questions", "answer", "judge"}
+
+
+def test_a_moved_leaf_finds_its_samples(bench: Bench) -> None:
+    bench.leaves = bench.leaves[1:2]
+    bench.run()
+    moved = bench.leaves[0].model_copy(update={"id": "compositional_skills/elsewhere/reversed", "title": "Reversed"})
+    bench.leaves = [moved]
+    before = bench.teacher.asked.total()
+    (entry,) = bench.run()
+    assert (entry.leaf, entry.reused, bench.teacher.asked.total()) == (moved.id, True, before)
+
+
+@pytest.mark.parametrize("change", ["recipe", "prompt", "teacher"])
+def test_what_a_leaf_is_made_with_decides_its_folder(bench: Bench, change: str) -> None:
+    bench.leaves = bench.leaves[1:2]
+    first = bench.run()
+    if change == "recipe":
+        bench.use_recipe("skills", tasks_per_call=1)
+    elif change == "prompt":
+        path = bench.root / "recipes" / "skills_answer.yaml"
+        path.write_text(path.read_text().replace("max_tokens: 100", "max_tokens: 99"))
+    else:
+        other = bench.config.teacher.model_copy(update={"model": "other"})
+        bench.config = bench.config.model_copy(update={"teacher": other})
+    again = bench.run()
+    assert [entry.reused for entry in again] == [False]
+    assert first[0].folder.exists()
+    assert first[0].folder != again[0].folder
+
+
+def test_a_comment_in_a_recipe_or_prompt_changes_nothing(bench: Bench) -> None:
+    bench.leaves = bench.leaves[2:]
+    bench.run()
+    for path in (bench.root / "recipes").iterdir():
+        path.write_text("# said differently\n" + path.read_text())
+    assert all(entry.reused for entry in bench.run())
+
+
+def test_a_bad_answer_costs_its_row_only(bench: Bench) -> None:
+    def short(asked: dict[str, Any]) -> Any:
+        return "I would rather not" if "1702" in asked["fact"] else RULES["short"](asked)
+
+    def judge(asked: dict[str, Any]) -> Any:
+        return (
+            {"verdict": 7} if "larch" in asked["answer"] and "In short" in asked["question"] else RULES["judge"](asked)
+        )
+
+    bench.teacher.rules |= {"short": short, "judge": judge}
+    entries = bench.run()
+    lost = [
+        line
+        for line in GOLDEN.splitlines(keepends=True)
+        if re.search(r"(In short|that place).*1702|In short.*larch", line)
+    ]
+    assert len(lost) == 3
+    assert told(entries) == "".join(line for line in GOLDEN.splitlines(keepends=True) if line not in lost)
+    failures = read_manifest(entries[0].folder).failures
+    assert [(failure.step, failure.source.fact) for failure in failures] == [
+        ("short", "Orla Mill was built in 1702."),
+        ("judge", "Its wheel is made of larch."),
+    ]
+    assert all(failure.reason and failure.request for failure in failures)
+    assert len(failures[1].source.requests) == 2  # the pair that could not be judged is still in the ledger
+
+
+def test_a_chunk_without_facts_leaves_the_others(bench: Bench) -> None:
+    bench.leaves = bench.leaves[:1]
+    bench.teacher.rules["facts"] = lambda asked: "{" if "1702" in asked["chunk"] else RULES["facts"](asked)
+    entry = bench.run()[0]
+    assert [failure.step for failure in read_manifest(entry.folder).failures] == ["facts"]
+    assert {sample.source.heading for sample in read_samples(entry)} == {"", "Orla Mill > Work"}
+
+
+def test_a_refused_request_stops_the_run_and_leaves_no_half_entry(bench: Bench) -> None:
+    bench.teacher.rules["long"] = lambda _: 400
+    with pytest.raises(ModelError, match="400"):
+        bench.run()
+    assert not [path for path in bench.store().glob("**/*") if KNOWLEDGE_ID.rsplit("/", 1)[-1] in path.name]
+    bench.teacher.rules["long"] = RULES["long"]
+    assert told(bench.run()) == GOLDEN
+
+
+class Interrupting(SilentProgress):
+    """A person who presses Ctrl-C at the `after`th answer."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    @contextmanager
+    def task(self, name: str, *, total: float | None, unit: str) -> Generator[Any]:
+        yield self
+
+    def advance(self, amount: float = 1) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def note(self, text: str) -> None:
+        """Nothing to show."""
+
+
+def test_ctrl_c_anywhere_and_again_gives_the_same_bytes_and_asks_for_nothing_twice(bench: Bench) -> None:
+    undisturbed = bench.run(state="undisturbed")
+    once = bench.teacher.asked.total()
+    bench.teacher.asked.clear()
+    for after in (1, 4, 9, 5):
+        with pytest.raises(KeyboardInterrupt):
+            bench.run(progress=Interrupting(after))
+        names = [path.name for path in bench.store().iterdir()] if bench.store().exists() else []
+        assert not [name for name in names if name.startswith(".")]
+    assert files(bench.run()) == files(undisturbed)
+    # What was in flight at each of the four stops may have been asked again: at most 8 requests each.
+    assert once <= bench.teacher.asked.total() <= once + 4 * 8
+
+
+def test_a_killed_run_leaves_nothing_behind_in_the_store(bench: Bench) -> None:
+    bench.leaves = bench.leaves[1:2]
+    half = bench.store() / f".{SKILL_ID.rsplit('/', 1)[-1]}-123.4567.tmp"
+    half.mkdir(parents=True)
+    (half / SAMPLES).write_text("{}")
+    bench.run()
+    assert not half.exists()
+
+
+def test_a_judge_of_its_own(bench: Bench) -> None:
+    bench.leaves = bench.leaves[2:]
+    judge = ModelServer(model="strict", base_url=bench.teacher.url)
+    bench.config = bench.config.model_copy(update={"judge": judge})
+    manifest = read_manifest(bench.run()[0].folder)
+    assert (manifest.teacher, manifest.judge) == ("rule", "strict")
+
+
+def test_without_a_judge_nothing_is_graded(bench: Bench) -> None:
+    bench.use_recipe("skills", judge=False)
+    bench.use_recipe("knowledge", judge=False, forms=["In short,"])
+    entries = bench.run()
+    assert not [step for step in bench.teacher.asked if "judge" in step]
+    assert all(sample.source.grades == {} for entry in entries for sample in read_samples(entry))
+    assert {read_manifest(entry.folder).judge for entry in entries} == {""}
+
+
+def test_no_held_out_question_enters_a_prompt_or_a_sample(bench: Bench) -> None:
+    held_out = Question.new(SKILL_ID, "Say beta backwards.", ("ateb",))
+    copied = Question.new(KNOWLEDGE_ID, "Of that place: Orla Mill was built in what?", ("1702",))
+    bench.leaves[0] = leaf(KNOWLEDGE_ID, questions=(copied,))
+    bench.leaves[1] = bench.leaves[1].model_copy(update={"questions": (held_out,), "fingerprint": "0" * 16})
+    seen: list[str] = []
+
+    def watch(step: str) -> Any:
+        return lambda asked: (seen.append(json.dumps(asked)), RULES[step](asked))[1]
+
+    bench.teacher.rules = {step: watch(step) for step in RULES}
+    knowledge, skill, _ = bench.run()
+    assert not [prompt for prompt in seen if "beta" in prompt]
+    rejected = [
+        (reject.reason, reject.sample.question) for entry in (knowledge, skill) for reject in read_rejects(entry)
+    ]
+    assert ("held_out_copy", "Say beta backwards.") in rejected
+    assert ("held_out_copy", "Of that place: Orla mill Orla Mill was built in what?") in rejected
+    assert "Say beta" not in told([skill])
+
+
+def test_a_new_task_that_repeats_a_seed_is_not_answered(bench: Bench) -> None:
+    bench.leaves = bench.leaves[1:2]
+    bench.teacher.rules["questions"] = lambda _: {
+        "q1": {"question": "Say alpha backwards!"},
+        "q2": {"question": "Say up!"},
+    }
+    (skill,) = bench.run()
+    assert {reject.reason for reject in read_rejects(skill)} == {"copy_of_seed", "same_question"}
+    assert bench.teacher.asked["answer"] == 1  # "Say up!" comes from every seed, and one request answers it
+
+
+def test_foundational_leaves_take_both_ways(bench: Bench) -> None:
+    mixed = seeds(("", "Say alpha backwards.", "ahpla"), ("Al has 3 apples.", "How many are there?", "3"))
+    bench.leaves = [leaf("foundational_skills/all", kind="foundational", seed_examples=mixed)]
+    (entry,) = bench.run()
+    assert {sample.kind for sample in read_samples(entry)} == {"foundational"}
+    assert {"answer", "grounded_answer"} <= set(bench.teacher.asked)
+
+
+def test_the_estimate_is_an_upper_bound_here(bench: Bench) -> None:
+    tree = WorkingTree(bench.root / "taxonomy")
+    planned = plan(bench.leaves, bench.config, bench.store())
+    estimates = [estimate_calls(each, tree, bench.root / "cache") for each in planned]
+    # 3 chunks and 5 sentences, 2 forms and a long one each; 3 seeds, 2 tasks each; 2 seeds, 2 tasks each.
+    assert estimates == [3 + 5 * 2 + 5 * 3, 3 * (1 + 2 * 2), 2 * (1 + 2 * 2)]
+    assert bench.teacher.asked.total() == 0
+    asked = [read_manifest(entry.folder).requests.asked for entry in bench.run()]
+    assert asked[1:] == estimates[1:]
+    assert asked[0] < estimates[0]  # one fact stands there twice
+
+
+def test_progress_says_what_became_of_the_rows(bench: Bench) -> None:
+    notes: list[str] = []
+
+    class Watching(Interrupting):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    bench.run(progress=Watching(-1))
+    assert notes[-1] == "19 accepted, 3 rejected"

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from tilth.core.errors import ConfigError, TilthError
+from tilth.sdg.prompts import SHIPPED, Prompt, PromptFile, load_prompt
+from tilth.sdg.recipe import PARTS as FLOWS
+from tilth.sdg.recipe import load_recipe
+
+SEED = {"context": "A CONTEXT", "question": "A SEED", "answer": "A SOLUTION"}
+VALUES = {
+    "title": "A TITLE",
+    "outline": "AN OUTLINE",
+    "heading": "A HEADING",
+    "chunk": "A CHUNK",
+    "fact": "A FACT",
+    "forms": ("FORM ONE", "FORM TWO"),
+    "question": "A QUESTION",
+    "answer": "AN ANSWER",
+    "task": "A TASK",
+    "examples": [SEED],
+    "seed": SEED,
+    "context": "A CONTEXT",
+    "number": 3,
+}
+PARTS = [(name, part) for name in ("knowledge", "skills") for part in FLOWS[name]]
+JUDGES = [(name, part) for name, part in PARTS if part.endswith("judge")]
+
+
+def shipped(recipe: str, part: str) -> Prompt:
+    return load_recipe(recipe).prompts[part]
+
+
+def test_every_prompt_is_used() -> None:
+    used = {Path(shipped(recipe, part).name).stem for recipe, part in PARTS}
+    assert used == {path.stem for path in SHIPPED.glob("*.yaml")}
+
+
+@pytest.mark.parametrize(("recipe", "part"), PARTS)
+def test_a_prompt_documents_the_variables_it_is_given_and_renders(recipe: str, part: str) -> None:
+    prompt = shipped(recipe, part)
+    comment = (SHIPPED / Path(prompt.name).name).read_text().splitlines()[0]
+    documented = re.sub(r"\([^)]*\)", "", comment.partition("Variables:")[2])
+    given = set(FLOWS[recipe][part].variables.split())
+    assert {name.strip() for name in documented.split(",")} == given
+    messages = prompt.messages(**{name: VALUES[name] for name in given})
+    assert [message.role for message in messages] == ["system", "user"]
+    for variable in prompt.variables - {"examples", "seed", "number", "forms"}:
+        assert VALUES[variable] in messages[1].content
+    assert "\n\n\n" not in messages[1].content
+
+
+@pytest.mark.parametrize(("recipe", "part"), JUDGES)
+def test_a_judge_says_yes_or_no_and_sees_what_it_judges(recipe: str, part: str) -> None:
+    prompt = shipped(recipe, part)
+    assert prompt.file.answer["properties"] == {"verdict": {"type": "string", "enum": ["yes", "no"]}}
+    assert prompt.file.max_tokens <= 32
+    assert prompt.file.temperature == 0
+    assert {"question", "answer"} <= prompt.variables
+
+
+def test_a_fact_is_asked_about_without_its_document() -> None:
+    """A small teacher that sees the whole chunk drifts to its other facts."""
+    assert "chunk" not in shipped("knowledge", "short").variables | shipped("knowledge", "long").variables
+
+
+@pytest.mark.parametrize(
+    ("recipe", "part"), [("knowledge", "short"), ("skills", "questions"), ("skills", "grounded_questions")]
+)
+def test_one_item_is_asked_for_each(recipe: str, part: str) -> None:
+    prompt = shipped(recipe, part)
+    items = 4 if prompt.file.repeat == "number" else ("a", "b", "c", "d")
+    schema = prompt.schema(**{prompt.file.repeat: items})
+    assert schema["required"] == ["q1", "q2", "q3", "q4"] == list(schema["properties"])
+    assert schema["additionalProperties"] is False
+    assert all(part == prompt.file.answer for part in schema["properties"].values())
+
+
+def prompt(**changes: object) -> Prompt:
+    content = {"system": "S", "user": "{{ fact }}", "schema": {"type": "object"}, "max_tokens": 9, **changes}
+    return Prompt("mine.yaml", PromptFile.model_validate(content))
+
+
+def test_the_fingerprint_is_that_of_the_content() -> None:
+    assert prompt().fingerprint == prompt().fingerprint
+    others = [
+        prompt(system="T"),
+        prompt(user="{{fact}}"),
+        prompt(max_tokens=8),
+        prompt(schema={}),
+        prompt(temperature=1),
+    ]
+    assert len({other.fingerprint for other in (prompt(), *others)}) == 6
+
+
+def test_what_is_put_into_a_template_is_no_template() -> None:
+    hostile = "{{ 7 * 7 }} {% for x in [] %} <b>&amp;"
+    assert prompt().messages(fact=hostile)[1].content == hostile
+
+
+@pytest.mark.parametrize(
+    "user", ["{{ fact.__class__.__mro__ }}", "{{ ''.__class__ }}", "{{ unknown }}", "{{ fact.x }}"]
+)
+def test_a_template_cannot_reach_out_or_use_what_is_not_there(user: str) -> None:
+    with pytest.raises(ConfigError, match=r"mine\.yaml"):
+        prompt(user=user).messages(fact="F")
+
+
+def test_a_broken_template_is_refused_when_it_is_read() -> None:
+    with pytest.raises(ConfigError, match=r"mine\.yaml: not a valid template"):
+        prompt(user="{% if %}")
+
+
+def test_an_unknown_prompt_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'facts'"):
+        load_prompt("fact")
+
+
+def test_a_prompt_of_the_users_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("system: S\nuser: U\nschema: {}\nmax_tokens: 3\ncolour: red\n")
+    with pytest.raises(TilthError, match=r"mine\.yaml:5:1: unknown key 'colour'"):
+        load_prompt("mine.yaml", beside=tmp_path)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from tilth.core.config import Config, Generate
+from tilth.core.errors import ConfigError, TilthError
+from tilth.sdg.recipe import SHIPPED, load_recipe, load_recipes
+
+from .conftest import write_recipe
+
+
+@pytest.mark.parametrize("name", ["knowledge", "skills"])
+def test_shipped_recipes_load(name: str) -> None:
+    recipe = load_recipe(name)
+    assert (recipe.name, recipe.settings.flow) == (name, name)
+    assert recipe.fingerprint == load_recipe(name).fingerprint
+
+
+def test_every_kind_of_leaf_has_its_recipe() -> None:
+    flows = {kind: recipe.settings.flow for kind, recipe in load_recipes(Config()).items()}
+    assert flows == {"knowledge": "knowledge", "skill": "skills", "grounded_skill": "skills", "foundational": "skills"}
+
+
+def test_a_recipe_for_another_flow_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"generate\.skill: .*'knowledge'; name a recipe with `flow: skills`"):
+        load_recipes(Config(generate=Generate(skill="knowledge")))
+
+
+def test_the_fingerprint_follows_settings_and_prompts_and_nothing_else(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path / "a", "knowledge")
+    first = load_recipe(str(path)).fingerprint
+    assert load_recipe(str(write_recipe(tmp_path / "b", "knowledge"))).fingerprint == first
+    assert load_recipe(str(write_recipe(tmp_path / "c", "knowledge", long_per_fact=2))).fingerprint != first
+    prompt = tmp_path / "a" / "knowledge_long.yaml"
+    prompt.write_text("# a remark\n" + prompt.read_text())
+    assert load_recipe(str(path)).fingerprint == first
+    prompt.write_text(prompt.read_text().replace("system: long", "system: other"))
+    assert load_recipe(str(path)).fingerprint != first
+
+
+PROMPTS = {"facts": "facts", "short": "short", "long": "long", "judge": "knowledge_judge"}
+
+
+def changed(tmp_path: Path, **changes: object) -> str:
+    content = yaml.safe_load((SHIPPED / "knowledge.yaml").read_text()) | changes
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"chunk_word": 10}, "unknown key 'chunk_word'; did you mean 'chunk_words'"),
+        ({"forms": []}, "forms"),
+        ({"fact_words": [9, 3]}, "fewest, most"),
+        ({"near_duplicate": 0}, "near_duplicate"),
+        ({"flow": "knowlege"}, "did you mean 'knowledge'"),
+        (
+            {"prompts": PROMPTS | {"facts": "fakts"}},
+            "did you mean 'facts'",
+        ),
+        (
+            {"prompts": PROMPTS | {"judge": "skill_judge"}},
+            "unknown variable 'task'",
+        ),
+    ],
+)
+def test_a_wrong_recipe_is_told_in_one_line(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(TilthError, match=message):
+        load_recipe(changed(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("repeat: forms", "repeat: ''", "`repeat` is ''; this part of the flow needs 'forms'"),
+        ("- answer", "- question", "does not require 'answer'"),
+        ("type: string", "type: integer", "does not require 'question' as"),
+    ],
+)
+def test_a_prompt_that_does_not_give_what_its_part_needs_is_refused(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    recipe = write_recipe(tmp_path, "knowledge")
+    prompt = tmp_path / "knowledge_short.yaml"
+    prompt.write_text(prompt.read_text().replace(old, new))
+    with pytest.raises(ConfigError, match=rf"knowledge_short\.yaml: .*{re.escape(message)}"):
+        load_recipe(str(recipe))
+
+
+def test_an_unknown_recipe_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'skills'"):
+        load_recipe("skill")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_recipe(str(tmp_path / "none.yaml"))

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+import yaml
+from git import Repo
+from tilth.core.errors import TaxonomyError
+from tilth.taxonomy.contribute import add_files, add_leaf, commit_files, full_leaf_id, init_repository
+from tilth.taxonomy.leaf import read_leaf
+from tilth.taxonomy.lint import lint
+from tilth.taxonomy.source import CommitTree, WorkingTree
+from tilth.taxonomy.starter_taxonomy import SECOND_KNOWLEDGE, starter_files
+
+
+def test_a_repository_is_made_once_and_ignores_the_state(tmp_path):
+    root = tmp_path / "new"
+    init_repository(root)
+    init_repository(root)
+    assert Repo(root).active_branch.name == "main"
+    assert (root / ".gitignore").read_text() == ".tilth/\n"
+
+
+def test_a_repository_that_is_there_keeps_its_branch_and_its_rules(tmp_path):
+    Repo.init(tmp_path, initial_branch="trunk")
+    (tmp_path / ".gitignore").write_text("*.log")
+    init_repository(tmp_path)
+    assert Repo(tmp_path).active_branch.name == "trunk"
+    assert (tmp_path / ".gitignore").read_text() == "*.log\n.tilth/\n"
+
+
+@pytest.mark.parametrize("kind", ["knowledge", "skill", "grounded_skill"])
+def test_a_scaffold_names_its_gaps_until_they_are_filled(repository, kind):
+    paths = add_leaf(repository.root, kind, "things/new_one", created_by="ada")
+    leaf_id = full_leaf_id(kind, "things/new_one")
+    qna = repository.root / leaf_id / "qna.yaml"
+    assert paths == [qna, qna.parent / "attribution.txt"]
+    assert {finding.code for finding in lint(WorkingTree(repository.root))} == {"E106"}
+    for number in range(qna.read_text().count(': ""')):
+        qna.write_text(qna.read_text().replace(': ""', f": text {number}", 1))
+    if kind == "knowledge":
+        assert [finding.code for finding in lint(WorkingTree(repository.root))] == ["E122"]
+        (qna.parent / "new_one.md").write_text("# New one\n")
+    assert lint(WorkingTree(repository.root)) == []
+    assert read_leaf(WorkingTree(repository.root), leaf_id).kind == kind
+
+
+def test_a_document_is_copied_beside_the_leaf(repository, tmp_path):
+    document = tmp_path / "My page [1].md"
+    document.write_text("# Bridge\n")
+    add_leaf(repository.root, "knowledge", "knowledge/places/bridge/", document=document)
+    folder = repository.root / "knowledge/places/bridge"
+    assert (folder / "My page [1].md").read_text() == "# Bridge\n"
+    assert yaml.safe_load((folder / "qna.yaml").read_text())["document"] == {"files": ["My page [1].md"]}
+    assert {finding.code for finding in lint(WorkingTree(repository.root))} == {"E106"}
+
+
+def test_a_document_that_is_in_its_place_already_stays_there(repository):
+    document = repository.write("knowledge/bridge/page.md", "# Bridge\n")
+    paths = add_leaf(repository.root, "knowledge", "bridge", document=document)
+    assert [path.name for path in paths] == ["qna.yaml", "attribution.txt"]
+    assert document.read_text() == "# Bridge\n"
+
+
+def test_nothing_is_overwritten_and_a_refusal_writes_nothing(repository, tmp_path):
+    folder = repository.root / "knowledge/bridge"
+    repository.write("knowledge/bridge/attribution.txt", "mine")
+    with pytest.raises(TaxonomyError, match=r"knowledge/bridge/attribution\.txt: the file is there already"):
+        add_leaf(repository.root, "knowledge", "bridge")
+    assert [path.name for path in folder.iterdir()] == ["attribution.txt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.pdf", b"%PDF", "documents of this format cannot be read; use one of: .markdown, .md, .txt"),
+        ("attribution.txt", b"x", "this name is taken by the leaf's own file"),
+        ("a.md", None, "there is no such document"),
+        ("a.md", b"\xff", "not UTF-8 text"),
+        ("a.md", b" \n", "the document is empty"),
+    ],
+)
+def test_a_document_that_cannot_be_used_is_refused(repository, tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(TaxonomyError, match=message):
+        add_leaf(repository.root, "knowledge", "bridge", document=tmp_path / name)
+    assert not (repository.root / "knowledge").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "leaf_id", "message"),
+    [
+        ("knowledge", "Places/bridge", "did you mean 'places'?"),
+        ("knowledge", "places/old-bridge", "did you mean 'old_bridge'?"),
+        ("skill", "sayHello", "did you mean 'say_hello'?"),
+        ("knowledge", "../outside", "must be lower case letters"),
+        ("knowledge", "a//b", "must be lower case letters"),
+        ("knowledge", "knowledge", "must be lower case letters"),
+        ("knowledge", "", "must be lower case letters"),
+        ("skill", "knowledge/x", "a skill leaf belongs below compositional_skills/, not knowledge/"),
+    ],
+)
+def test_a_bad_id_is_refused_with_a_better_one(repository, kind, leaf_id, message):
+    with pytest.raises(TaxonomyError) as caught:
+        add_leaf(repository.root, kind, leaf_id)
+    assert message in str(caught.value)
+
+
+def test_a_commit_holds_exactly_the_files_and_needs_no_configured_author(repository):
+    repository.write("other.txt", "staged")
+    repository.git.git.add("other.txt")
+    repository.write("loose.txt", "untracked")
+    paths = add_files(repository.root, SECOND_KNOWLEDGE, starter_files(SECOND_KNOWLEDGE))
+    sha = commit_files(repository.root, paths, "Add the zellophar")
+    assert sha == repository.git.head.commit.hexsha
+    assert CommitTree(repository.root, sha).files() == sorted(
+        path.relative_to(repository.root).as_posix() for path in paths
+    )
+    commit = repository.git.head.commit
+    assert (commit.message, str(commit.author), commit.author.email) == (
+        "Add the zellophar\n",
+        "tilth",
+        "tilth@localhost",
+    )
+    assert _status(repository.root) == "A  other.txt\n?? loose.txt\n"
+
+
+def test_a_configured_author_is_kept(repository):
+    repository.git.git.config("user.name", "Ada")
+    repository.git.git.config("user.email", "ada@x.org")
+    commit_files(repository.root, [repository.write("a.txt", "a")], "a")
+    commit = repository.git.head.commit
+    assert (commit.author.name, commit.author.email, commit.committer.name) == ("Ada", "ada@x.org", "Ada")
+
+
+def test_committing_again_makes_no_second_commit(repository):
+    path = repository.write("[a].txt", "a")
+    first = commit_files(repository.root, [path], "one")
+    assert commit_files(repository.root, [path], "two") == first
+    path.write_text("b")
+    repository.write("a.txt", "matches the pattern")
+    assert commit_files(repository.root, [path], "three") != first
+    assert _status(repository.root) == "?? a.txt\n"
+
+
+def test_a_refusal_of_git_is_one_line(repository):
+    repository.write(".gitignore", "*.log\n")
+    with pytest.raises(TaxonomyError, match=r"^[^\n]*git: [^\n]*$"):
+        commit_files(repository.root, [repository.write("x.log", "x")], "x")
+
+
+def _status(root) -> str:
+    command = ["git", "status", "--porcelain", "--untracked-files=all"]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tilth.taxonomy.qna import LeafProblems, comparable, parse_qna
+from tilth.taxonomy.schema import KnowledgeV3, KnowledgeV4, SkillV1, SkillV2, SkillV4
+
+SKILL_PATH = "compositional_skills/x/qna.yaml"
+KNOWLEDGE_PATH = "knowledge/x/qna.yaml"
+
+
+def parse(data: dict[str, Any], path: str) -> Any:
+    return parse_qna(yaml.safe_dump(data, sort_keys=False).encode(), path)[0]
+
+
+def problem(data: dict[str, Any], path: str) -> str:
+    """The kind, place and message of the only problem."""
+    with pytest.raises(LeafProblems) as caught:
+        parse(data, path)
+    (found,) = caught.value.problems
+    return f"{found.kind} {found.line}:{found.column} {found.message}"
+
+
+def test_a_skill_without_a_version_is_version_1_and_needs_one_seed(skill):
+    del skill["version"]
+    skill["seed_examples"] = skill["seed_examples"][:1] * 2
+    skill["task_description"] = ""
+    assert isinstance(parse(skill, SKILL_PATH), SkillV1)
+
+
+@pytest.mark.parametrize(("version", "model"), [(2, SkillV2), (3, SkillV2), (4, SkillV4)])
+def test_later_skills_need_five(skill, version, model):
+    skill["version"] = version
+    assert type(parse(skill, SKILL_PATH)) is model
+    assert type(parse(skill, "foundational_skills/x/qna.yaml")) is model
+    skill["seed_examples"].pop()
+    assert problem(skill, SKILL_PATH) == "too_few 4:1 seed_examples: 4 given, at least 5 needed; add 1"
+
+
+def test_knowledge_of_version_3_names_a_repository(knowledge):
+    del knowledge["test_questions"]
+    knowledge["version"] = 3
+    knowledge["document"] = {"repo": "https://x.org/y.git", "commit": "abcdef0", "patterns": ["*.md"]}
+    knowledge["seed_examples"][0]["questions_and_answers"][0]["note"] = "the public schema allows this"
+    assert type(parse(knowledge, KNOWLEDGE_PATH)) is KnowledgeV3
+    knowledge["document"]["patterns"] *= 2
+    assert "this pattern stands here already" in problem(knowledge, KNOWLEDGE_PATH)
+
+
+def test_knowledge_of_version_4_has_files_or_a_repository(knowledge):
+    assert type(parse(knowledge, KNOWLEDGE_PATH)) is KnowledgeV4
+    knowledge["document"] = {"repo": "https://x.org/y.git", "commit": "abcdef0", "patterns": ["*.md"]}
+    assert type(parse(knowledge, KNOWLEDGE_PATH)) is KnowledgeV4
+    for wrong in ({"files": ["a.md"], "repo": "https://x.org/y.git"}, {"repo": "https://x.org/y.git"}, {"files": []}):
+        knowledge["document"] = wrong
+        assert "write either files, or all of repo, commit and patterns" in problem(knowledge, KNOWLEDGE_PATH)
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        (1, "knowledge of version 1 is not read any more; rewrite it as version 4"),
+        (2, "knowledge of version 2 is not read any more; rewrite it as version 4"),
+        (5, "version 5 is unknown; use 3 or 4"),
+        ("3", "version '3' is unknown; use 3 or 4"),
+        (True, "version True is unknown; use 3 or 4"),
+        (None, "version None is unknown; use 3 or 4"),
+    ],
+)
+def test_other_versions_are_refused_by_name(knowledge, version, message):
+    knowledge["version"] = version
+    assert problem(knowledge, KNOWLEDGE_PATH) == f"version 1:1 {message}"
+
+
+def test_an_unknown_key_is_told_with_the_nearest(skill):
+    skill["seed_examples"][2]["anwser"] = "x"
+    assert "'seed_examples.2.anwser'; did you mean 'answer'?" in problem(skill, SKILL_PATH)
+    del skill["seed_examples"][2]["anwser"]
+    skill["domain"] = "greetings"
+    assert "unknown key 'domain'" in problem(skill, SKILL_PATH)
+
+
+@pytest.mark.parametrize("value", ["", "  \n", None])
+def test_an_empty_text_is_refused(skill, value):
+    skill["seed_examples"][1]["answer"] = value
+    assert problem(skill, SKILL_PATH).endswith("seed_examples.1.answer: there is no text; write it")
+
+
+def test_a_number_for_a_text_is_refused_with_the_way_out(skill):
+    skill["seed_examples"][1]["answer"] = 37
+    assert problem(skill, SKILL_PATH).endswith("seed_examples.1.answer: must be text, not 37; put it in quotes")
+
+
+def test_the_wrong_shape_is_refused_in_plain_words(skill):
+    skill["seed_examples"] = "none"
+    assert problem(skill, SKILL_PATH).endswith("seed_examples must be a list; start each item with '- '")
+    skill["seed_examples"] = ["one"] * 5
+    with pytest.raises(LeafProblems, match="must hold keys and values"):
+        parse(skill, SKILL_PATH)
+    with pytest.raises(LeafProblems, match="the file must hold keys and values"):
+        parse_qna(b"- a\n", SKILL_PATH)
+    with pytest.raises(LeafProblems, match="the file must hold keys and values"):
+        parse_qna(b"", SKILL_PATH)
+
+
+def test_seeds_must_differ_by_more_than_white_space(skill):
+    skill["seed_examples"][3] = {"answer": "Hello,  A.\n", "question": "Greet A."}
+    assert problem(skill, SKILL_PATH).startswith("repeated 11:3 this seed example says the same as an earlier one")
+
+
+def test_grounded_and_freeform_seeds_do_not_mix(skill):
+    for seed in skill["seed_examples"]:
+        seed["context"] = "Somebody comes in."
+    parse(skill, SKILL_PATH)
+    del skill["seed_examples"][4]["context"]
+    assert problem(skill, SKILL_PATH).startswith("mixed 17:3 some seed examples have a context and this one has none")
+
+
+def test_a_held_out_question_is_no_seed_and_stands_once(knowledge):
+    knowledge["test_questions"].append({"question": "what is 3.1", "answer": "x"})
+    assert "is a seed question too" in problem(knowledge, KNOWLEDGE_PATH)
+    knowledge["test_questions"][1]["question"] = "How long is it ?"
+    assert "stands here already" in problem(knowledge, KNOWLEDGE_PATH)
+
+
+def test_all_problems_are_told_in_order(knowledge):
+    knowledge["created_by"] = ""
+    del knowledge["domain"]
+    knowledge["seed_examples"][0]["questions_and_answers"].pop()
+    with pytest.raises(LeafProblems) as caught:
+        parse(knowledge, KNOWLEDGE_PATH)
+    assert [found.kind for found in caught.value.problems] == ["missing", "blank", "too_few"]
+    assert str(caught.value).startswith(f"{KNOWLEDGE_PATH}:1:1: the key 'domain' is missing; add it (and 2 more)")
+
+
+def test_what_is_not_utf_8_is_placed():
+    with pytest.raises(LeafProblems, match=r"^knowledge/x/qna.yaml:2:1: not UTF-8 text"):
+        parse_qna(b"version: 4\ncreated_by: \xff\n", KNOWLEDGE_PATH)
+
+
+def test_questions_are_compared_without_case_punctuation_and_spacing():
+    assert comparable("  Who's THERE?\n") == comparable("who s there")
+    assert comparable("Where?") != comparable("Who?")
+
+
+@given(st.binary() | st.text().map(str.encode))
+def test_no_bytes_make_a_traceback(data):
+    for path in (SKILL_PATH, KNOWLEDGE_PATH):
+        with pytest.raises(LeafProblems, match=r"^[^\n]*$"):
+            parse_qna(data, path)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+some_keys = st.sampled_from(["version", "created_by", "seed_examples", "document", "test_questions", "domain"])
+
+
+@settings(max_examples=50)
+@given(st.dictionaries(some_keys, json_values, min_size=1), st.sampled_from([1, 3, 4]))
+def test_no_shape_makes_a_traceback(data, version):
+    for path in (SKILL_PATH, KNOWLEDGE_PATH):
+        with pytest.raises(LeafProblems, match=r"^[^\n]*$"):
+            parse({"version": version, **data}, path)

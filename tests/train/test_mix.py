@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tilth.core.config import Config, Student
+from tilth.core.errors import CheckFailed
+from tilth.core.jsonl import read_records
+from tilth.train.mix import Mix, Samples, Skipped, TrainingSample, make_mixes, select
+from tilth.train.order import epoch_order
+from tilth.train.plan import Phase, Plan, Replay
+from tilth.train.replay import draw
+
+
+@pytest.fixture(scope="module")
+def tokenizer(make: Any) -> Any:
+    return make.tokenizer(make.chatml, ("<|im_start|>", "<|im_end|>"), eos="<|im_end|>")
+
+
+def phase(name: str, *kinds: Any, **settings: Any) -> Phase:
+    return Phase(name=name, kinds=kinds, learning_rate=1e-3, **settings)
+
+
+PLAN = Plan(
+    phases=(
+        phase("short", "knowledge_short", replay=Replay(earlier_cycles=0.25)),
+        phase("long", "knowledge_long", replay=Replay(earlier_phases=0.2, earlier_cycles=0.3)),
+        phase("skills", "skill", replay=Replay(earlier_phases=0.5)),
+    )
+)
+
+
+def mix_all(plan: Plan, samples: Samples, tokenizer: Any, out: Path, config: Config | None = None) -> list[Any]:
+    folders = [out / phase.name for phase in plan.phases]
+    return make_mixes(plan, samples, tokenizer, folders, config or Config())
+
+
+def test_replay_shares_are_shares_of_the_whole_phase(make: Any) -> None:
+    new = make.samples(60) + make.samples(30, kind="knowledge_long") + make.samples(20, kind="skill")
+    earlier = make.samples(40, leaf="old") + make.samples(40, leaf="old", kind="skill")
+    samples = Samples(new, earlier)
+    origins = [Counter(s.origin for s in select(PLAN, index, samples, 1)) for index in range(3)]
+    assert origins[0] == {"new": 60, "earlier_cycle": 20}  # 20 of 80 are a quarter
+    assert origins[1] == {"new": 30, "earlier_phase": 12, "earlier_cycle": 18}  # of 60: a fifth, three tenths
+    assert origins[2] == {"new": 20, "earlier_phase": 20}
+    everything = [select(PLAN, index, samples, 1) for index in range(3)]
+    assert all(len({s.id for s in selected}) == len(selected) for selected in everything)
+    assert {s.kind for s in everything[1] if s.origin == "earlier_phase"} == {"knowledge_short"}
+    assert {s.kind for s in everything[1] if s.origin == "earlier_cycle"} == {"knowledge_short", "skill"}
+
+
+def test_replay_is_capped_by_what_exists_and_repeats_nothing(make: Any) -> None:
+    selected = select(PLAN, 0, Samples(make.samples(60), make.samples(5, leaf="old")), 1)
+    assert Counter(s.origin for s in selected) == {"new": 60, "earlier_cycle": 5}
+
+
+def test_the_draw_follows_the_seed_and_not_the_order_of_the_pool(make: Any) -> None:
+    pool = make.samples(50)
+    assert draw(pool, 10, "a") == draw(pool[::-1], 10, "a") != draw(pool, 10, "b")
+
+
+def test_the_draw_gives_each_leaf_its_share_and_each_fact_its_turn(make: Any) -> None:
+    pool = make.samples(30, leaf="big") + make.samples(15, leaf="small")
+    pool += [
+        make.sample(f"Q{fact}.{form}?", "A.", leaf="facts", fact=str(fact)) for fact in range(5) for form in range(9)
+    ]
+    drawn = draw(pool, 12, "a")
+    assert Counter(s.source.leaf for s in drawn) == {"big": 4, "facts": 6, "small": 2}
+    assert len({s.source.fact for s in drawn if s.source.leaf == "facts"}) == 5
+
+
+def test_a_sample_of_this_cycle_is_not_an_earlier_one_too(make: Any, tmp_path: Path) -> None:
+    new = make.file(tmp_path / "new.jsonl", make.samples(4), make.samples(4))
+    earlier = make.file(tmp_path / "old.jsonl", make.samples(6))
+    samples = Samples.read([new, new], [earlier])
+    assert (len(samples.new), len(samples.earlier)) == (4, 2)
+
+
+def test_the_manifest_counts_what_the_file_holds(make: Any, tokenizer: Any, tmp_path: Path) -> None:
+    samples = Samples(make.samples(8) + make.samples(6, kind="knowledge_long", leaf="b"), make.samples(9, leaf="old"))
+    mixes = mix_all(PLAN, samples, tokenizer, tmp_path)
+    mix = mixes[1]
+    assert isinstance(mix, Mix)
+    assert mix == Mix.model_validate(json.loads((tmp_path / "long" / "mix.json").read_text()))
+    written = list(read_records(tmp_path / "long" / "data.jsonl", TrainingSample))
+    assert mix.total.samples == len(written) == 6 + 2 + 4
+    assert {name: tally.samples for name, tally in mix.by_origin.items()} == Counter(s.origin for s in written)
+    assert {name: tally.samples for name, tally in mix.by_kind.items()} == Counter(s.kind for s in written)
+    assert {name: tally.samples for name, tally in mix.by_leaf.items()} == Counter(s.source.leaf for s in written)
+    for groups in (mix.by_origin, mix.by_kind, mix.by_leaf):
+        assert sum(tally.tokens for tally in groups.values()) == mix.total.tokens
+    trained = sum(len(s.answer.encode()) + 1 for s in written)  # a token per byte, and the end of the turn
+    assert mix.total.trained_tokens == trained
+    assert mix.steps == 2 * 10
+
+
+def test_a_phase_without_new_samples_is_skipped_with_the_reason(make: Any, tokenizer: Any, tmp_path: Path) -> None:
+    mixes = mix_all(PLAN, Samples(make.samples(4), make.samples(9, leaf="old")), tokenizer, tmp_path)
+    assert [type(mix) for mix in mixes] == [Mix, Skipped, Skipped]
+    assert mixes[2].reason == "no new sample of kind skill"
+    assert not (tmp_path / "skills").exists()
+
+
+def test_nothing_to_train_at_all_is_refused(make: Any, tokenizer: Any, tmp_path: Path) -> None:
+    samples = Samples(make.samples(3, kind="document"), make.samples(9, leaf="old"))
+    with pytest.raises(CheckFailed, match=r"no new sample of any kind that the plan trains .*; generate"):
+        mix_all(PLAN, samples, tokenizer, tmp_path)
+
+
+def test_too_much_that_is_too_long_is_refused_with_the_number_and_the_fix(
+    make: Any, tokenizer: Any, tmp_path: Path
+) -> None:
+    samples = [*make.samples(9), make.sample("Why?", "So. " * 40)]
+    plan = Plan(phases=(phase("short", "knowledge_short", max_length=100),))
+    with pytest.raises(CheckFailed, match=r"'short': 1 of 10 samples .* 100 tokens.* (\d+\.\d+)% .*max_length to \d+"):
+        mix_all(plan, Samples(samples, []), tokenizer, tmp_path)
+
+
+def test_a_little_that_is_too_long_is_dropped_and_counted(make: Any, tokenizer: Any, tmp_path: Path) -> None:
+    samples = [*make.samples(150), make.sample("Why? " * 30, "So.")]
+    plan = Plan(phases=(phase("short", "knowledge_short", max_length=100),))
+    [mix] = mix_all(plan, Samples(samples, []), tokenizer, tmp_path)
+    assert (mix.total.samples, mix.too_long.samples, mix.too_long.trained_tokens) == (150, 1, 4)
+    assert mix.longest <= 100
+
+
+def test_the_system_prompt_is_part_of_what_a_mix_is(make: Any, tokenizer: Any, tmp_path: Path) -> None:
+    samples, brief = Samples(make.samples(4), []), Config(student=Student(system_prompt="Be brief."))
+    plain, prompted = (mix_all(PLAN, samples, tokenizer, tmp_path, config)[0] for config in (None, brief))
+    assert plain.data_sha256 == prompted.data_sha256
+    assert plain.tokens_sha256 != prompted.tokens_sha256
+    assert plain.total.trained_tokens == prompted.total.trained_tokens
+
+
+def test_an_epoch_visits_every_sample_once_in_an_order_of_its_own() -> None:
+    lengths = [index * 7 % 31 for index in range(43)]
+    first, second = epoch_order(lengths, 4, 1, 0), epoch_order(lengths, 4, 1, 1)
+    assert sorted(first) == sorted(second) == list(range(43))
+    assert first == epoch_order(lengths, 4, 1, 0) != second
+    batches = [first[start : start + 4] for start in range(0, 40, 4)]
+    spread = sum(max(lengths[i] for i in batch) - min(lengths[i] for i in batch) for batch in batches)
+    assert spread < 10 * 12  # a random batch of four spans about 18

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tilth.core.errors import ConfigError
+from tilth.core.yaml_source import YamlProblems
+from tilth.train.plan import load_plan, shipped_plans
+
+
+def plan_file(folder: Path, text: str) -> Path:
+    path = folder / "plan.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", shipped_plans())
+def test_shipped_plans_load(name: str) -> None:
+    assert load_plan(name).phases
+
+
+def test_lab_trains_short_then_long_then_skills_and_replays_the_earlier() -> None:
+    phases = load_plan("lab").phases
+    assert [phase.kinds for phase in phases] == [
+        ("knowledge_short",),
+        ("knowledge_long", "foundational"),
+        ("skill", "grounded_skill"),
+    ]
+    assert all(phase.replay.earlier_cycles > 0 for phase in phases)
+    assert all(phase.replay.earlier_phases > 0 for phase in phases[1:])
+
+
+def test_quick_is_one_lora_phase_of_everything() -> None:
+    [phase] = load_plan("quick").phases
+    assert phase.adapter == "lora"
+    assert set(phase.kinds) == load_plan("lab").kinds
+
+
+def test_a_users_plan_loads_by_its_path_with_ten_epochs_by_default(tmp_path: Path) -> None:
+    path = plan_file(tmp_path, "phases:\n  - {name: one, kinds: [skill], learning_rate: 1.0e-5}\n")
+    assert load_plan(path).phases[0].epochs == 10
+    assert load_plan(str(path)) == load_plan(path)
+
+
+def test_an_unknown_plan_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="'lab'"):
+        load_plan("labb")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("epoch: 3", r"plan\.yaml:6:5: unknown key .* did you mean 'epochs'"),
+        ("kinds: [skil]", r"kinds\.0: input should be"),
+        ("kinds: []", "at least one kind"),
+        ("learning_rate: -1", "greater than 0"),
+        ("micro_batch_size: 3", "not a multiple of micro_batch_size 3"),
+        ("replay: {earlier_phases: 0.5, earlier_cycles: 0.5}", "less than 1"),
+        ("kinds: [test]", "cannot train on samples of kind test"),
+        ("lora: {rank: 4}", "no effect without `adapter: lora`"),
+        ("name: Not/A/Folder", "pattern"),
+    ],
+)
+def test_a_wrong_plan_is_refused_with_its_line(tmp_path: Path, line: str, message: str) -> None:
+    given = {"name": "name: one", "kinds": "kinds: [skill]", "learning_rate": "learning_rate: 1.0e-5"}
+    given[line.split(":", maxsplit=1)[0]] = line
+    path = plan_file(tmp_path, "phases:\n  -\n" + "".join(f"    {entry}\n" for entry in given.values()))
+    with pytest.raises(YamlProblems, match=message) as problems:
+        load_plan(path)
+    assert problems.value.problems[0].line > 1
+
+
+def test_two_phases_of_one_name_are_refused(tmp_path: Path) -> None:
+    line = "  - {name: one, kinds: [skill], learning_rate: 1.0e-5}\n"
+    with pytest.raises(YamlProblems, match="two phases are called 'one'"):
+        load_plan(plan_file(tmp_path, f"phases:\n{line}{line}"))

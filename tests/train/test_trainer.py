@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tilth.llm.precision import compute_dtype
+from tilth.train import trainer as trainer_module
+from tilth.train.masking import IGNORED, Tokens, load_tokenizer, tokenize
+from tilth.train.order import epoch_order
+from tilth.train.phase import load_model
+from tilth.train.plan import Phase
+from tilth.train.results import Step
+from tilth.train.trainer import Watch, make_trainer, training_arguments
+
+
+@pytest.fixture
+def rows(student: Path, make: Any) -> list[Tokens]:
+    samples = [*make.samples(7), make.sample("Who?", "They " * 9, unmask=True)]
+    return tokenize(load_tokenizer(student), samples, "")
+
+
+def build(student: Path, rows: list[Tokens], folder: Path, **settings: Any) -> tuple[Any, list[Step]]:
+    """A trainer on the rows, and the list that its steps go to."""
+    given: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 8, "micro_batch_size": 8, **settings}
+    phase = Phase(name="p", kinds=("skill",), **given)
+    steps: list[Step] = []
+    model = load_model(student)
+    arguments = training_arguments(phase, folder, 1, num_parameters=model.num_parameters())
+    return make_trainer(model, load_tokenizer(student), rows, phase, arguments, Watch(steps.append, 1e9)), steps
+
+
+def test_the_labels_that_reach_the_model_are_ours(student: Path, rows: list[Tokens], tmp_path: Path) -> None:
+    trainer, _ = build(student, rows, tmp_path, batch_size=4, micro_batch_size=2, epochs=3)
+    seen: list[tuple[list[int], list[int]]] = []
+    compute_loss = trainer.compute_loss
+
+    def look(model: Any, inputs: dict[str, Any], **more: Any) -> Any:
+        columns = [inputs[name].tolist() for name in ("input_ids", "labels", "attention_mask")]
+        for ids, labels, attended in zip(*columns, strict=True):
+            length = sum(attended)
+            assert attended == [1] * length + [0] * (len(ids) - length)
+            assert set(labels[length:]) <= {IGNORED}
+            seen.append((ids[:length], labels[:length]))
+        return compute_loss(model, inputs, **more)
+
+    trainer.compute_loss = look
+    trainer.train()
+    lengths = [len(row.input_ids) for row in rows]
+    order = [index for epoch in range(3) for index in epoch_order(lengths, 4, 1, epoch)]
+    assert seen == [(rows[index].input_ids, rows[index].labels) for index in order]
+    assert seen[:8] != seen[8:16] or seen[:8] != seen[16:]
+
+
+def gradients(trainer: Any) -> dict[str, Any]:
+    """What the optimizer of a one-step training is given."""
+    from transformers import TrainerCallback
+
+    found: dict[str, Any] = {}
+
+    class Look(TrainerCallback):
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            found.update({name: p.grad.clone() for name, p in kwargs["model"].named_parameters()})
+
+    trainer.add_callback(Look)
+    trainer.train()
+    return found
+
+
+@pytest.fixture
+def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(trainer_module, "compute_dtype", lambda: torch.float32)
+
+
+@pytest.mark.usefixtures("in_float32")
+def test_the_loss_is_the_mean_over_the_trained_tokens_however_it_is_accumulated(
+    student: Path, rows: list[Tokens], tmp_path: Path
+) -> None:
+    import torch
+
+    model = load_model(student)
+    logits = [model(torch.tensor([row.input_ids])).logits[0, :-1] for row in rows]
+    targets = torch.tensor([label for row in rows for label in row.labels[1:]])
+    reference = torch.nn.functional.cross_entropy(torch.cat(logits), targets, ignore_index=IGNORED)
+    reference.backward()
+    expected = {name: parameter.grad for name, parameter in model.named_parameters()}
+    for micro_batch_size in (8, 2, 1):
+        trainer, steps = build(student, rows, tmp_path, micro_batch_size=micro_batch_size, clip_norm=1e9)
+        found = gradients(trainer)
+        assert steps[0].loss == pytest.approx(reference.item(), rel=1e-5)
+        assert steps[0].trained_tokens == sum(row.trained for row in rows)
+        assert steps[0].tokens == sum(len(row.input_ids) for row in rows)
+        for name, gradient in expected.items():
+            torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_weights_and_optimizer_are_float32_while_matrices_multiply_in_the_machines_format(
+    student: Path, rows: list[Tokens], tmp_path: Path
+) -> None:
+    import torch
+
+    trainer, _ = build(student, rows, tmp_path)
+    projection = trainer.model.model.layers[0].mlp.up_proj
+    outputs: list[torch.dtype] = []
+    projection.register_forward_hook(lambda _module, _inputs, output: outputs.append(output.dtype))
+    trainer.train()
+    assert outputs == [compute_dtype()]
+    assert {parameter.dtype for parameter in trainer.model.parameters()} == {torch.float32}
+    state = trainer.optimizer.state[projection.weight]
+    assert state["exp_avg"].dtype == state["exp_avg_sq"].dtype == torch.float32
+    group = trainer.optimizer.param_groups[0]
+    assert (group["betas"], group["weight_decay"], group["fused"]) == ((0.9, 0.95), 0.0, True)
+
+
+def test_schedules_rise_and_fall_as_the_plan_says(student: Path, rows: list[Tokens], tmp_path: Path) -> None:
+    def rates(**settings: Any) -> list[float]:
+        trainer, steps = build(student, rows, tmp_path, batch_size=2, micro_batch_size=2, epochs=2, **settings)
+        trainer.train()
+        return [round(step.learning_rate / 1e-3, 3) for step in steps]
+
+    assert rates(warmup_ratio=0.25) == [0, 0.5, 1, 1, 1, 1, 1, 1]
+    assert rates(schedule="linear") == [1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]
+
+
+_TRAIN = """
+import sys
+from pathlib import Path
+from tilth.core.config import Config, Train
+from tilth.core.progress import SilentProgress
+from tilth.train.plan import Phase, Plan
+from tilth.train.run import run_plan
+folder, student = map(Path, sys.argv[1:3])
+phase = Phase(name="p", kinds=("knowledge_short",), epochs=10, learning_rate=1e-3, batch_size=4, micro_batch_size=2)
+result = run_plan(Plan(phases=(phase,)), new=[folder / "new.jsonl"], earlier=[], student=student, out=folder / "out",
+                  config=Config(train=Train(checkpoint_every_s=0.001)), progress=SilentProgress())
+print(result.phases[0].weights_sha256)
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_and_the_same_call_again_end_with_the_same_bytes(
+    student: Path, make: SimpleNamespace, tmp_path: Path
+) -> None:
+    hashes: list[str] = []
+    for name, kills in (("straight", 0), ("killed", 3)):
+        folder = tmp_path / name
+        make.file(folder / "new.jsonl", make.samples(10))
+        command = [sys.executable, "-c", _TRAIN, str(folder), str(student)]
+        log = folder / "out" / "01-p" / "metrics.jsonl"
+        for kill in range(kills):
+            process = subprocess.Popen(command)
+            while not log.exists() or log.read_text().count("\n") < 7 * (kill + 1):
+                assert process.poll() is None
+                time.sleep(0.005)
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+        hashes.append(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert hashes[0] == hashes[1]
