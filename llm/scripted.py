@@ -224,9 +224,11 @@ def main() -> None:
     options = vars(parser.parse_args())
     options["script"] = tuple(options["script"].split(",")) if options["script"] else ()
     options["rates"] = {name: float(share) for name, share in (rate.split("=") for rate in options.pop("rate"))}
+    ends = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before the server's threads are made, which inherit it
     with serve_scripted(**options) as url:
         print(url, flush=True)  # noqa: T201  a program of its own
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        signal.sigwait(ends)
 
 
 if __name__ == "__main__":

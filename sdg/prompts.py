@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import jinja2
-import jinja2.meta
-import jinja2.sandbox
 from pydantic import Field
 
 from ..core.config import Section
@@ -21,6 +18,9 @@ from ..core.errors import ConfigError, nearest
 from ..core.fingerprint import fingerprint
 from ..core.records import Message
 from ..core.yaml_source import load_yaml
+
+if TYPE_CHECKING:
+    from jinja2.sandbox import SandboxedEnvironment
 
 SHIPPED = Path(__file__).parent / "prompts"
 
@@ -45,10 +45,12 @@ class Prompt:
 
     def __init__(self, name: str, file: PromptFile) -> None:
         """Raise ConfigError when the template is not valid Jinja."""
+        from jinja2 import TemplateSyntaxError
+
         self.name, self.file = name, file
         try:
-            self._user = _JINJA.from_string(file.user)
-        except jinja2.TemplateSyntaxError as error:
+            self._user = _jinja().from_string(file.user)
+        except TemplateSyntaxError as error:
             raise ConfigError(
                 f"not a valid template: {error.message} (line {error.lineno} of `user`)", where=name
             ) from error
@@ -61,14 +63,18 @@ class Prompt:
     @functools.cached_property
     def variables(self) -> frozenset[str]:
         """The names that must be given to `messages` and `schema`."""
-        used = jinja2.meta.find_undeclared_variables(_JINJA.parse(self.file.user))
+        from jinja2.meta import find_undeclared_variables
+
+        used = find_undeclared_variables(_jinja().parse(self.file.user))
         return frozenset(used | ({self.file.repeat} if self.file.repeat else set()))
 
     def messages(self, **variables: Any) -> tuple[Message, ...]:
         """The conversation to send. Raises ConfigError when the template asks for what is not there."""
+        from jinja2 import TemplateError
+
         try:
             user = self._user.render(**variables).strip()
-        except jinja2.TemplateError as error:
+        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             known = ", ".join(sorted(variables))
             raise ConfigError(
                 f"the template failed: {error}", where=self.name, fix=f"its variables are: {known}"
@@ -101,9 +107,11 @@ def load_prompt(name_or_path: str, beside: Path = SHIPPED) -> Prompt:
     return Prompt(f"prompts/{path.name}", load_yaml(path, PromptFile, name=f"prompts/{path.name}"))
 
 
-_JINJA = jinja2.sandbox.ImmutableSandboxedEnvironment(
-    undefined=jinja2.StrictUndefined,
-    autoescape=False,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+@functools.cache
+def _jinja() -> SandboxedEnvironment:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    return ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
+    )

@@ -28,8 +28,6 @@ DATA_NAME, MIX_NAME = "data.jsonl", "mix.json"
 MAX_LOST_SHARE = 0.005
 """If over-long samples hold more of the trained tokens than this, the phase refuses (DESIGN, section 7)."""
 
-_LOOK_AT_SAMPLES = "look at its samples with `tilth samples`"
-
 Origin = Literal["new", "earlier_phase", "earlier_cycle"]
 
 
@@ -56,7 +54,7 @@ class Mix(Record):
     by_kind: Mapping[str, Tally]
     by_leaf: Mapping[str, Tally]
     too_long: Tally
-    """Dropped: more tokens than the phase's `max_length`."""
+    """Dropped: more tokens than the phase's `max_length`, or than the model can hold."""
     longest: int
     """Tokens of the longest sample that was kept."""
     steps: int
@@ -129,10 +127,10 @@ def read_rows(folder: Path, tokenizer: Any, system_prompt: str) -> list[Tokens]:
 
 def _write_mix(phase: Phase, selected: list[TrainingSample], tokenizer: Any, folder: Path, config: Config) -> Mix:
     tokens = tokenize(tokenizer, selected, config.student.system_prompt)
-    pairs = list(zip(selected, tokens, strict=True))
-    kept = [(sample, item) for sample, item in pairs if len(item.input_ids) <= phase.max_length]
-    too_long = [item for item in tokens if len(item.input_ids) > phase.max_length]
-    _check_lost(phase, tokens, too_long)
+    limit = min(phase.max_length, tokenizer.model_max_length)
+    kept = [(sample, item) for sample, item in zip(selected, tokens, strict=True) if len(item.input_ids) <= limit]
+    too_long = [item for item in tokens if len(item.input_ids) > limit]
+    _check_lost(phase, tokens, too_long, limit)
     write_records(folder / DATA_NAME, (sample for sample, _ in kept))
     mix = Mix(
         phase=phase.name,
@@ -150,17 +148,20 @@ def _write_mix(phase: Phase, selected: list[TrainingSample], tokenizer: Any, fol
     return mix
 
 
-def _check_lost(phase: Phase, tokens: list[Tokens], too_long: list[Tokens]) -> None:
+def _check_lost(phase: Phase, tokens: list[Tokens], too_long: list[Tokens], limit: int) -> None:
     trained, lost = sum(item.trained for item in tokens), sum(item.trained for item in too_long)
+    where = f"phase {phase.name!r}"
     if not trained:
-        raise CheckFailed("the phase would train on no token", where=f"phase {phase.name!r}", fix=_LOOK_AT_SAMPLES)
+        raise CheckFailed("it would train on no token", where=where, fix="look at its samples with `tilth samples`")
     if lost > MAX_LOST_SHARE * trained:
         longest = max(len(item.input_ids) for item in too_long)
         raise CheckFailed(
-            f"{len(too_long)} of {len(tokens)} samples have more than {phase.max_length} tokens, and "
+            f"{len(too_long)} of {len(tokens)} samples have more than {limit} tokens (the longest {longest}), and "
             f"{lost / trained:.2%} of the trained tokens would be lost with them ({MAX_LOST_SHARE:.1%} may be)",
-            where=f"phase {phase.name!r}",
-            fix=f"set its max_length to {longest}, or make the samples shorter",
+            where=where,
+            fix="raise its max_length or make the samples shorter"
+            if limit == phase.max_length
+            else "that is all the model holds: make the samples shorter",
         )
 
 

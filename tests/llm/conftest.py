@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pytest
-
 from tilth.core.progress import SilentProgress
 from tilth.llm.ledger import Ledger
 
@@ -43,7 +42,8 @@ def tiny_model(tmp_path_factory) -> Path:
     bpe.add_special_tokens(special)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<pad>", eos_token="<|im_end|>")
     tokenizer.chat_template = (
-        "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+        "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+        "{{ message['content'] }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}

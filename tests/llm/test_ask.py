@@ -4,7 +4,6 @@ import socket
 import time
 
 import pytest
-
 from tilth.core.config import ModelServer
 from tilth.core.errors import ConfigError, ModelError
 from tilth.core.records import Message

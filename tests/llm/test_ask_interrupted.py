@@ -7,7 +7,6 @@ import threading
 import time
 
 import pytest
-
 from tilth.core.config import ModelServer
 from tilth.core.errors import ModelError
 from tilth.core.records import Message

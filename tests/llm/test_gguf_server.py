@@ -3,9 +3,9 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
-
 from tilth.core.config import ModelServer
 from tilth.core.errors import ModelError
 from tilth.llm.catalogue import fetch
@@ -17,8 +17,7 @@ def is_running(pid):
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    with open(f"/proc/{pid}/stat") as stat:
-        return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
 def wait_until_gone(pid, seconds=10.0):
@@ -80,8 +79,7 @@ with serve(Path(sys.argv[1]), slots=1, progress=SilentProgress()):
 
 
 def children_of(pid):
-    with open(f"/proc/{pid}/task/{pid}/children") as children:
-        return [int(child) for child in children.read().split()]
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.slow
@@ -94,9 +92,11 @@ def test_a_real_server_answers_asks_for_its_token_and_dies_with_its_parent(progr
         options = {"model": "any", "messages": messages, "max_tokens": 8, "temperature": 0}
         with openai.OpenAI(base_url=server.base_url, api_key=server.token) as client:
             assert client.chat.completions.create(**options).choices[0].message.content
-        with openai.OpenAI(base_url=server.base_url, api_key="guessed") as client:
-            with pytest.raises(openai.AuthenticationError):
-                client.chat.completions.create(**options)
+        with (
+            openai.OpenAI(base_url=server.base_url, api_key="guessed") as client,
+            pytest.raises(openai.AuthenticationError),
+        ):
+            client.chat.completions.create(**options)
         assert server.ended() == ""
         assert server.token not in repr(server)
     parent = subprocess.Popen([sys.executable, "-c", SERVE, str(path)], stdout=subprocess.PIPE, text=True)

@@ -2,7 +2,6 @@ import json
 import shutil
 
 import pytest
-
 from tilth.core.errors import ModelError
 from tilth.core.records import Message
 from tilth.llm import local

@@ -8,7 +8,6 @@ import urllib.request
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tilth.llm.schema import mismatch
 from tilth.llm.scripted import serve_scripted
 from tilth.llm.scripted_answers import answer

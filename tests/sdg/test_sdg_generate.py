@@ -62,9 +62,8 @@ def files(entries: list[Entry]) -> list[bytes]:
 def test_the_same_answers_give_the_same_bytes_whatever_their_order(bench: Bench) -> None:
     first = bench.run()
     assert told(first) == GOLDEN
-    bench.teacher.longest_s = 0.03
-    for state in ("again", "and again"):
-        assert files(bench.run(state=state)) == files(first)
+    bench.teacher.longest_s = 0.02
+    assert files(bench.run(state="again")) == files(first)
 
 
 def test_provenance_is_complete(bench: Bench) -> None:
@@ -239,17 +238,18 @@ class Interrupting(SilentProgress):
 
 
 def test_ctrl_c_anywhere_and_again_gives_the_same_bytes_and_asks_for_nothing_twice(bench: Bench) -> None:
+    bench.leaves = bench.leaves[:1]
     undisturbed = bench.run(state="undisturbed")
     once = bench.teacher.asked.total()
     bench.teacher.asked.clear()
-    for after in (1, 4, 9, 5):
+    for after in (1, 6, 9):
         with pytest.raises(KeyboardInterrupt):
             bench.run(progress=Interrupting(after))
         names = [path.name for path in bench.store().iterdir()] if bench.store().exists() else []
         assert not [name for name in names if name.startswith(".")]
     assert files(bench.run()) == files(undisturbed)
-    # What was in flight at each of the four stops may have been asked again: at most 8 requests each.
-    assert once <= bench.teacher.asked.total() <= once + 4 * 8
+    # What was in flight at each of the three stops may have been asked again: at most 8 requests each.
+    assert once <= bench.teacher.asked.total() <= once + 3 * 8
 
 
 def test_a_killed_run_leaves_nothing_behind_in_the_store(bench: Bench) -> None:
@@ -282,6 +282,7 @@ def test_no_held_out_question_enters_a_prompt_or_a_sample(bench: Bench) -> None:
     held_out = Question.new(SKILL_ID, "Say beta backwards.", ("ateb",))
     copied = Question.new(KNOWLEDGE_ID, "Of that place: Orla Mill was built in what?", ("1702",))
     bench.leaves[0] = leaf(KNOWLEDGE_ID, questions=(copied,))
+    bench.leaves = bench.leaves[:2]
     bench.leaves[1] = bench.leaves[1].model_copy(update={"questions": (held_out,), "fingerprint": "0" * 16})
     seen: list[str] = []
 
@@ -289,7 +290,7 @@ def test_no_held_out_question_enters_a_prompt_or_a_sample(bench: Bench) -> None:
         return lambda asked: (seen.append(json.dumps(asked)), RULES[step](asked))[1]
 
     bench.teacher.rules = {step: watch(step) for step in RULES}
-    knowledge, skill, _ = bench.run()
+    knowledge, skill = bench.run()
     assert not [prompt for prompt in seen if "beta" in prompt]
     rejected = [
         (reject.reason, reject.sample.question) for entry in (knowledge, skill) for reject in read_rejects(entry)

@@ -110,13 +110,23 @@ def test_nothing_to_train_at_all_is_refused(make: Any, tokenizer: Any, tmp_path:
         mix_all(PLAN, samples, tokenizer, tmp_path)
 
 
-def test_too_much_that_is_too_long_is_refused_with_the_number_and_the_fix(
-    make: Any, tokenizer: Any, tmp_path: Path
-) -> None:
-    samples = [*make.samples(9), make.sample("Why?", "So. " * 40)]
+def test_too_much_that_is_too_long_is_refused_with_the_number_and_the_fix(make: Any, tmp_path: Path) -> None:
+    tokenizer = make.tokenizer(make.chatml, ("<|im_start|>", "<|im_end|>"), eos="<|im_end|>")
+    samples = Samples([*make.samples(9), make.sample("Why?", "So. " * 40)], [])
     plan = Plan(phases=(phase("short", "knowledge_short", max_length=100),))
-    with pytest.raises(CheckFailed, match=r"'short': 1 of 10 samples .* 100 tokens.* (\d+\.\d+)% .*max_length to \d+"):
-        mix_all(plan, Samples(samples, []), tokenizer, tmp_path)
+    message = r"'short': 1 of 10 samples .* 100 tokens \(the longest \d+\).* \d+\.\d+% .* raise its max_length"
+    with pytest.raises(CheckFailed, match=message):
+        mix_all(plan, samples, tokenizer, tmp_path)
+    tokenizer.model_max_length = 90
+    with pytest.raises(CheckFailed, match=r"more than 90 tokens .* all the model holds"):
+        mix_all(plan, samples, tokenizer, tmp_path)
+
+
+def test_a_phase_that_would_train_on_no_token_is_refused(make: Any, tokenizer: Any, tmp_path: Path) -> None:
+    [sample] = make.samples(1)
+    unanswered = sample.model_copy(update={"messages": sample.messages[:1]})
+    with pytest.raises(CheckFailed, match="'short': it would train on no token"):
+        mix_all(PLAN, Samples([unanswered], []), tokenizer, tmp_path)
 
 
 def test_a_little_that_is_too_long_is_dropped_and_counted(make: Any, tokenizer: Any, tmp_path: Path) -> None:

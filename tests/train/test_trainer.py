@@ -58,6 +58,16 @@ def test_the_labels_that_reach_the_model_are_ours(student: Path, rows: list[Toke
     assert seen[:8] != seen[8:16] or seen[:8] != seen[16:]
 
 
+def test_nothing_is_sent_anywhere(
+    student: Path, rows: list[Tokens], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Any] = []
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr("trl.trainer.base_trainer.send_telemetry", lambda **given: sent.append(given))
+    build(student, rows, tmp_path)
+    assert sent == []
+
+
 def gradients(trainer: Any) -> dict[str, Any]:
     """What the optimizer of a one-step training is given."""
     from transformers import TrainerCallback
