@@ -12,7 +12,6 @@ from ..core.workspace import Workspace
 from ..cycle.journal import find_cycle
 from ..cycle.releases import current_release
 from ..cycle.run import CycleResult, read_result, run_cycle
-from ..eval.evaluation import Evaluation
 from ..llm.ledger import Ledger
 from ..taxonomy.changes import changes
 from ..taxonomy.contribute import add_files, commit_files
@@ -22,7 +21,6 @@ from .cycle import print_result
 from .diff import print_changes
 from .init import make_workspace
 from .options import shown_path
-from .scores import print_scores
 from .terminal import TerminalProgress, table
 
 

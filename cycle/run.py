@@ -17,11 +17,11 @@ from .. import __version__
 from ..core.atomic import write_json
 from ..core.errors import CheckFailed, DataError
 from ..core.fingerprint import file_sha256
+from ..core.held_out import Leak, find_leaks
 from ..core.progress import Progress
 from ..core.records import Question
 from ..core.workspace import Workspace
 from ..eval.compare import Comparison, compare
-from ..eval.contamination import Leak, check
 from ..eval.evaluation import Evaluation
 from ..eval.gate import Verdict, judge
 from ..eval.run import evaluate
@@ -176,7 +176,7 @@ def _refuse_leaks(cycle: _Cycle, entries: Sequence[Entry]) -> None:
 
 
 def _leaks(cycle: _Cycle, entries: Sequence[Entry]) -> list[Leak]:
-    return check(cycle.questions, (sample for entry in entries for sample in read_samples(entry)))
+    return find_leaks(cycle.questions, (sample for entry in entries for sample in read_samples(entry)))
 
 
 def _train(cycle: _Cycle, entries: Sequence[Entry]) -> TrainResult:

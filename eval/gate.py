@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Literal
 
+from ..core.held_out import Leak
 from ..core.records import Record
 from .compare import Comparison
-from .contamination import Leak
 from .statistics import mcnemar
 
 Outcome = Literal["pass", "fail", "inconclusive"]

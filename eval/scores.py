@@ -1,20 +1,17 @@
 """Scores of a short answer against the accepted ones.
 
 Exact match and token F1 follow SQuAD (Rajpurkar et al. 2016, "SQuAD: 100,000+ Questions for Machine Comprehension of
-Text", section 6.1, and its evaluation script): lower case, no punctuation, no articles, single spaces. Departures, each
-because the original calls different answers equal or equal ones different: a decimal point stays ("3.5" is not "35"),
-hyphens and other marks between words become spaces, number words become digits, "%" becomes "percent" and "n't" "not".
-
-The score that decides is `is_correct`; the other two are recorded beside it.
+Text", section 6.1), with the normalisation of `core.normalise`. The score that decides is `is_correct`; the other two
+are recorded beside it.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from ..core.normalise import normalise
 from ..core.records import Record
 
 MAX_WORDS = 40
@@ -66,49 +63,6 @@ def f1(answer: str, accepted: Sequence[str]) -> float:
     """SQuAD's token F1 of the first line: the best over the accepted answers, 0 to 1."""
     words = normalise(_first_line(answer)).split()
     return max((_f1(words, normalise(text).split()) for text in accepted), default=0.0)
-
-
-def normalise(text: str) -> str:
-    """Words in one spelling, separated by single spaces. The module says which rules apply."""
-    text = unicodedata.normalize("NFKC", text).lower().translate(_TYPOGRAPHY)
-    text = re.sub(r"n't\b", " not", text)
-    text = text.replace("'", "").replace("%", " percent ")
-    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
-    text = re.sub(r"(?<=[^\W\d])\.(?=[^\W\d])", "", text)  # "p.m." and "U.S." are one word each
-    text = re.sub(r"(?<!\d)\.|\.(?!\d)|[^\w\s.]|_", " ", text)
-    words = [word for word in text.split() if word not in _ARTICLES]
-    return _NUMBER.sub(lambda match: str(_number(match.group())), " ".join(words))
-
-
-_TYPOGRAPHY = str.maketrans({"’": "'", "‘": "'", "ʼ": "'"})  # noqa: RUF001  the marks that models really write
-_ARTICLES = frozenset({"a", "an", "the"})
-
-_UNITS = (
-    "zero one two three four five six seven eight nine ten "
-    "eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
-)
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_VALUES = {
-    **dict(zip(_UNITS.split(), range(20), strict=True)),
-    **dict(zip(_TENS.split(), range(20, 100, 10), strict=True)),
-}
-_ONES = "|".join(_UNITS.split()[:10])
-_BELOW_100 = rf"(?:(?:{'|'.join(_TENS.split())})(?: (?:{_ONES}))?|{'|'.join(reversed(_UNITS.split()))})"
-_BELOW_1000 = rf"(?:(?:(?:{_ONES}) )?hundred(?: (?:and )?{_BELOW_100})?|{_BELOW_100})"
-_NUMBER = re.compile(rf"\b(?:(?:{_BELOW_1000} )?thousand(?: (?:and )?{_BELOW_1000})?|{_BELOW_1000})\b")
-
-
-def _number(words: str) -> int:
-    """The value of number words below a million: "three hundred and forty" is 340."""
-    total = current = 0
-    for word in words.split():
-        if word == "thousand":
-            total, current = (current or 1) * 1000, 0
-        elif word == "hundred":
-            current = (current or 1) * 100
-        elif word != "and":
-            current += _VALUES[word]
-    return total + current
 
 
 def _f1(answer: list[str], reference: list[str]) -> float:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from ..core.held_out import find_leaks
 from ..core.records import Question, Reject, Sample
 from .words import content_words, similarity, stems, words
 
@@ -73,20 +74,13 @@ def hides_answer(sample: Sample) -> Drop | None:
 # Content -------------------------------------------------------------------------------------------------------------
 
 
-def names_subject(title: str) -> Filter:
-    """Drop a question without any word of the title: nobody can tell what it asks about."""
-    subject = frozenset(stems(content_words(title)))
-
-    def names_it(sample: Sample) -> Drop | None:
-        named = not subject or not subject.isdisjoint(stems(content_words(sample.question)))
-        return None if named else Drop("subject_not_named")
-
-    return names_it
-
-
-def shares_a_word(name: str, text: str) -> bool:
-    """Whether a text uses any content word of a name."""
-    return not frozenset(stems(content_words(name))).isdisjoint(stems(words(text)))
+def self_contained(question: str, subject: str) -> str:
+    """The question, led in by its subject unless it holds every word of it: nobody else could tell what it is about."""
+    wanted = frozenset(stems(content_words(subject)))
+    if wanted <= frozenset(stems(content_words(question))):
+        return question
+    name = subject[:1].lower() + subject[1:] if subject.lower().startswith("the ") else subject
+    return f"About {name}: {question}"
 
 
 def grounded(evidence: str, share: float) -> Filter:
@@ -107,43 +101,15 @@ def unsupported(text: str, evidence: str, share: float) -> Drop | None:
 
 # Copies --------------------------------------------------------------------------------------------------------------
 
-_HELD_OUT_SIMILARITY = 0.8
-_WORDS_PER_MISSING = 8
-_WORDS_PER_EXTRA = 3
-"""A near copy may lack one content word of the question in so many, and have another one put in for so many."""
-
 
 def not_held_out(questions: Sequence[Question]) -> Filter:
-    """Drop a sample with a copy or near copy of a held-out question in any of its turns.
-
-    A near copy has word pairs at least 0.8 alike, or the question's content words (its question word too), endings
-    aside, close together in whatever order.
-    """
-    held_out = [(question, frozenset(_content_stems(question.question))) for question in questions]
+    """Drop a sample with a copy or near copy of a held-out question in any turn: what the cycle would refuse."""
 
     def is_new(sample: Sample) -> Drop | None:
-        turns = [(message.content, _content_stems(message.content)) for message in sample.messages]
-        for question, wanted in held_out:
-            for text, found in turns:
-                score = max(similarity(question.question, text), _together(wanted, found))
-                if score >= _HELD_OUT_SIMILARITY:
-                    return Drop("held_out_copy", f"{score:.2f} {question.id}")
-        return None
+        leaks = find_leaks(questions, [sample]) if questions else []
+        return Drop("held_out_copy", f"{leaks[0].kind} of {leaks[0].question_id}") if leaks else None
 
     return is_new
-
-
-def _content_stems(text: str) -> list[str]:
-    return stems("what" if word == "which" else word for word in content_words(text))
-
-
-def _together(wanted: frozenset[str], found: Sequence[str]) -> float:
-    """The share of the wanted stems that stand close together; 0 where too many are missing to be a near copy."""
-    reach = len(wanted) + len(wanted) // _WORDS_PER_EXTRA
-    windows = (found[place : place + reach] for place, stem in enumerate(found) if stem in wanted)
-    most = max((len(wanted.intersection(window)) for window in windows), default=0)
-    needed = max(2, len(wanted) - len(wanted) // _WORDS_PER_MISSING)
-    return most / len(wanted) if most >= needed else 0.0
 
 
 def not_like(questions: Iterable[str], threshold: float) -> Filter:

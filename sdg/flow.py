@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -54,8 +53,6 @@ class Tally:
     """What the flow of one leaf has done so far."""
 
     asked: int = 0
-    facts: Counter[str] = field(default_factory=Counter[str])
-    """How many facts were kept, and dropped by reason."""
     keys: set[str] = field(default_factory=set[str])
     """The ledger keys of all answers."""
 
@@ -114,6 +111,29 @@ class LeafRun:
             return sample
         verdict, source = await self._put(self.judge, step, sample.source, variables, 0)
         return self._graded(sample, verdict["verdict"], source)
+
+    async def grade_together(
+        self, samples: Sequence[Sample], filters: Sequence[Filter], step: str, variables: Mapping[str, Any]
+    ) -> list[Outcome]:
+        """As `grade`, for samples from one text: the judge, asked once with all as `pairs`, gives each its verdict."""
+        drops = {sample.id: drop for sample in samples if (drop := first_drop(sample, filters))}
+        left = [sample for sample in samples if sample.id not in drops]
+        verdicts: dict[str, tuple[str, str]] = {}
+        if left and self.recipe.settings.judge:
+            pairs = [{"question": sample.question, "answer": sample.answer} for sample in left]
+            reply = await self._put(self.judge, step, left[0].source, {**variables, "pairs": pairs}, 0)
+            graded = zip(left, reply.data.values(), strict=True)
+            verdicts = {sample.id: (each, reply.source.requests[-1]) for sample, each in graded}
+        return [self._outcome(sample, drops.get(sample.id), verdicts.get(sample.id)) for sample in samples]
+
+    def _outcome(self, sample: Sample, drop: Drop | None, verdict: tuple[str, str] | None) -> Outcome:
+        if drop:
+            return self.reject(sample, drop)
+        if verdict is None:
+            self.told("accepted")
+            return sample
+        requests = (*sample.source.requests, verdict[1])
+        return self._graded(sample, verdict[0], sample.source.model_copy(update={"requests": requests}))
 
     def _graded(self, sample: Sample, verdict: str, source: Provenance) -> Outcome:
         graded = sample.model_copy(update={"source": source.model_copy(update={"grades": {"judge": verdict}})})

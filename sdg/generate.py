@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from ..taxonomy.leaf import Leaf
 from ..taxonomy.source import Source
 from .engine import Job, Made, run_jobs
 from .flow import Tally
+from .flows.knowledge import SENTENCE_END
 from .recipe import KnowledgeSettings, Recipe, load_recipes
 from .store import Entry, Requests, entry_path, is_complete, open_entry, remove_leftovers, write_entry
 
@@ -79,8 +79,8 @@ def bring_up_to_date(  # noqa: PLR0913 (where everything lies, said by who calls
 def estimate_calls(planned: Planned, source: Source, cache: Path) -> int:
     """About how many answers a leaf will take, cached ones included; nobody knows before its facts are known.
 
-    Knowledge: `chunks + facts * (1 + long_per_fact) + judged`, with one fact for each sentence of the chunks and
-    `facts * (forms + long_per_fact)` judged pairs if there is a judge. Skills: `seeds * calls_per_seed * (1 +
+    Knowledge: `(chunks * (calls_per_chunk + 1) + answers) * 2`, with as many answers to be reworded as there are seeds
+    and one more for every second sentence of the chunks; without a judge `* 1`. Skills: `seeds * calls_per_seed * (1 +
     tasks_per_call * 2)`, without a judge `* 1`. Filters that spare an answer or a judgement make it fewer. Raises
     TaxonomyError when a document cannot be read.
     """
@@ -103,15 +103,12 @@ def _job(planned: Planned, source: Source, teacher: str, cache: Path) -> Job:
     return Job(leaf, recipe, [chunk for document in documents for chunk in split(document, max_words)], shared)
 
 
-_SENTENCE_END = re.compile(r"[.!?\u3002\uff01\uff1f](?=\s|$|[\u3040-\u9fff])")
-
-
 def _estimate(job: Job) -> int:
     settings = job.recipe.settings
     if isinstance(settings, KnowledgeSettings):
-        facts = sum(max(1, len(_SENTENCE_END.findall(chunk.text))) for chunk in job.chunks)
-        judged = len(settings.forms) + settings.long_per_fact if settings.judge else 0
-        return len(job.chunks) + facts * (1 + settings.long_per_fact + judged)
+        sentences = sum(len(SENTENCE_END.findall(chunk.text)) for chunk in job.chunks)
+        answers = sum(len(example.pairs) for example in job.leaf.seed_examples) + sentences // 2
+        return (len(job.chunks) * (settings.calls_per_chunk + 1) + answers) * (2 if settings.judge else 1)
     answers = settings.tasks_per_call * (2 if settings.judge else 1)
     return len(job.leaf.seed_examples) * settings.calls_per_seed * (1 + answers)
 

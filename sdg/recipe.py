@@ -33,8 +33,8 @@ WordBounds = Annotated[tuple[int, int], AfterValidator(_in_order)]
 class KnowledgePrompts(Section):
     """Names of shipped prompts, or paths (`*.yaml`) relative to the recipe file."""
 
-    facts: str
-    short: str
+    questions: str
+    reword: str
     long: str
     judge: str
 
@@ -45,14 +45,15 @@ class KnowledgeSettings(Section):
     flow: Literal["knowledge"]
     prompts: KnowledgePrompts
     chunk_words: Annotated[int, Field(ge=10)]
-    forms: Annotated[tuple[str, ...], Field(min_length=1)]
-    long_per_fact: Annotated[int, Field(ge=0)]
+    calls_per_chunk: Count
+    extra_questions: Annotated[int, Field(ge=0)]
+    rewordings: Count
+    long_instruction: str
+    """Put behind a question that has a long answer, for it has a short one too."""
     judge: bool
-    fact_words: WordBounds
     question_words: WordBounds
     short_answer_words: WordBounds
     long_answer_words: WordBounds
-    fact_grounded_share: Share
     grounded_share: Share
     near_duplicate: Similarity
 
@@ -89,18 +90,18 @@ class Part:
 
     variables: str
     answers: str
-    """The properties that the answer (with `repeat`, each item of it) must have."""
+    """The properties that the answer (with `repeat`, each item of it) must have; one in brackets is the whole item."""
     repeat: str = ""
 
 
-_CHUNK = "title outline heading chunk"
+_CHUNK = "title heading chunk"
 _TASK = "task examples context question"
 PARTS: Mapping[str, Mapping[str, Part]] = {
     "knowledge": {
-        "facts": Part(_CHUNK, "facts"),
-        "short": Part(f"{_CHUNK} fact forms", "question answer", "forms"),
-        "long": Part(f"{_CHUNK} fact", "question answer"),
-        "judge": Part(f"{_CHUNK} fact question answer", "verdict"),
+        "questions": Part(f"{_CHUNK} number", "question answer", "number"),
+        "reword": Part(f"{_CHUNK} question answer number", "[question]", "number"),
+        "long": Part(f"{_CHUNK} question answer", "answer"),
+        "judge": Part(f"{_CHUNK} pairs", "[verdict]", "pairs"),
     },
     "skills": {
         "questions": Part("task examples seed number", "question", "number"),
@@ -186,6 +187,11 @@ def _check(prompt: Prompt, part: Part) -> None:
     if prompt.file.repeat != part.repeat:
         what = f"`repeat` is {prompt.file.repeat!r}"
         raise ConfigError(what, where=prompt.name, fix=f"this part of the flow needs {part.repeat!r}")
+    if part.answers.startswith("["):
+        wanted = _SHAPES.get(part.answers.strip("[]"), _TEXT)
+        if any(prompt.file.answer.get(key) != wanted[key] for key in wanted):
+            raise ConfigError("the schema does not fit", where=prompt.name, fix=f"this part of the flow needs {wanted}")
+        return
     for name in part.answers.split():
         wanted = _SHAPES.get(name, _TEXT)
         found = prompt.file.answer.get("properties", {}).get(name, {})
@@ -194,7 +200,7 @@ def _check(prompt: Prompt, part: Part) -> None:
 
 
 _TEXT: dict[str, Any] = {"type": "string"}
-_SHAPES = {"facts": {"type": "array", "items": _TEXT}, "verdict": {**_TEXT, "enum": ["yes", "no"]}}
+_SHAPES = {"verdict": {**_TEXT, "enum": ["yes", "no"]}}
 
 
 def _flow(source: YamlSource) -> type[KnowledgeSettings] | type[SkillSettings]:

@@ -60,7 +60,6 @@ class Manifest(Record):
     samples_by_kind: dict[str, int]
     rejects: int
     rejects_by_reason: dict[str, int]
-    facts: dict[str, int]
     failures: tuple[Failure, ...]
     requests: Requests
     sha256: dict[str, str]
@@ -162,7 +161,7 @@ def _slug(name: str) -> str:
 
 
 def _manifest(made: Made, *, judge: str, seed: int, requests: Requests, sha256: dict[str, str]) -> Manifest:
-    job, tally = made.job, made.tally
+    job = made.job
     judged = job.recipe.settings.judge
     return Manifest(
         leaf=job.leaf.id,
@@ -178,7 +177,6 @@ def _manifest(made: Made, *, judge: str, seed: int, requests: Requests, sha256: 
         samples_by_kind=dict(Counter(sample.kind for sample in made.samples)),
         rejects=len(made.rejects),
         rejects_by_reason=dict(Counter(reject.reason for reject in made.rejects)),
-        facts=dict(tally.facts),
         failures=tuple(made.failures),
         requests=requests,
         sha256=sha256,

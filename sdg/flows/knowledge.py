@@ -1,151 +1,203 @@
-"""Knowledge: document -> chunks -> facts -> questions with short and with long answers -> filters -> judge.
+"""Knowledge: chunks -> questions with short and with long answers -> the same asked in other words -> filters -> judge.
 
-A question prompt is made for one fact, with the leaf's title and outline: a small teacher that sees the whole document
-drifts to its other facts and repeats itself.
+What makes a fact stick is to meet it in many forms. A chunk is asked for questions about its details; every answer
+that comes up, and every seed's, is then asked for in other words. A small teacher that is asked for many forms of one
+fact while it sees the text drifts to other facts, so the rewording sees the question and the answer alone.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+import re
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.records import Kind, Provenance, Sample
+from ...core.records import Kind, Provenance, Reject, Sample
 from ...taxonomy.chunks import Chunk
 from .. import filters
 from ..flow import Failure, LeafRun, Outcome, RowFailed, seed_samples, together
 from ..recipe import KnowledgeSettings
+from ..words import content_words, words
+
+SENTENCE_END = re.compile(r"[.!?\u3002\uff01\uff1f](?=\s|$|[\u3040-\u9fff])")
 
 
 async def knowledge(run: LeafRun, settings: KnowledgeSettings, chunks: Sequence[Chunk]) -> list[Outcome]:
-    """The samples of a knowledge leaf: its seeds, then those of every fact in the order of the documents.
+    """The samples of a knowledge leaf: its seeds, then those of every passage in the order of the documents.
 
-    All chunks are asked for their facts at once, and a fact's questions start as soon as it is known to be new. For
-    that only the facts of earlier chunks are waited for: which of two equal facts stays is no matter of timing.
-    Raises ModelError.
+    All passages are worked on at once. Only which answers are new waits for the passages before, so that it is no
+    matter of timing. Raises ModelError.
     """
     outcomes = seed_samples(run, lambda _: "knowledge_short")
-    subject = _subject(run, chunks)
-    known: set[tuple[str, ...]] = set()
-    rows: list[asyncio.Task[list[Outcome]]] = []
+    seeds = [_seed(run, sample, chunks) for sample in outcomes if isinstance(sample, Sample)]
     async with together() as group:
-        listings = [group.create_task(_facts(run, chunk)) for chunk in chunks]
-        for listing in listings:
-            match await listing:
-                case Failure() as failure:
-                    outcomes.append(failure)
-                case facts:
-                    new = [fact for fact in facts if _is_wanted(run, settings, fact, known)]
-                    rows += [group.create_task(_samples(run, settings, fact, subject)) for fact in new]
+        rows = [group.create_task(_deepened(run, settings, seed)) for seed in seeds]
+        passages = [_passage(run, chunk) for chunk in chunks]
+        asked = [
+            group.create_task(_pairs(run, settings, passage, call))
+            for passage in passages
+            for call in range(settings.calls_per_chunk)
+        ]
+        known = [_told(seed.sample) for seed in seeds]
+        for listing in asked:
+            found, rest = await listing
+            outcomes += [*(each.sample for each in found), *rest]
+            for each in found:
+                told = _told(each.sample)
+                if not any(told <= other or other <= told for other in known):
+                    known.append(told)
+                    rows.append(group.create_task(_deepened(run, settings, each)))
     return outcomes + [outcome for row in rows for outcome in row.result()]
 
 
 @dataclass(frozen=True)
-class _Fact:
+class _Passage:
+    """A text that questions are made from, and what samples made from it have in common."""
+
+    title: str
+    heading: str
     text: str
-    about: dict[str, Any]
-    """The variables of its chunk's prompts."""
     source: Provenance
 
     @property
     def variables(self) -> dict[str, Any]:
-        """The variables that all prompts about the fact share."""
-        return {**self.about, "fact": self.text}
+        """The variables that all prompts share."""
+        return {"title": self.title, "heading": self.heading, "chunk": self.text}
 
     @property
     def evidence(self) -> str:
         """All that an answer may rest on."""
-        return "\n".join([self.text, self.passage])
-
-    @property
-    def passage(self) -> str:
-        """The chunk and what it is called."""
-        return "\n".join([self.about["title"], self.about["heading"], self.about["chunk"]])
+        return f"{self.title}\n{self.heading}\n{self.text}"
 
 
-def _subject(run: LeafRun, chunks: Sequence[Chunk]) -> str:
-    """The title, or else the outline, if the documents use a word of it; else nothing, and every question will do."""
-    text = "\n".join(chunk.text for chunk in chunks)
-    return next((name for name in (run.leaf.title, run.leaf.document_outline) if filters.shares_a_word(name, text)), "")
+@dataclass(frozen=True)
+class _Pair:
+    """A question with a short answer, the passage that it is about, and the question as it was before its subject."""
+
+    sample: Sample
+    asked: str
+    passage: _Passage
 
 
-async def _facts(run: LeafRun, chunk: Chunk) -> list[_Fact] | Failure:
+def _passage(run: LeafRun, chunk: Chunk) -> _Passage:
     place = {"document": chunk.document, "heading": chunk.heading, "span": chunk.span}
-    about = {
-        "title": run.leaf.title,
-        "outline": run.leaf.document_outline,
-        "heading": chunk.heading,
-        "chunk": chunk.text,
-    }
+    title = chunk.heading.split(" > ", 1)[0] or run.leaf.title
+    return _Passage(title, chunk.heading, chunk.text, run.source.model_copy(update=place))
+
+
+def _seed(run: LeafRun, sample: Sample, chunks: Sequence[Chunk]) -> _Pair:
+    """A seed's pair; its passage is the context that stands beside it in the leaf."""
+    title = _passage(run, chunks[0]).title if chunks else run.leaf.title
+    context = run.leaf.seed_examples[sample.source.seed_example or 0].context
+    source = sample.source.model_copy(update={"teacher": run.source.teacher})
+    return _Pair(sample, sample.question, _Passage(title, title, context, source))
+
+
+async def _pairs(
+    run: LeafRun, settings: KnowledgeSettings, passage: _Passage, call: int
+) -> tuple[list[_Pair], list[Outcome]]:
+    """Questions about a passage: those that were kept, and what became of the others."""
+    number = len(SENTENCE_END.findall(passage.text)) + settings.extra_questions
     try:
-        reply = await run.ask("facts", run.source.model_copy(update=place), about)
+        variables = {**passage.variables, "number": number}
+        reply = await run.ask("questions", passage.source, variables, index=call)
     except RowFailed as failed:
-        return run.fail(failed.failure)
-    texts = [" ".join(text.split()) for text in reply.data["facts"]]
-    return [_Fact(text, about, reply.source.model_copy(update={"fact": text})) for text in texts]
+        return [], [run.fail(failed.failure)]
+    items = [reply.data[f"q{position}"] for position in range(1, number + 1)]
+    pairs = [_pair(passage, item["question"], item["answer"], reply.source) for item in items]
+    return await _kept(run, settings, pairs)
 
 
-def _is_wanted(run: LeafRun, settings: KnowledgeSettings, fact: _Fact, known: set[tuple[str, ...]]) -> bool:
-    """Whether a fact is whole, stands in its chunk and was not seen before; the answer is tallied."""
-    words = tuple(filters.words(fact.text))
-    fewest, most = settings.fact_words
-    if words in known:
-        verdict = "duplicate"
-    elif not fewest <= len(words) <= most:
-        verdict = "length"
-    elif drop := filters.unsupported(fact.text, fact.passage, settings.fact_grounded_share):
-        verdict = drop.reason
-    else:
-        verdict = "kept"
-    known.add(words)
-    run.tally.facts[verdict] += 1
-    return verdict == "kept"
+async def _deepened(run: LeafRun, settings: KnowledgeSettings, pair: _Pair) -> list[Outcome]:
+    """The same detail asked for in other words, and told in full sentences."""
+    source = pair.sample.source.model_copy(update={"teacher": run.source.teacher, "grades": {}})
+    variables = {**pair.passage.variables, "question": pair.asked, "answer": pair.sample.answer}
+    pair = _Pair(pair.sample.model_copy(update={"source": source}), pair.asked, pair.passage)
+    async with together() as group:
+        asked = [
+            group.create_task(_pairs_or_failure(run, made))
+            for made in (_reworded(run, settings, pair, variables), _long(run, settings, pair, variables))
+        ]
+    pairs = [each for task in asked for each in task.result() if isinstance(each, _Pair)]
+    failures = [each for task in asked for each in task.result() if isinstance(each, Failure)]
+    kept, rest = await _kept(run, settings, pairs)
+    return [*(each.sample for each in kept), *rest, *failures]
 
 
-async def _samples(run: LeafRun, settings: KnowledgeSettings, fact: _Fact, subject: str) -> list[Outcome]:
-    """Everything that is made of one fact."""
-    long = [_long(run, settings, fact, subject, index) for index in range(settings.long_per_fact)]
-    return await run.rows([_short(run, settings, fact, subject), *long])
+async def _pairs_or_failure(run: LeafRun, made: Coroutine[Any, Any, list[_Pair]]) -> list[_Pair | Failure]:
+    try:
+        return [*await made]
+    except RowFailed as failed:
+        return [run.fail(failed.failure)]
 
 
-async def _short(run: LeafRun, settings: KnowledgeSettings, fact: _Fact, subject: str) -> list[Outcome]:
-    """One question and short answer for each form of the recipe, asked for in one call."""
-    reply = await run.ask("short", fact.source, {**fact.variables, "forms": settings.forms})
-    pairs = [reply.data[f"q{number}"] for number in range(1, len(settings.forms) + 1)]
-    samples = [_sample("knowledge_short", pair, reply.source) for pair in pairs]
-    # The same question twice in one answer is common; without the second, a judge's call is saved.
-    samples, repeated = filters.without_duplicates(samples, settings.near_duplicate)
-    checks = [
-        filters.is_question,
+async def _reworded(
+    run: LeafRun, settings: KnowledgeSettings, pair: _Pair, variables: Mapping[str, Any]
+) -> list[_Pair]:
+    reply = await run.ask("reword", pair.sample.source, {**variables, "number": settings.rewordings})
+    questions = [reply.data[f"q{position}"] for position in range(1, settings.rewordings + 1)]
+    return [_pair(pair.passage, question, pair.sample.answer, reply.source) for question in questions]
+
+
+async def _long(run: LeafRun, settings: KnowledgeSettings, pair: _Pair, variables: Mapping[str, Any]) -> list[_Pair]:
+    """The question with a long answer. It says that one is wanted, for the short one is right as well."""
+    reply = await run.ask("long", pair.sample.source, variables)
+    asked = f"{pair.asked} {settings.long_instruction}"
+    return [
+        _Pair(_sample("knowledge_long", pair.passage, asked, reply.data["answer"], reply.source), asked, pair.passage)
+    ]
+
+
+async def _kept(run: LeafRun, settings: KnowledgeSettings, pairs: Sequence[_Pair]) -> tuple[list[_Pair], list[Outcome]]:
+    """The pairs that pass the filters and the judge, who is asked once for all; and what became of the rest."""
+    if not pairs:
+        return [], []
+    passage, by_id = pairs[0].passage, {pair.sample.id: pair for pair in pairs}
+    samples, repeated = filters.without_duplicates([pair.sample for pair in pairs], settings.near_duplicate)
+    try:
+        checks = _checks(run, settings, passage)
+        outcomes = await run.grade_together(samples, checks, "judge", passage.variables)
+    except RowFailed as failed:
+        return [], [run.fail(failed.failure), *repeated]
+    kept = [_Pair(each, by_id[each.id].asked, passage) for each in outcomes if isinstance(each, Sample)]
+    rest: list[Outcome] = [each for each in outcomes if isinstance(each, Reject)]
+    return kept, [*rest, *repeated]
+
+
+def _checks(run: LeafRun, settings: KnowledgeSettings, passage: _Passage) -> list[filters.Filter]:
+    lengths = {
+        "knowledge_short": filters.answer_length(settings.short_answer_words),
+        "knowledge_long": filters.answer_length(settings.long_answer_words),
+    }
+    return [
+        lambda sample: filters.is_question(sample) if sample.kind == "knowledge_short" else None,
         filters.question_length(settings.question_words),
-        filters.answer_length(settings.short_answer_words),
-        filters.names_subject(subject),
-        filters.hides_answer,
-        filters.grounded(fact.evidence, settings.grounded_share),
+        lambda sample: lengths[sample.kind](sample),
+        lambda sample: filters.hides_answer(sample) if sample.kind == "knowledge_short" else None,
+        filters.grounded(passage.evidence, settings.grounded_share),
         filters.not_held_out(run.leaf.questions),
     ]
-    return [*await run.rows(_graded(run, fact, sample, checks) for sample in samples), *repeated]
 
 
-async def _long(run: LeafRun, settings: KnowledgeSettings, fact: _Fact, subject: str, index: int) -> list[Outcome]:
-    """One question whose answer is one to three sentences."""
-    reply = await run.ask("long", fact.source, fact.variables, index=index)
-    checks = [
-        filters.is_question,
-        filters.question_length(settings.question_words),
-        filters.answer_length(settings.long_answer_words),
-        filters.names_subject(subject),
-        filters.grounded(fact.evidence, 0.0),  # its numbers only: a full sentence needs words of its own
-        filters.not_held_out(run.leaf.questions),
-    ]
-    return await _graded(run, fact, _sample("knowledge_long", reply.data, reply.source), checks)
+def _pair(passage: _Passage, question: str, answer: str, source: Provenance) -> _Pair:
+    return _Pair(_sample("knowledge_short", passage, question, answer, source), question.strip(), passage)
 
 
-def _sample(kind: Kind, pair: dict[str, str], source: Provenance) -> Sample:
-    return Sample.new(kind, pair["question"].strip(), pair["answer"].strip(), source)
+def _sample(kind: Kind, passage: _Passage, question: str, answer: str, source: Provenance) -> Sample:
+    fact = _sentence(passage.text, answer)
+    asked = filters.self_contained(question.strip(), passage.title)
+    return Sample.new(kind, asked, answer.strip(), source.model_copy(update={"fact": fact}))
 
 
-async def _graded(run: LeafRun, fact: _Fact, sample: Sample, checks: Sequence[filters.Filter]) -> list[Outcome]:
-    variables = {**fact.variables, "question": sample.question, "answer": sample.answer}
-    return [await run.grade(sample, checks, "judge", variables)]
+def _sentence(text: str, answer: str) -> str:
+    """The sentence of a text that holds most words of an answer: the fact that the answer tells."""
+    ends = [match.end() for match in SENTENCE_END.finditer(text)]
+    places = zip([0, *ends], [*ends, len(text)], strict=True)
+    sentences = [" ".join(text[start:end].split()) for start, end in places if text[start:end].strip()]
+    wanted = frozenset(words(answer))
+    return max(sentences, key=lambda sentence: len(wanted.intersection(words(sentence))), default="")
+
+
+def _told(sample: Sample) -> frozenset[str]:
+    """The words of an answer that tell the detail; where one answer's hold the other's, both tell the same."""
+    return frozenset(content_words(sample.answer))

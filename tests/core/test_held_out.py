@@ -1,6 +1,6 @@
 import pytest
 from tilth.core.records import Message, Provenance, Question, Sample
-from tilth.eval.contamination import check
+from tilth.core.held_out import find_leaks
 
 SOURCE = Provenance(leaf="l", leaf_fingerprint="f", commit="c", recipe="r", recipe_fingerprint="r", teacher="t")
 HELD_OUT = Question.new(
@@ -25,7 +25,7 @@ def sample(question: str, answer: str = "an answer") -> Sample:
     ],
 )
 def test_a_copy_is_found(text: str):
-    leak = check([SHORT, HELD_OUT], [sample("Who?"), sample(text)])
+    leak = find_leaks([SHORT, HELD_OUT], [sample("Who?"), sample(text)])
     assert [(found.question_id, found.sample_id, found.kind) for found in leak] == [
         (HELD_OUT.id, sample(text).id, "copy")
     ]
@@ -42,11 +42,11 @@ def test_a_copy_is_found(text: str):
     ],
 )
 def test_a_lightly_edited_copy_is_found(text: str):
-    assert [leak.kind for leak in check([HELD_OUT], [sample(text)])] == ["near_copy"]
+    assert [leak.kind for leak in find_leaks([HELD_OUT], [sample(text)])] == ["near_copy"]
 
 
 def test_a_lightly_edited_short_question_is_found():
-    (leak,) = check([SHORT], [sample("When had Oru's bell been cast?")])
+    (leak,) = find_leaks([SHORT], [sample("When had Oru's bell been cast?")])
     assert (leak.kind, leak.overlap) == ("near_copy", 1.0)
 
 
@@ -66,7 +66,7 @@ def test_a_lightly_edited_short_question_is_found():
     ],
 )
 def test_another_question_about_the_same_is_no_leak(text: str):
-    assert check([HELD_OUT, SHORT], [sample(text)]) == []
+    assert find_leaks([HELD_OUT, SHORT], [sample(text)]) == []
 
 
 def test_every_turn_is_searched():
@@ -76,12 +76,12 @@ def test_every_turn_is_searched():
         Message(role="assistant", content=SHORT.question),
     )
     planted = Sample(id="s", kind="skill", messages=turns, source=SOURCE)
-    assert [(leak.sample_id, leak.kind) for leak in check([SHORT], [planted])] == [("s", "copy")]
+    assert [(leak.sample_id, leak.kind) for leak in find_leaks([SHORT], [planted])] == [("s", "copy")]
 
 
 def test_a_copy_outranks_a_near_copy_in_the_same_sample():
     planted = sample("When had the Oru bell been cast?", SHORT.question)
-    assert [leak.kind for leak in check([SHORT], [planted])] == ["copy"]
+    assert [leak.kind for leak in find_leaks([SHORT], [planted])] == ["copy"]
 
 
 def test_planted_leaks_among_many():
@@ -91,5 +91,5 @@ def test_planted_leaks_among_many():
     samples = [sample(f"What did the salters of Ferren do with item {number}?") for number in range(500)]
     samples[77] = sample("How heavy was the item 31 of the Ferren salters?")
     samples[400] = sample(held_out[150].question.lower())
-    found = [(leak.question_id, leak.sample_id, leak.kind) for leak in check(held_out, samples)]
+    found = [(leak.question_id, leak.sample_id, leak.kind) for leak in find_leaks(held_out, samples)]
     assert found == [(held_out[31].id, samples[77].id, "near_copy"), (held_out[150].id, samples[400].id, "copy")]

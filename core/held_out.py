@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..core.records import Question, Record, Sample
-from .scores import normalise
+from .normalise import normalise
+from .records import Question, Record, Sample
 
 WORDS_PER_MISSING = 8
 """A near copy may lack one of the question's words for every so many: none of a short question's, for there one word
@@ -35,7 +35,7 @@ class Leak(Record):
     """The share of the question's words that stand together in the sample, function words not counted."""
 
 
-def check(questions: Sequence[Question], samples: Iterable[Sample]) -> list[Leak]:
+def find_leaks(questions: Sequence[Question], samples: Iterable[Sample]) -> list[Leak]:
     """Every leak, in the order of the samples; a question is reported once per sample, as a copy if it is one.
 
     Only questions whose rarest words stand in a turn are compared with it, so the time grows with the words of the

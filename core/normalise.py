@@ -1,0 +1,55 @@
+"""One spelling for texts that mean the same: what answers are scored in, and held-out questions looked for in.
+
+After SQuAD (Rajpurkar et al. 2016, "SQuAD: 100,000+ Questions for Machine Comprehension of Text", section 6.1, and its
+evaluation script): lower case, no punctuation, no articles, single spaces. Departures, each because the original calls
+different answers equal or equal ones different: a decimal point stays ("3.5" is not "35"), hyphens and other marks
+between words become spaces, number words become digits, "%" becomes "percent" and "n't" "not".
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+
+def normalise(text: str) -> str:
+    """Words in one spelling, separated by single spaces. The module says which rules apply."""
+    text = unicodedata.normalize("NFKC", text).lower().translate(_TYPOGRAPHY)
+    text = re.sub(r"n't\b", " not", text)
+    text = text.replace("'", "").replace("%", " percent ")
+    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
+    text = re.sub(r"(?<=[^\W\d])\.(?=[^\W\d])", "", text)  # "p.m." and "U.S." are one word each
+    text = re.sub(r"(?<!\d)\.|\.(?!\d)|[^\w\s.]|_", " ", text)
+    words = [word for word in text.split() if word not in _ARTICLES]
+    return _NUMBER.sub(lambda match: str(_number(match.group())), " ".join(words))
+
+
+_TYPOGRAPHY = str.maketrans({"’": "'", "‘": "'", "ʼ": "'"})  # noqa: RUF001  the marks that models really write
+_ARTICLES = frozenset({"a", "an", "the"})
+
+_UNITS = (
+    "zero one two three four five six seven eight nine ten "
+    "eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+)
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_VALUES = {
+    **dict(zip(_UNITS.split(), range(20), strict=True)),
+    **dict(zip(_TENS.split(), range(20, 100, 10), strict=True)),
+}
+_ONES = "|".join(_UNITS.split()[:10])
+_BELOW_100 = rf"(?:(?:{'|'.join(_TENS.split())})(?: (?:{_ONES}))?|{'|'.join(reversed(_UNITS.split()))})"
+_BELOW_1000 = rf"(?:(?:(?:{_ONES}) )?hundred(?: (?:and )?{_BELOW_100})?|{_BELOW_100})"
+_NUMBER = re.compile(rf"\b(?:(?:{_BELOW_1000} )?thousand(?: (?:and )?{_BELOW_1000})?|{_BELOW_1000})\b")
+
+
+def _number(words: str) -> int:
+    """The value of number words below a million: "three hundred and forty" is 340."""
+    total = current = 0
+    for word in words.split():
+        if word == "thousand":
+            total, current = (current or 1) * 1000, 0
+        elif word == "hundred":
+            current = (current or 1) * 100
+        elif word != "and":
+            current += _VALUES[word]
+    return total + current
