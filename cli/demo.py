@@ -25,11 +25,12 @@ from .terminal import TerminalProgress, table
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The demo's workspace; made if it is not there.")] = Path(
-        "tilth-demo"
-    ),
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The demo's workspace; made if it is not there.")
+    ] = Path("tilth-demo"),
 ) -> None:
     """Show the whole loop: a first cycle, a contribution, a second cycle. Stopped and called again, it goes on."""
+    folder = folder.absolute()
     make_workspace(folder)
     workspace, progress = Workspace.open(folder), TerminalProgress()
     contribute(workspace.root, (FIRST_KNOWLEDGE, FREEFORM_SKILL, GROUNDED_SKILL))
@@ -67,9 +68,9 @@ def _print_ledger(workspace: Workspace, number: int) -> None:
     """What the last cycle asked the teacher, leaf by leaf, read from the ledger: proof of what it did not ask."""
     since = find_cycle(workspace, number).started_at.isoformat(timespec="microseconds")
     with Ledger(workspace.ledger) as ledger:
-        before = {use.leaf for use in ledger.usage()}
-        asked = {leaf: ledger.count(leaf=leaf, since=since) for leaf in sorted(before)}
-    print(f"\nrequests to the teacher, by the ledger:\n{table([[leaf, count] for leaf, count in asked.items()], ['leaf', f'in cycle {number}'])}")
+        leaves = sorted({use.leaf for use in ledger.usage()})
+        rows = [[leaf, ledger.count(leaf=leaf), ledger.count(leaf=leaf, since=since)] for leaf in leaves]
+    print(f"\n{table(rows, ['requests to the teacher, by the ledger', 'in all', f'in cycle {number}'])}")
 
 
 def _print_table(workspace: Workspace, result: CycleResult) -> None:

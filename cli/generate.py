@@ -19,7 +19,7 @@ def generate(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what there is to do, and ask no model.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Have the teacher write samples for the committed leaves that have none yet. What is there is never paid for again."""
+    """Have the teacher write samples for the committed leaves that have none yet; nothing is paid for twice."""
     workspace = open_workspace(overrides)
     basis, cache = read_basis(workspace), documents_cache(workspace)
     if dry_run:

@@ -34,7 +34,8 @@ def init(
     *,
     empty: Annotated[bool, typer.Option("--empty", help="No starter leaves in a new taxonomy.")] = False,
 ) -> None:
-    """Make a workspace: a git repository with a taxonomy and tilth.yaml. A taxonomy that is there is adopted as it is."""
+    """Make a workspace: a git repository with a taxonomy and tilth.yaml. A taxonomy that is there is adopted."""
+    folder = folder.absolute()
     make_workspace(folder)
     leaves = leaf_ids(WorkingTree(folder))
     if leaves:
@@ -47,7 +48,7 @@ def init(
         )
     else:
         print(f"made {shown_path(folder)}")
-    here = "" if folder.resolve() == Path.cwd() else f"cd {shown_path(folder)}, then "
+    here = "" if folder == Path.cwd() else f"cd {shown_path(folder)}, then "
     print(f"next: {here}tilth add knowledge PATH --document FILE, tilth lint, git commit, tilth cycle")
 
 

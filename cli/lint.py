@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..core.errors import TaxonomyError
 from ..taxonomy.lint import Finding
 from ..taxonomy.lint import lint as lint_leaves
 from ..taxonomy.source import WorkingTree
@@ -34,12 +35,19 @@ def lint(
     """Check leaves as they are in the working tree. Exit code 1 when there are errors; warnings alone are no error."""
     root = open_workspace().root
     source = WorkingTree(root)
-    named = [path.resolve().as_posix() for path in paths or ()] if paths else None
-    ids = leaf_ids_under(source, named) if named else None
+    ids = leaf_ids_under(source, [_in_taxonomy(path, root) for path in paths]) if paths else None
     findings = lint_leaves(source, ids)
     _print(findings, Format.json if as_json else form)
     if any(finding.severity == "error" for finding in findings):
         raise typer.Exit(1)
+
+
+def _in_taxonomy(path: Path, root: Path) -> str:
+    """The path from the taxonomy's root. Raises TaxonomyError when it is outside."""
+    absolute = path.absolute()
+    if not absolute.is_relative_to(root):
+        raise TaxonomyError("this is outside the taxonomy", where=str(path), fix=f"name something below {root}")
+    return absolute.relative_to(root).as_posix()
 
 
 def _print(findings: list[Finding], form: Format) -> None:

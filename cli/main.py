@@ -36,7 +36,7 @@ app = typer.Typer(
 )
 
 
-def _version(*, wanted: bool) -> None:
+def _version(wanted: bool) -> None:
     if wanted:
         print(f"tilth {__version__}")
         raise typer.Exit
@@ -46,9 +46,7 @@ def _version(*, wanted: bool) -> None:
 def options(
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", callback=lambda wanted: _version(wanted=wanted), is_eager=True, help="Print the version."
-        ),
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """Grow a model from a taxonomy."""
@@ -88,7 +86,7 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _terminated(signum: int, frame: FrameType | None) -> None:
+def _terminated(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
     """SIGTERM stops as Ctrl-C does."""
     raise KeyboardInterrupt
 
