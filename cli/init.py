@@ -22,8 +22,11 @@ _CONFIG = """\
 # OpenAI-compatible endpoint will do:
 #   teacher: {model: my-model, base_url: "http://127.0.0.1:8000/v1", api_key_env: MY_KEY}
 
-# The model that is trained: a Hugging Face causal model by name or folder.
-#   student: {model: ./models/my-base}
+# The model that is trained: a Hugging Face causal model by name or folder. What stands before every conversation, in
+# training and in evaluation; left out, it is what the model's own chat template puts there.
+#   student: {model: ./models/my-base, ...}
+student:
+  system_prompt: You are a helpful assistant.
 
 seed: 42
 """
