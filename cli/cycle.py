@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from ..cycle.releases import current_release
 from ..cycle.run import CycleResult, run_cycle
 from .options import Json, Set, open_workspace, print_json, shown_path
 from .scores import print_scores
@@ -12,11 +13,15 @@ from .terminal import TerminalProgress
 
 def cycle(overrides: Set = [], *, as_json: Json = False) -> None:  # noqa: B006  typer copies it
     """Generate, train, evaluate, judge, release, report. Exit code 1 when the gate refuses the candidate."""
-    result = run_cycle(open_workspace(overrides), TerminalProgress())
+    workspace = open_workspace(overrides)
+    result = run_cycle(workspace, TerminalProgress())
     if as_json:
         print_json(_as_json(result))
     else:
         print_result(result)
+        current = current_release(workspace)
+        if current and result.release not in {0, current.number}:
+            print(f"{current.name} is the current one; `tilth releases rollback {result.release}` changes that")
     if result.outcome == "refused":
         raise typer.Exit(1)
 

@@ -14,7 +14,7 @@ from .options import Json, open_workspace, print_json
 
 def diff(
     base: Annotated[
-        str, typer.Argument(metavar="[BASE]", help="A git revision; default: the current release's commit.")
+        str, typer.Argument(metavar="BASE", help="A git revision; default: the current release's commit.")
     ] = "",
     *,
     as_json: Json = False,

@@ -9,7 +9,7 @@ import typer
 
 from ..core.workspace import Workspace
 from ..cycle.releases import find_release, model_folder, releases
-from ..eval.run import evaluate as score_models
+from ..eval.run import evaluate
 from ..llm.student import student_folder
 from ..taxonomy.source import CommitTree
 from ..taxonomy.tree import read_leaves
@@ -18,12 +18,10 @@ from .scores import print_scores
 from .terminal import TerminalProgress
 
 
-def evaluate(
+def eval(  # noqa: A001  named as the verb is
     models: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[MODEL]...", help="base, a release's number, or a model; default: base and all releases."
-        ),
+        typer.Argument(metavar="MODEL", help="base, a release's number, or a model; default: base and all releases."),
     ] = None,
     overrides: Set = [],  # noqa: B006  typer copies it
     *,
@@ -35,7 +33,7 @@ def evaluate(
     folders = dict(_model(workspace, name, progress) for name in named)
     leaves = read_leaves(CommitTree(workspace.root, "HEAD"))
     questions = [question for leaf in leaves for question in leaf.questions]
-    evaluation = score_models(
+    evaluation = evaluate(
         folders, questions, config=workspace.config, cache=workspace.state / "answers", progress=progress
     )
     if as_json:

@@ -25,9 +25,7 @@ class Format(StrEnum):
 
 
 def lint(
-    paths: Annotated[
-        list[Path] | None, typer.Argument(metavar="[PATH]...", help="Leaves or folders; default: all.")
-    ] = None,
+    paths: Annotated[list[Path] | None, typer.Argument(metavar="PATH", help="Leaves or folders; default: all.")] = None,
     form: Annotated[Format, typer.Option("--format", help="github: annotations for pull requests.")] = Format.text,
     *,
     as_json: Json = False,

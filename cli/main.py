@@ -3,92 +3,117 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
+from importlib import import_module
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from .. import __version__
-from ..core.errors import TilthError
-from .add import add
-from .cycle import cycle
-from .demo import demo
-from .diff import diff
-from .eval import evaluate
-from .generate import generate
-from .init import init
-from .lint import lint
-from .releases import releases
-from .report import report
-from .samples import samples
-from .train import train
+from ..core.errors import TilthError, nearest
+
+VERBS = {
+    "demo": "Show the whole loop: a first cycle, a contribution, a second cycle.",
+    "init": "Make a workspace: a git repository with a taxonomy and tilth.yaml.",
+    "add": "Scaffold a leaf.",
+    "lint": "Check leaves as they are in the working tree.",
+    "diff": "Which leaves of the working tree differ from a release or a commit.",
+    "generate": "Have the teacher write samples for the committed leaves that have none yet.",
+    "samples": "Look at samples and at what the filters dropped.",
+    "train": "Run the plan on what the store holds.",
+    "eval": "Score models on the held-out questions.",
+    "cycle": "Generate, train, evaluate, judge, release, report: whatever is not done yet.",
+    "report": "Write the report of a cycle again, from its files.",
+    "releases": "List releases, show where one came from, roll back, export.",
+}
+"""In the order in which they are met, with what `tilth --help` says of them. Each is in the module of its name."""
+
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # what the parser raises; typer gives it no public name
+
+
+class _Verbs(TyperGroup):
+    """Imports the module of a verb when that verb is called: `--help` and `lint` do not wait for what `train` needs."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in VERBS:
+            raise TilthError(f"there is no verb {cmd_name!r}", fix=nearest(cmd_name, VERBS))
+        verb = getattr(import_module(f".{cmd_name}", __package__), cmd_name)
+        if not isinstance(verb, typer.Typer):
+            function, verb = verb, typer.Typer(add_completion=False, rich_markup_mode=None)
+            verb.command(cmd_name)(function)
+        return typer.main.get_command(verb)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
 
 app = typer.Typer(
+    cls=_Verbs,
     name="tilth",
     help="Grow a model from a taxonomy. New here? `tilth demo` shows the whole loop; `tilth init DIR` starts your own.",
     epilog="Settings live in tilth.yaml. Exit codes: 0 done, 1 a check said no, 2 an error.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
-    pretty_exceptions_enable=False,
+    subcommand_metavar="VERB",
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"tilth {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
+@app.callback(invoke_without_command=True)
 def options(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
-    ] = False,
+    context: typer.Context, *, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
 ) -> None:
-    """Grow a model from a taxonomy."""
-
-
-for name, verb in {
-    "demo": demo,
-    "init": init,
-    "add": add,
-    "lint": lint,
-    "diff": diff,
-    "generate": generate,
-    "samples": samples,
-    "train": train,
-    "eval": evaluate,
-    "cycle": cycle,
-    "report": report,
-}.items():
-    app.command(name)(verb)
-app.add_typer(releases, name="releases")
+    """Without a verb: what there is."""
+    if version:
+        print(f"tilth {__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def main() -> NoReturn:
     """Run one command and exit: 0 done, 1 a check said no, 2 an error (told in one line), 130 stopped by the user."""
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        app(standalone_mode=True)
+        _run(sys.argv[1:])
+        sys.stdout.flush()
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
     except TilthError as error:
         _fail(str(error), error.exit_code)
+    except _UsageError as error:
+        _fail(_usage(error), 2)
     except KeyboardInterrupt:
         _fail("stopped; the same command goes on from here", 130)
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone: nothing is left to say
-        sys.exit(0)
+    except BrokenPipeError:  # whoever read our output has gone: nothing is left to say, not even when stdout closes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         _fail(_os_error(error), 2)
     sys.exit(0)
 
 
+def _run(arguments: list[str]) -> None:
+    """As `app(arguments)`, which would catch what `main` is there to tell."""
+    command = typer.main.get_command(app)
+    with command.make_context("tilth", arguments) as context:
+        command.invoke(context)
+
+
 def _terminated(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
     """SIGTERM stops as Ctrl-C does."""
     raise KeyboardInterrupt
+
+
+def _usage(error: Any) -> str:
+    what = " ".join(error.format_message().split()).replace("Value error, ", "").rstrip(".?")
+    verb = error.ctx.command_path if error.ctx else "tilth"
+    return f"{what[:1].lower()}{what[1:]}; `{verb} --help` shows how"
 
 
 def _os_error(error: OSError) -> str:

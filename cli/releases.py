@@ -13,7 +13,7 @@ from .options import Json, open_workspace, print_json, shown_path
 from .scores import rate_text
 from .terminal import table
 
-releases = typer.Typer(help="List releases, show where one came from, roll back, export.", rich_markup_mode=None)
+releases = typer.Typer(add_completion=False, rich_markup_mode=None, subcommand_metavar="[show|rollback|export]")
 
 Number = Annotated[int, typer.Argument(metavar="N", help="The release's number.", min=1)]
 

@@ -7,20 +7,20 @@ from typing import Annotated
 import typer
 
 from ..core.errors import TilthError
-from ..cycle.journal import done, last_cycle
+from ..cycle.journal import done, last_finished
 from ..cycle.report import write_report
 from .options import open_workspace, shown_path
 
 
 def report(
     number: Annotated[
-        int, typer.Argument(metavar="[CYCLE]", help="Its number; default: the last finished one.", min=0)
+        int,
+        typer.Argument(metavar="CYCLE", help="Its number; default: the last finished one.", min=0, show_default=False),
     ] = 0,
 ) -> None:
     """Write the report of a cycle again, from its files, and print its path."""
     workspace = open_workspace()
-    last = last_cycle(workspace)
-    wanted = number or (last.number if last and done(workspace, last.number) else last.number - 1 if last else 0)
+    wanted = number or last_finished(workspace)
     result = done(workspace, wanted) if wanted else None
     if result is None:
         raise TilthError(f"there is no finished cycle{f' {wanted}' if wanted else ''}", fix="run `tilth cycle` first")

@@ -12,5 +12,7 @@ def train(overrides: Set = []) -> None:  # noqa: B006  typer copies it
     result = run_cycle(open_workspace(overrides), TerminalProgress(), until="train")
     if result.outcome == "nothing to do":
         print("nothing to train: the current release has seen all samples")
+    elif result.outcome == "trained":
+        print(f"cycle {result.number} is trained; next: tilth cycle")
     else:
-        print(f"cycle {result.number} is {'trained' if result.outcome == 'trained' else 'finished'}; next: tilth cycle")
+        print(f"nothing to train: cycle {result.number} is finished ({result.outcome})")

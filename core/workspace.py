@@ -29,7 +29,7 @@ class Workspace:
         start = start.resolve()
         for folder in (start, *start.parents):
             if (folder / CONFIG_NAME).is_file():
-                return cls(folder, load_config(folder / CONFIG_NAME, overrides))
+                return cls(folder, _anchored(load_config(folder / CONFIG_NAME, overrides), folder))
         return cls(start, load_config(start / CONFIG_NAME, overrides))
 
     @property
@@ -76,6 +76,26 @@ class Workspace:
             file.write(str(os.getpid()))
             file.flush()
             yield
+
+
+def _anchored(config: Config, root: Path) -> Config:
+    """The config with its paths made absolute: they are relative to `tilth.yaml`, wherever the command is run."""
+    recipes = {name: _path(value, root) for name, value in config.generate.model_dump().items()}
+    student = root / config.student.model
+    return config.model_copy(
+        update={
+            "generate": config.generate.model_copy(update=recipes),
+            "train": config.train.model_copy(update={"plan": _path(config.train.plan, root)}),
+            "student": config.student.model_copy(update={"model": str(student)})
+            if student.is_dir()
+            else config.student,
+        }
+    )
+
+
+def _path(name: str, root: Path) -> str:
+    """A recipe or plan is named by a path if it ends as one."""
+    return str(root / name) if name.endswith((".yaml", ".yml")) else name
 
 
 def model_cache() -> Path:

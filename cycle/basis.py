@@ -16,8 +16,7 @@ from ..taxonomy.leaf import Leaf
 from ..taxonomy.source import CommitTree
 from ..taxonomy.tree import read_leaves
 from ..train.plan import load_plan
-from .journal import done, last_cycle
-from .releases import Dataset, Release, current_release, find_release
+from .releases import Dataset, Release, current_release
 
 
 @dataclass(frozen=True)
@@ -41,19 +40,11 @@ def read_basis(workspace: Workspace) -> Basis:
     if not leaves:
         raise TaxonomyError("the taxonomy has no committed leaf", where=str(workspace.root), fix="run `tilth add`")
     planned = plan(leaves, workspace.config, workspace.store)
-    parent = _parent(workspace)
+    parent = current_release(workspace)
     known = {dataset.entry for dataset in parent.datasets} if parent else set[str]()
     new = tuple(each.leaf.id for each in planned if each.folder.name not in known)
     changes = _changes(parent.datasets if parent else (), {leaf.id: leaf.fingerprint for leaf in leaves})
     return Basis(source, leaves, planned, parent, changes, new, _identity(workspace.config, planned, parent))
-
-
-def _parent(workspace: Workspace) -> Release | None:
-    """The current release; for a cycle that was stopped right after it made one, the release that it started from."""
-    last, current = last_cycle(workspace), current_release(workspace)
-    if last and current and current.cycle == last.number and done(workspace, last.number) is None:
-        return find_release(workspace, last.parent) if last.parent else None
-    return current
 
 
 def _identity(config: Config, planned: list[Planned], parent: Release | None) -> str:

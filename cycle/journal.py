@@ -22,14 +22,15 @@ from ..eval.gate import Verdict
 from ..eval.report.data import LeafChanges
 
 _INPUTS, _DONE = "cycle.json", "done.json"
-ENTRIES, TRAINED, EVALUATION, JUDGEMENT, REPORT = (
+ENTRIES, TRAIN, TRAINED, EVALUATION, JUDGEMENT, REPORT = (
     "entries.json",
+    "train",
     "train.json",
     "eval.json",
     "judgement.json",
     "report.html",
 )
-"""What the stages of a cycle leave in its folder: store entries by leaf, then a record each, then the page."""
+"""What the stages of a cycle leave in its folder: store entries by leaf, the phases, a record each, the page."""
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
@@ -79,6 +80,11 @@ def last_cycle(workspace: Workspace) -> Inputs | None:
     """The newest cycle, finished or not."""
     paths = sorted(workspace.cycles.glob(f"[0-9]*/{_INPUTS}"))
     return read_record(paths[-1], Inputs) if paths else None
+
+
+def last_finished(workspace: Workspace) -> int:
+    """The number of the newest finished cycle; 0 when there is none."""
+    return max((int(path.parent.name) for path in workspace.cycles.glob(f"[0-9]*/{_DONE}")), default=0)
 
 
 def find_cycle(workspace: Workspace, number: int) -> Inputs:

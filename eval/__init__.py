@@ -1,1 +1,1 @@
-"""Held-out questions, scores, paired comparisons, the contamination check, the gate and the report."""
+"""Held-out questions, scores, paired comparisons, the gate and the report."""

@@ -1,7 +1,7 @@
 """`ask`: the one way to a chat model. Ledger first; what is paid for is paid once, and on disk before it is used.
 
     async with Gateway(config.teacher, ledger, progress) as gateway:
-        answer = await gateway.ask(messages, leaf=leaf.id, step="facts", schema=schema)
+        answer = await gateway.ask(messages, leaf=leaf.id, step="questions", schema=schema)
 
 The endpoint is opened at the first request that the ledger cannot answer: a run over a warm ledger starts no server.
 """
@@ -98,6 +98,8 @@ class Gateway:
         self._stack = contextlib.AsyncExitStack()
         self._opening: asyncio.Task[_Connection] | None = None
         self._in_flight: dict[str, asyncio.Task[Entry]] = {}
+        self._on_the_wire: set[str] = set()
+        self._ending = False
         self._in_trouble = False
 
     async def __aenter__(self) -> Gateway:
@@ -106,11 +108,21 @@ class Gateway:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        tasks: list[asyncio.Task[Any]] = [*self._in_flight.values(), *([self._opening] if self._opening else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._stack.aclose()
+        """Close the endpoint. After an error what is on the wire, and paid for, is waited for; a stop stops at once."""
+        self._ending = True
+        kept = self._on_the_wire if isinstance(error, Exception) else frozenset[str]()
+        if kept:
+            self._progress.say(f"{self._role}: waiting for answers that are on their way ({len(kept)})")
+        tasks: dict[str, asyncio.Task[Any]] = {**self._in_flight}
+        if self._opening:
+            tasks["opening"] = self._opening
+        for key, task in tasks.items():
+            if key not in kept:
+                task.cancel()
+        try:
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
+        finally:
+            await self._stack.aclose()
 
     async def ask(  # noqa: PLR0913  one call shape for every flow
         self,
@@ -203,6 +215,7 @@ class Gateway:
         tries, paid = 0, self.stats.paid
         while True:
             started = time.monotonic()
+            self._on_the_wire.add(key)
             try:
                 return await connection.client.complete(body), time.monotonic() - started
             except Failure as failure:
@@ -213,11 +226,13 @@ class Gateway:
                 if tries >= self._most_tries(connection.endpoint, failure) or wait_s > self._retries.longest_wait_s:
                     raise self._error(connection.endpoint, failure, tries) from failure
                 self._tell(failure, wait_s)
+            finally:
+                self._on_the_wire.discard(key)
             await asyncio.sleep(wait_s)
 
     def _most_tries(self, endpoint: Endpoint, failure: Failure) -> int:
         never_there = failure.kind == "unreachable" and not self.stats.paid
-        if failure.kind == "rejected" or never_there or endpoint.ended():
+        if failure.kind == "rejected" or never_there or endpoint.ended() or self._ending:
             return 1
         return self._retries.timeouts if failure.kind == "timeout" else self._retries.tries
 

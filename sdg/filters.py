@@ -85,18 +85,18 @@ def self_contained(question: str, subject: str) -> str:
 
 def grounded(evidence: str, share: float) -> Filter:
     """Drop an answer with a number that is not in the evidence, or with fewer than `share` of its other words in it."""
-    return lambda sample: unsupported(sample.answer, evidence, share)
-
-
-def unsupported(text: str, evidence: str, share: float) -> Drop | None:
-    """What is wrong with a text that the evidence should support; None where nothing is."""
     known = frozenset(words(evidence))
-    for word in words(text):
-        if word[0].isdigit() and word not in known:
-            return Drop("number_not_in_source", word)
-    wanted, there = stems(content_words(text)), frozenset(stems(known))
-    supported = sum(stem in there for stem in wanted) / len(wanted) if wanted else 0.0
-    return None if supported >= share else Drop("not_grounded", f"{supported:.2f}")
+    there = frozenset(stems(known))
+
+    def is_supported(sample: Sample) -> Drop | None:
+        for word in words(sample.answer):
+            if word[0].isdigit() and word not in known:
+                return Drop("number_not_in_source", word)
+        wanted = stems(content_words(sample.answer))
+        supported = sum(stem in there for stem in wanted) / len(wanted) if wanted else 0.0
+        return None if supported >= share else Drop("not_grounded", f"{supported:.2f}")
+
+    return is_supported
 
 
 # Copies --------------------------------------------------------------------------------------------------------------

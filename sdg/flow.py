@@ -39,6 +39,11 @@ class Reply(NamedTuple):
     data: Any
     source: Provenance
 
+    @property
+    def items(self) -> list[Any]:
+        """The items of an answer to a prompt with `repeat`, in the order they were asked for."""
+        return [self.data[f"q{number}"] for number in range(1, len(self.data) + 1)]
+
 
 class RowFailed(Exception):
     """Ends one row, and no other."""
@@ -107,41 +112,46 @@ class LeafRun:
         if drop := first_drop(sample, filters):
             return self.reject(sample, drop)
         if not self.recipe.settings.judge:
-            self.told("accepted")
-            return sample
+            return self._accept(sample)
         verdict, source = await self._put(self.judge, step, sample.source, variables, 0)
         return self._graded(sample, verdict["verdict"], source)
 
     async def grade_together(
         self, samples: Sequence[Sample], filters: Sequence[Filter], step: str, variables: Mapping[str, Any]
     ) -> list[Outcome]:
-        """As `grade`, for samples from one text: the judge, asked once with all as `pairs`, gives each its verdict."""
-        drops = {sample.id: drop for sample in samples if (drop := first_drop(sample, filters))}
-        left = [sample for sample in samples if sample.id not in drops]
-        verdicts: dict[str, tuple[str, str]] = {}
-        if left and self.recipe.settings.judge:
-            pairs = [{"question": sample.question, "answer": sample.answer} for sample in left]
-            reply = await self._put(self.judge, step, left[0].source, {**variables, "pairs": pairs}, 0)
-            graded = zip(left, reply.data.values(), strict=True)
-            verdicts = {sample.id: (each, reply.source.requests[-1]) for sample, each in graded}
-        return [self._outcome(sample, drops.get(sample.id), verdicts.get(sample.id)) for sample in samples]
+        """As `grade`, for samples from one text: the judge, asked once with all as `pairs`, gives each its verdict.
 
-    def _outcome(self, sample: Sample, drop: Drop | None, verdict: tuple[str, str] | None) -> Outcome:
-        if drop:
-            return self.reject(sample, drop)
-        if verdict is None:
-            self.told("accepted")
-            return sample
-        requests = (*sample.source.requests, verdict[1])
-        return self._graded(sample, verdict[0], sample.source.model_copy(update={"requests": requests}))
+        An answer that is not as asked costs the samples that it was to grade; what the filters dropped stays. Raises
+        ModelError.
+        """
+        outcomes = [self.reject(each, drop) if (drop := first_drop(each, filters)) else each for each in samples]
+        left = [outcome for outcome in outcomes if isinstance(outcome, Sample)]
+        rejects = [outcome for outcome in outcomes if isinstance(outcome, Reject)]
+        return (await self._row(self._graded_together(left, step, variables)) if left else []) + rejects
+
+    async def _graded_together(
+        self, samples: Sequence[Sample], step: str, variables: Mapping[str, Any]
+    ) -> list[Outcome]:
+        if not self.recipe.settings.judge:
+            return [self._accept(sample) for sample in samples]
+        pairs = [{"question": sample.question, "answer": sample.answer} for sample in samples]
+        reply = await self._put(self.judge, step, samples[0].source, {**variables, "pairs": pairs}, 0)
+        graded: list[Outcome] = []
+        for sample, verdict in zip(samples, reply.items, strict=True):
+            requests = (*sample.source.requests, reply.source.requests[-1])
+            graded.append(self._graded(sample, verdict, sample.source.model_copy(update={"requests": requests})))
+        return graded
 
     def _graded(self, sample: Sample, verdict: str, source: Provenance) -> Outcome:
         graded = sample.model_copy(update={"source": source.model_copy(update={"grades": {"judge": verdict}})})
         if verdict == "yes":
-            self.told("accepted")
-            return graded
+            return self._accept(graded)
         self.told("rejected")
         return Reject(sample=graded, step="judge", reason="judged_no", score=verdict)
+
+    def _accept(self, sample: Sample) -> Sample:
+        self.told("accepted")
+        return sample
 
     async def _row(self, work: Coroutine[Any, Any, list[Outcome]]) -> list[Outcome]:
         try:

@@ -77,12 +77,12 @@ def bring_up_to_date(  # noqa: PLR0913 (where everything lies, said by who calls
 
 
 def estimate_calls(planned: Planned, source: Source, cache: Path) -> int:
-    """About how many answers a leaf will take, cached ones included; nobody knows before its facts are known.
+    """About how many answers a leaf will take, cached ones included; nobody knows before they are there.
 
-    Knowledge: `(chunks * (calls_per_chunk + 1) + answers) * 2`, with as many answers to be reworded as there are seeds
-    and one more for every second sentence of the chunks; without a judge `* 1`. Skills: `seeds * calls_per_seed * (1 +
-    tasks_per_call * 2)`, without a judge `* 1`. Filters that spare an answer or a judgement make it fewer. Raises
-    TaxonomyError when a document cannot be read.
+    Knowledge: `chunks * calls_per_chunk * 2 + answers * 3`, with as many answers to be asked for in other words as
+    there are seeds, and one more for every second sentence of the chunks; without a judge `* 1` and `* 2`. Skills:
+    `seeds * calls_per_seed * (1 + tasks_per_call * 2)`, without a judge `* 1`. Filters that spare an answer or a
+    judgement make it fewer. Raises TaxonomyError when a document cannot be read.
     """
     return _estimate(_job(planned, source, "", cache))
 
@@ -105,12 +105,12 @@ def _job(planned: Planned, source: Source, teacher: str, cache: Path) -> Job:
 
 def _estimate(job: Job) -> int:
     settings = job.recipe.settings
+    judge = int(settings.judge)
     if isinstance(settings, KnowledgeSettings):
         sentences = sum(len(SENTENCE_END.findall(chunk.text)) for chunk in job.chunks)
         answers = sum(len(example.pairs) for example in job.leaf.seed_examples) + sentences // 2
-        return (len(job.chunks) * (settings.calls_per_chunk + 1) + answers) * (2 if settings.judge else 1)
-    answers = settings.tasks_per_call * (2 if settings.judge else 1)
-    return len(job.leaf.seed_examples) * settings.calls_per_seed * (1 + answers)
+        return len(job.chunks) * settings.calls_per_chunk * (1 + judge) + answers * (2 + judge)
+    return len(job.leaf.seed_examples) * settings.calls_per_seed * (1 + settings.tasks_per_call * (1 + judge))
 
 
 async def _generate(

@@ -1,8 +1,69 @@
-"""For all tests: hypothesis without its clock (a busy machine is no failure), and with the same examples every time."""
+"""For all tests: hypothesis without its clock (a busy machine is no failure), and with the same examples every time.
+
+For the tests of cycle and cli: a whole loop in miniature (`loop.py`), turned once or twice, to be copied.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
+from tilth.core.progress import SilentProgress
+
+from .loop import FERRY, Loop, Spawner, Teacher, knowledge_files, make_loop, make_student, serve_teacher
 
 settings.register_profile("tilth", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("tilth")
+
+
+@pytest.fixture(scope="session")
+def teacher() -> Generator[Teacher]:
+    with serve_teacher() as teacher:
+        yield teacher
+
+
+@pytest.fixture(scope="session")
+def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_student(tmp_path_factory.mktemp("tiny") / "student")
+
+
+@pytest.fixture(scope="session")
+def spawner(tmp_path_factory: pytest.TempPathFactory) -> Generator[Spawner]:
+    spawner = Spawner(tmp_path_factory.mktemp("spawner"))
+    yield spawner
+    spawner.close()
+
+
+@pytest.fixture(scope="session")
+def untouched(tmp_path_factory: pytest.TempPathFactory, teacher: Teacher, tiny_student: Path) -> Loop:
+    """A workspace in which nothing was done yet; not to be changed."""
+    return make_loop(tmp_path_factory.mktemp("untouched") / "taxonomy", teacher, tiny_student)
+
+
+@pytest.fixture(scope="session")
+def turned_once(tmp_path_factory: pytest.TempPathFactory, untouched: Loop) -> Loop:
+    """A workspace with a first release; not to be changed."""
+    from tilth.cycle.run import run_cycle
+
+    loop = untouched.copy(tmp_path_factory.mktemp("once") / "taxonomy")
+    assert run_cycle(loop.workspace, SilentProgress()).outcome == "released"
+    return loop
+
+
+@pytest.fixture(scope="session")
+def turned_twice(tmp_path_factory: pytest.TempPathFactory, turned_once: Loop) -> Loop:
+    """A workspace with a second knowledge leaf and a second release; not to be changed."""
+    from tilth.cycle.run import run_cycle
+
+    loop = turned_once.copy(tmp_path_factory.mktemp("twice") / "taxonomy")
+    loop.commit(FERRY, knowledge_files(FERRY))
+    assert run_cycle(loop.workspace, SilentProgress()).outcome == "released"
+    return loop
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Callable[[Loop], Loop]:
+    """A workspace of one's own, like another."""
+    return lambda loop: loop.copy(tmp_path / "taxonomy")

@@ -10,9 +10,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 from pydantic import AwareDatetime
 
@@ -20,6 +19,9 @@ from ...core.records import Reject
 from ..statistics import Rate
 from .data import LeafChanges, ReportData
 from .plots import interval_bar, loss_plot, score_plot
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 MAX_BYTES = 3_000_000
 """The page stays below this; its lists show as much as fits."""
@@ -59,6 +61,8 @@ class Shown(Generic[Item]):
 
 
 def _template() -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,

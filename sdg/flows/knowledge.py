@@ -1,4 +1,4 @@
-"""Knowledge: chunks -> questions with short and with long answers -> the same asked in other words -> filters -> judge.
+"""Knowledge: chunks -> questions -> the same in other words and with long answers; each by filters and judge.
 
 What makes a fact stick is to meet it in many forms. A chunk is asked for questions about its details; every answer
 that comes up, and every seed's, is then asked for in other words. A small teacher that is asked for many forms of one
@@ -8,18 +8,19 @@ fact while it sees the text drifts to other facts, so the rewording sees the que
 from __future__ import annotations
 
 import re
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.records import Kind, Provenance, Reject, Sample
+from ...core.records import Kind, Provenance, Sample
 from ...taxonomy.chunks import Chunk
 from .. import filters
-from ..flow import Failure, LeafRun, Outcome, RowFailed, seed_samples, together
+from ..flow import LeafRun, Outcome, RowFailed, seed_samples, together
 from ..recipe import KnowledgeSettings
 from ..words import content_words, words
 
-SENTENCE_END = re.compile(r"[.!?\u3002\uff01\uff1f](?=\s|$|[\u3040-\u9fff])")
+SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])(?=\s|$|[\u3040-\u9fff])")
+_PARAGRAPH_END = re.compile(r"\n\s*\n")
 
 
 async def knowledge(run: LeafRun, settings: KnowledgeSettings, chunks: Sequence[Chunk]) -> list[Outcome]:
@@ -30,34 +31,29 @@ async def knowledge(run: LeafRun, settings: KnowledgeSettings, chunks: Sequence[
     """
     outcomes = seed_samples(run, lambda _: "knowledge_short")
     seeds = [_seed(run, sample, chunks) for sample in outcomes if isinstance(sample, Sample)]
+    known = [told for seed in seeds if (told := _told(seed.sample))]
+    calls = [(chunk, call) for chunk in chunks for call in range(settings.calls_per_chunk)]
     async with together() as group:
         rows = [group.create_task(_deepened(run, settings, seed)) for seed in seeds]
-        passages = [_passage(run, chunk) for chunk in chunks]
-        asked = [
-            group.create_task(_pairs(run, settings, passage, call))
-            for passage in passages
-            for call in range(settings.calls_per_chunk)
-        ]
-        known = [_told(seed.sample) for seed in seeds]
+        asked = [group.create_task(_asked(run, settings, chunk, call)) for chunk, call in calls]
         for listing in asked:
-            found, rest = await listing
-            outcomes += [*(each.sample for each in found), *rest]
-            for each in found:
-                told = _told(each.sample)
-                if not any(told <= other or other <= told for other in known):
+            pairs, others = await listing
+            outcomes += [*(pair.sample for pair in pairs), *others]
+            for pair in pairs:
+                told = _told(pair.sample)
+                if told and not any(told <= other or other <= told for other in known):
                     known.append(told)
-                    rows.append(group.create_task(_deepened(run, settings, each)))
+                    rows.append(group.create_task(_deepened(run, settings, pair)))
     return outcomes + [outcome for row in rows for outcome in row.result()]
 
 
 @dataclass(frozen=True)
 class _Passage:
-    """A text that questions are made from, and what samples made from it have in common."""
+    """A text that samples are made from, with what it is called."""
 
     title: str
     heading: str
     text: str
-    source: Provenance
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -72,130 +68,115 @@ class _Passage:
 
 @dataclass(frozen=True)
 class _Pair:
-    """A question with a short answer, the passage that it is about, and the question as it was before its subject."""
+    """A question with a short answer, the question as it was before its subject, and the passage that it is about."""
 
     sample: Sample
     asked: str
     passage: _Passage
 
-
-def _passage(run: LeafRun, chunk: Chunk) -> _Passage:
-    place = {"document": chunk.document, "heading": chunk.heading, "span": chunk.span}
-    title = chunk.heading.split(" > ", 1)[0] or run.leaf.title
-    return _Passage(title, chunk.heading, chunk.text, run.source.model_copy(update=place))
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The variables of the prompts that make more of it."""
+        return {**self.passage.variables, "question": self.asked, "answer": self.sample.answer}
 
 
 def _seed(run: LeafRun, sample: Sample, chunks: Sequence[Chunk]) -> _Pair:
     """A seed's pair; its passage is the context that stands beside it in the leaf."""
-    title = _passage(run, chunks[0]).title if chunks else run.leaf.title
+    title = _title(run, chunks[0]) if chunks else run.leaf.title
     context = run.leaf.seed_examples[sample.source.seed_example or 0].context
-    source = sample.source.model_copy(update={"teacher": run.source.teacher})
-    return _Pair(sample, sample.question, _Passage(title, title, context, source))
+    return _Pair(sample, sample.question, _Passage(title, title, context))
 
 
-async def _pairs(
-    run: LeafRun, settings: KnowledgeSettings, passage: _Passage, call: int
+def _title(run: LeafRun, chunk: Chunk) -> str:
+    return chunk.heading.split(" > ", 1)[0] or run.leaf.title
+
+
+async def _asked(
+    run: LeafRun, settings: KnowledgeSettings, chunk: Chunk, call: int
 ) -> tuple[list[_Pair], list[Outcome]]:
-    """Questions about a passage: those that were kept, and what became of the others."""
-    number = len(SENTENCE_END.findall(passage.text)) + settings.extra_questions
+    """Questions about a chunk: the pairs that were kept, and what became of the others."""
+    passage = _Passage(_title(run, chunk), chunk.heading, chunk.text)
+    place = {"document": chunk.document, "heading": chunk.heading, "span": chunk.span}
+    number = max(1, len(SENTENCE_END.findall(chunk.text)) + settings.extra_questions)
     try:
         variables = {**passage.variables, "number": number}
-        reply = await run.ask("questions", passage.source, variables, index=call)
+        reply = await run.ask("questions", run.source.model_copy(update=place), variables, index=call)
     except RowFailed as failed:
         return [], [run.fail(failed.failure)]
-    items = [reply.data[f"q{position}"] for position in range(1, number + 1)]
-    pairs = [_pair(passage, item["question"], item["answer"], reply.source) for item in items]
-    return await _kept(run, settings, pairs)
+    texts = [(item["question"].strip(), item["answer"].strip()) for item in reply.items]
+    samples = [_short(passage, *text, _with_fact(reply.source, passage, *text)) for text in texts]
+    asked = {sample.id: question for sample, (question, _) in zip(samples, texts, strict=True)}
+    outcomes = await _kept(run, settings, passage, samples)
+    pairs = [_Pair(outcome, asked[outcome.id], passage) for outcome in outcomes if isinstance(outcome, Sample)]
+    return pairs, [outcome for outcome in outcomes if not isinstance(outcome, Sample)]
 
 
 async def _deepened(run: LeafRun, settings: KnowledgeSettings, pair: _Pair) -> list[Outcome]:
     """The same detail asked for in other words, and told in full sentences."""
-    source = pair.sample.source.model_copy(update={"teacher": run.source.teacher, "grades": {}})
-    variables = {**pair.passage.variables, "question": pair.asked, "answer": pair.sample.answer}
-    pair = _Pair(pair.sample.model_copy(update={"source": source}), pair.asked, pair.passage)
-    async with together() as group:
-        asked = [
-            group.create_task(_pairs_or_failure(run, made))
-            for made in (_reworded(run, settings, pair, variables), _long(run, settings, pair, variables))
-        ]
-    pairs = [each for task in asked for each in task.result() if isinstance(each, _Pair)]
-    failures = [each for task in asked for each in task.result() if isinstance(each, Failure)]
-    kept, rest = await _kept(run, settings, pairs)
-    return [*(each.sample for each in kept), *rest, *failures]
+    made_by = pair.sample.source.model_copy(update={"teacher": run.source.teacher, "grades": {}})
+    source = _with_fact(made_by, pair.passage, pair.asked, pair.sample.answer)
+    made = await run.rows([_reworded(run, settings, pair, source), _long(run, settings, pair, source)])
+    failures = [outcome for outcome in made if not isinstance(outcome, Sample)]
+    samples = [outcome for outcome in made if isinstance(outcome, Sample)]
+    return await _kept(run, settings, pair.passage, samples) + failures
 
 
-async def _pairs_or_failure(run: LeafRun, made: Coroutine[Any, Any, list[_Pair]]) -> list[_Pair | Failure]:
-    try:
-        return [*await made]
-    except RowFailed as failed:
-        return [run.fail(failed.failure)]
+async def _reworded(run: LeafRun, settings: KnowledgeSettings, pair: _Pair, source: Provenance) -> list[Outcome]:
+    reply = await run.ask("reword", source, {**pair.variables, "number": settings.rewordings})
+    return [_short(pair.passage, question, pair.sample.answer, reply.source) for question in reply.items]
 
 
-async def _reworded(
-    run: LeafRun, settings: KnowledgeSettings, pair: _Pair, variables: Mapping[str, Any]
-) -> list[_Pair]:
-    reply = await run.ask("reword", pair.sample.source, {**variables, "number": settings.rewordings})
-    questions = [reply.data[f"q{position}"] for position in range(1, settings.rewordings + 1)]
-    return [_pair(pair.passage, question, pair.sample.answer, reply.source) for question in questions]
-
-
-async def _long(run: LeafRun, settings: KnowledgeSettings, pair: _Pair, variables: Mapping[str, Any]) -> list[_Pair]:
+async def _long(run: LeafRun, settings: KnowledgeSettings, pair: _Pair, source: Provenance) -> list[Outcome]:
     """The question with a long answer. It says that one is wanted, for the short one is right as well."""
-    reply = await run.ask("long", pair.sample.source, variables)
-    asked = f"{pair.asked} {settings.long_instruction}"
-    return [
-        _Pair(_sample("knowledge_long", pair.passage, asked, reply.data["answer"], reply.source), asked, pair.passage)
-    ]
+    reply = await run.ask("long", source, pair.variables)
+    question = f"{pair.asked} {settings.long_instruction}"
+    return [_sample("knowledge_long", pair.passage, question, reply.data["answer"], reply.source)]
 
 
-async def _kept(run: LeafRun, settings: KnowledgeSettings, pairs: Sequence[_Pair]) -> tuple[list[_Pair], list[Outcome]]:
-    """The pairs that pass the filters and the judge, who is asked once for all; and what became of the rest."""
-    if not pairs:
-        return [], []
-    passage, by_id = pairs[0].passage, {pair.sample.id: pair for pair in pairs}
-    samples, repeated = filters.without_duplicates([pair.sample for pair in pairs], settings.near_duplicate)
-    try:
-        checks = _checks(run, settings, passage)
-        outcomes = await run.grade_together(samples, checks, "judge", passage.variables)
-    except RowFailed as failed:
-        return [], [run.fail(failed.failure), *repeated]
-    kept = [_Pair(each, by_id[each.id].asked, passage) for each in outcomes if isinstance(each, Sample)]
-    rest: list[Outcome] = [each for each in outcomes if isinstance(each, Reject)]
-    return kept, [*rest, *repeated]
+async def _kept(
+    run: LeafRun, settings: KnowledgeSettings, passage: _Passage, samples: Sequence[Sample]
+) -> list[Outcome]:
+    """What becomes of samples about one passage: the filters, then the judge, who is asked once for all."""
+    different, repeated = filters.without_duplicates(samples, settings.near_duplicate)
+    checks = _checks(run, settings, passage)
+    return [*await run.grade_together(different, checks, "judge", passage.variables), *repeated]
 
 
 def _checks(run: LeafRun, settings: KnowledgeSettings, passage: _Passage) -> list[filters.Filter]:
-    lengths = {
-        "knowledge_short": filters.answer_length(settings.short_answer_words),
-        "knowledge_long": filters.answer_length(settings.long_answer_words),
+    of_kind: dict[Kind, list[filters.Filter]] = {
+        "knowledge_short": [
+            filters.is_question,
+            filters.answer_length(settings.short_answer_words),
+            filters.hides_answer,
+        ],
+        "knowledge_long": [filters.answer_length(settings.long_answer_words)],
     }
     return [
-        lambda sample: filters.is_question(sample) if sample.kind == "knowledge_short" else None,
         filters.question_length(settings.question_words),
-        lambda sample: lengths[sample.kind](sample),
-        lambda sample: filters.hides_answer(sample) if sample.kind == "knowledge_short" else None,
+        lambda sample: filters.first_drop(sample, of_kind[sample.kind]),
         filters.grounded(passage.evidence, settings.grounded_share),
         filters.not_held_out(run.leaf.questions),
     ]
 
 
-def _pair(passage: _Passage, question: str, answer: str, source: Provenance) -> _Pair:
-    return _Pair(_sample("knowledge_short", passage, question, answer, source), question.strip(), passage)
+def _short(passage: _Passage, question: str, answer: str, source: Provenance) -> Sample:
+    return _sample("knowledge_short", passage, question, answer, source)
 
 
 def _sample(kind: Kind, passage: _Passage, question: str, answer: str, source: Provenance) -> Sample:
-    fact = _sentence(passage.text, answer)
-    asked = filters.self_contained(question.strip(), passage.title)
-    return Sample.new(kind, asked, answer.strip(), source.model_copy(update={"fact": fact}))
+    return Sample.new(kind, filters.self_contained(question.strip(), passage.title), answer.strip(), source)
 
 
-def _sentence(text: str, answer: str) -> str:
-    """The sentence of a text that holds most words of an answer: the fact that the answer tells."""
-    ends = [match.end() for match in SENTENCE_END.finditer(text)]
-    places = zip([0, *ends], [*ends, len(text)], strict=True)
-    sentences = [" ".join(text[start:end].split()) for start, end in places if text[start:end].strip()]
-    wanted = frozenset(words(answer))
-    return max(sentences, key=lambda sentence: len(wanted.intersection(words(sentence))), default="")
+def _with_fact(source: Provenance, passage: _Passage, question: str, answer: str) -> Provenance:
+    """The source with its fact: the sentence that holds most words of the answer and, of several, of the question."""
+    paragraphs = _PARAGRAPH_END.split(passage.text)  # a heading is no part of the sentence below it
+    sentences = [" ".join(part.split()) for paragraph in paragraphs for part in SENTENCE_END.split(paragraph)]
+
+    def shared(sentence: str) -> tuple[int, ...]:
+        there = frozenset(words(sentence))
+        return tuple(len(there.intersection(words(text))) for text in (answer, question))
+
+    return source.model_copy(update={"fact": max(sentences, key=shared)})
 
 
 def _told(sample: Sample) -> frozenset[str]:

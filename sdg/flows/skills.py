@@ -80,12 +80,11 @@ def _practice(run: LeafRun, settings: SkillSettings, seed: _Seed, seeds: Sequenc
 
 async def _vary(practice: _Practice, call: int) -> list[Outcome]:
     """New tasks like one seed, each solved and judged on its own."""
-    run, seed, number = practice.run, practice.seed, practice.settings.tasks_per_call
+    run, seed = practice.run, practice.seed
     source = run.source.model_copy(update={"seed_example": seed.sample.source.seed_example})
-    variables = {**practice.about, "seed": seed.shown, "number": number}
+    variables = {**practice.about, "seed": seed.shown, "number": practice.settings.tasks_per_call}
     reply = await run.ask(f"{seed.prefix}questions", source, variables, index=call)
-    tasks = [reply.data[f"q{position}"] for position in range(1, number + 1)]
-    return await run.rows(_solve(practice, task, reply.source) for task in tasks)
+    return await run.rows(_solve(practice, task, reply.source) for task in reply.items)
 
 
 async def _solve(practice: _Practice, task: Mapping[str, str], source: Provenance) -> list[Outcome]:

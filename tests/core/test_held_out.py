@@ -1,6 +1,6 @@
 import pytest
-from tilth.core.records import Message, Provenance, Question, Sample
 from tilth.core.held_out import find_leaks
+from tilth.core.records import Message, Provenance, Question, Sample
 
 SOURCE = Provenance(leaf="l", leaf_fingerprint="f", commit="c", recipe="r", recipe_fingerprint="r", teacher="t")
 HELD_OUT = Question.new(

@@ -1,6 +1,6 @@
 import pytest
-from tilth.eval.compare import Comparison
 from tilth.core.held_out import Leak
+from tilth.eval.compare import Comparison
 from tilth.eval.gate import judge
 from tilth.eval.statistics import mcnemar, wilson
 

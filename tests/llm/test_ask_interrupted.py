@@ -70,6 +70,80 @@ def test_a_killed_run_asks_again_only_for_what_was_in_flight(tmp_path, how):
         assert url.stats().requests <= NUM_PROMPTS + CONCURRENCY
 
 
+async def on_the_wire(url, requests):
+    await asyncio.to_thread(wait_until, lambda: url.stats().requests >= requests)
+
+
+async def ask_eight(url, ledger, progress, then):
+    """Ask for eight answers, three at a time, and do `then` when the first three requests are on the wire."""
+    server = ModelServer(model="scripted", base_url=url, concurrency=3)
+    async with Gateway(server, ledger, progress) as gateway:
+        prompts = [[Message(role="user", content=str(number))] for number in range(8)]
+        asked = [asyncio.create_task(gateway.ask(messages, leaf="l", step="s")) for messages in prompts]
+        await on_the_wire(url, 3)
+        await then()
+        await asyncio.gather(*asked)
+
+
+async def fail():
+    raise ValueError("elsewhere")
+
+
+async def wait():
+    await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize(("script", "kept"), [((), 3), (("ok", "500", "400"), 1)])
+def test_after_an_error_what_is_on_the_wire_is_kept_and_nothing_more_is_asked(ledger, progress, script, kept):
+    with serve_scripted(latency_s=0.3, script=script) as url:
+        with pytest.raises(ValueError, match="elsewhere"):
+            asyncio.run(ask_eight(url, ledger, progress, fail))
+        assert (url.stats().requests, ledger.count()) == (3, kept)
+    assert progress.lines == ["teacher: waiting for answers that are on their way (3)"]
+
+
+def test_a_refused_request_does_not_take_paid_answers_with_it(ledger, progress):
+    async def run(url):
+        server = ModelServer(model="scripted", base_url=url, concurrency=3)
+        async with Gateway(server, ledger, progress) as gateway, asyncio.TaskGroup() as group:
+            for number in range(8):
+                group.create_task(gateway.ask([Message(role="user", content=str(number))], leaf="l", step="s"))
+                # One after the other, so that the first is refused before the others end.
+                await on_the_wire(url, min(number + 1, 3))
+
+    with serve_scripted(latency_s=0.4, script=("400",)) as url:
+        with pytest.raises(ExceptionGroup) as caught:
+            asyncio.run(run(url))
+        assert "HTTP 400" in str(caught.value.exceptions[0])
+        assert ledger.count() == url.stats().answers >= 2
+
+
+def test_a_stop_waits_for_nothing(ledger, progress):
+    async def run(url):
+        asking = asyncio.create_task(ask_eight(url, ledger, progress, wait))
+        await on_the_wire(url, 3)
+        asking.cancel()
+        await asking
+
+    with serve_scripted(latency_s=0.5) as url:
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(run(url))
+        assert (url.stats().requests, ledger.count(), progress.lines) == (3, 0, [])
+
+
+def test_a_stop_ends_the_waiting_after_an_error(ledger, progress):
+    async def run(url):
+        asking = asyncio.create_task(ask_eight(url, ledger, progress, fail))
+        await asyncio.to_thread(wait_until, lambda: progress.lines)
+        asking.cancel()
+        await asking
+
+    with serve_scripted(latency_s=0.5) as url:
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(run(url))
+        assert ledger.count() == 0
+
+
 def open_slowly(stopped):
     @contextlib.contextmanager
     def open_endpoint(server, progress):

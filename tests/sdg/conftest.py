@@ -78,7 +78,7 @@ def leaf(leaf_id: str, **changes: Any) -> Leaf:
 def three_leaves() -> list[Leaf]:
     mill = [
         ("Orla Mill grinds rye.", "Which grain does Orla Mill grind?", "rye"),
-        ("", "Who runs Orla Mill?", "Bram Osk"),
+        ("The miller is Bram Osk.", "Who runs Orla Mill?", "Bram Osk"),
     ]
     held_out = Question.new(KNOWLEDGE_ID, "Orla Mill: in what year did they put it up?", ("1702",))
     words = [("", f"Say {word} backwards.", word[::-1]) for word in ("alpha", "beta", "gam")]
@@ -92,11 +92,13 @@ def three_leaves() -> list[Leaf]:
     ]
 
 
-def _object(*names: str) -> dict[str, Any]:
+def _answer(answers: str) -> dict[str, Any]:
     text = {"type": "string"}
-    shapes = {"facts": {"type": "array", "items": text}, "verdict": {**text, "enum": ["yes", "no"]}}
-    properties = {name: shapes.get(name, text) for name in names}
-    return {"type": "object", "properties": properties, "required": list(names)}
+    shapes = {"verdict": {**text, "enum": ["yes", "no"]}}
+    if answers.startswith("["):
+        return shapes.get(answers.strip("[]"), text)
+    properties = {name: shapes.get(name, text) for name in answers.split()}
+    return {"type": "object", "properties": properties, "required": list(properties)}
 
 
 def write_recipe(folder: Path, flow: str, **changes: Any) -> Path:
@@ -105,9 +107,9 @@ def write_recipe(folder: Path, flow: str, **changes: Any) -> Path:
     for name, part in recipe.PARTS[flow].items():
         shown = ", ".join(f'"{variable}": {variable}' for variable in part.variables.split())
         prompt = {
-            "system": name,
+            "system": f"{flow} {name}",
             "user": "{{ {" + shown + "} | tojson }}",
-            "schema": _object(*part.answers.split()),
+            "schema": _answer(part.answers),
             "repeat": part.repeat,
             "max_tokens": 100,
         }
@@ -119,42 +121,55 @@ def write_recipe(folder: Path, flow: str, **changes: Any) -> Path:
     return path
 
 
-def _short(asked: dict[str, Any]) -> dict[str, Any]:
-    *most, last = asked["fact"].rstrip(".").split()
-    questions = [f"{form} {asked['title']} {' '.join(most)} what?" for form in asked["forms"]]
-    return {f"q{number}": {"question": question, "answer": last} for number, question in enumerate(questions, start=1)}
+def items(*values: Any) -> dict[str, Any]:
+    """An answer to a prompt with `repeat`."""
+    return {f"q{number}": value for number, value in enumerate(values, start=1)}
+
+
+def about(asked: dict[str, Any]) -> dict[str, Any]:
+    """A question about each sentence of a chunk for its last word, and for what is left to ask one in a vain form."""
+    sentences = re.findall(r"[A-Z][^.#\n]+(?=\.)", asked["chunk"])
+    pairs = [(f"{most} what?", last) for most, last in (sentence.rsplit(" ", 1) for sentence in sentences)]
+    pairs += [("Nothing more.", "nothing")] * (asked["number"] - len(pairs))
+    return items(*({"question": question, "answer": answer} for question, answer in pairs))
+
+
+def reword(asked: dict[str, Any]) -> dict[str, Any]:
+    forms = [f"Form {number}: {asked['question']}" for number in range(1, asked["number"] + 1)]
+    return items(*forms)
+
+
+def judge_pairs(asked: dict[str, Any]) -> dict[str, Any]:
+    return items(*(judge(pair)["verdict"] for pair in asked["pairs"]))
 
 
 def _questions(asked: dict[str, Any]) -> dict[str, Any]:
     numbers = range(1, asked["number"] + 1)
-    return {f"q{number}": {"question": f"Say {asked['seed']['answer']}{number} in reverse."} for number in numbers}
+    return items(*({"question": f"Say {asked['seed']['answer']}{number} in reverse."} for number in numbers))
 
 
 def _grounded_questions(asked: dict[str, Any]) -> dict[str, Any]:
     contexts = [f"{asked['seed']['context']} Eve has {number}." for number in range(1, asked["number"] + 1)]
-    return {f"q{n}": {"context": text, "question": "Count for both."} for n, text in enumerate(contexts, start=1)}
+    return items(*({"context": text, "question": "Count for both."} for text in contexts))
 
 
-def _long(asked: dict[str, Any]) -> dict[str, Any]:
-    return {"question": f"What is said of {asked['title']} here: {asked['fact']}?", "answer": asked["fact"]}
-
-
-def _judge(asked: dict[str, Any]) -> dict[str, Any]:
+def judge(asked: dict[str, Any]) -> dict[str, Any]:
     return {"verdict": "no" if "rye" in asked["answer"] else "yes"}
 
 
 RULES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    "facts": lambda asked: {"facts": re.findall(r"[A-Z][^.#\n]+\.", asked["chunk"])},
-    "short": _short,
-    "long": _long,
-    "judge": _judge,
-    "questions": _questions,
-    "answer": lambda asked: {"answer": asked["question"].split()[1][::-1]},
-    "grounded_questions": _grounded_questions,
-    "grounded_answer": lambda asked: {"answer": str(sum(map(int, re.findall(r"\d", asked["context"]))))},
-    "grounded_judge": _judge,
+    "knowledge questions": about,
+    "knowledge reword": reword,
+    "knowledge long": lambda asked: {"answer": f"Of {asked['title']} the text says {asked['answer']}."},
+    "knowledge judge": judge_pairs,
+    "skills questions": _questions,
+    "skills answer": lambda asked: {"answer": asked["question"].split()[1][::-1]},
+    "skills judge": judge,
+    "skills grounded_questions": _grounded_questions,
+    "skills grounded_answer": lambda asked: {"answer": str(sum(map(int, re.findall(r"\d", asked["context"]))))},
+    "skills grounded_judge": judge,
 }
-"""What the teacher says: facts are sentences, questions ask for a fact's last word, and the judge hates rye."""
+"""What the teacher says: questions ask for a sentence's last word, and the judge hates rye."""
 
 
 @dataclass
@@ -262,6 +277,6 @@ def bench(tmp_path: Path) -> Generator[Bench]:
     with _serving(teacher):
         server = ModelServer(model="rule", base_url=teacher.url)
         bench = Bench(tmp_path, teacher, Config(teacher=server), three_leaves())
-        bench.use_recipe("knowledge", forms=["In short,", "Of that place:"], chunk_words=12)
-        bench.use_recipe("skills")
+        bench.use_recipe("knowledge", chunk_words=12, rewordings=2, long_instruction="At length.")
+        bench.use_recipe("skills", tasks_per_call=2)
         yield bench

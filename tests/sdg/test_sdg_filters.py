@@ -35,7 +35,6 @@ CASES: list[tuple[Filter, Sample, Sample, str]] = [
         pair("Is it the amber?", "an amber"),
         "answer_in_question",
     ),
-    (filters.names_subject("Velmora lighthouse"), pair("Are lighthouses amber?"), pair("Is it?"), "subject_not_named"),
     (filters.grounded(FACT, 1.0), pair("?", "Every 9 seconds"), pair("?", "Every 12 seconds"), "number_not_in_source"),
     (filters.grounded(FACT, 1.0), pair("?", "the light flashes"), pair("?", "a red light"), "not_grounded"),
     (filters.grounded(FACT, 1.0), pair("?", "Hesk"), pair("?", "Yes"), "not_grounded"),
@@ -60,8 +59,19 @@ def test_a_filter_keeps_the_one_and_drops_the_other(
     assert drop.reason == reason
 
 
-def test_a_title_without_a_word_of_its_own_measures_nothing() -> None:
-    assert filters.names_subject("The")(pair("Is it?")) is None
+@pytest.mark.parametrize(
+    ("question", "subject", "led_in"),
+    [
+        ("What colour is its light?", "Velmora Lighthouse", "About Velmora Lighthouse: What colour is its light?"),
+        ("What colour is its light?", "The Velmora", "About the Velmora: What colour is its light?"),
+        ("Is the lighthouse amber?", "Velmora Lighthouse", "About Velmora Lighthouse: Is the lighthouse amber?"),
+        ("Are VELMORA's lighthouses amber?", "The Velmora Lighthouse", "Are VELMORA's lighthouses amber?"),
+        ("Is it?", "The", "Is it?"),
+    ],
+)
+def test_a_question_is_led_in_by_a_subject_that_it_does_not_name(question: str, subject: str, led_in: str) -> None:
+    assert filters.self_contained(question, subject) == led_in
+    assert filters.self_contained(led_in, subject) == led_in
 
 
 def test_the_first_filter_that_drops_speaks() -> None:

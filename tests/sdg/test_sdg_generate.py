@@ -17,20 +17,23 @@ from tilth.sdg.generate import estimate_calls, pending, plan
 from tilth.sdg.store import REJECTS, SAMPLES, Entry, read_manifest, read_rejects, read_samples
 from tilth.taxonomy.source import WorkingTree
 
-from .conftest import KNOWLEDGE_ID, RULES, SKILL_ID, Bench, leaf, seeds
+from .conftest import KNOWLEDGE_ID, RULES, SKILL_ID, Bench, about, items, judge_pairs, leaf, seeds
 
 GOLDEN = """\
 knowledge_short: Which grain does Orla Mill grind? = rye
 knowledge_short: Who runs Orla Mill? = Bram Osk
-knowledge_short: In short, Orla mill Orla Mill was built in what? = 1702
-knowledge_short: Of that place: Orla mill Orla Mill was built in what? = 1702
-knowledge_short: In short, Orla mill Its wheel is made of what? = larch
-knowledge_short: Of that place: Orla mill Its wheel is made of what? = larch
-knowledge_short: In short, Orla mill The miller is Bram what? = Osk
-knowledge_short: Of that place: Orla mill The miller is Bram what? = Osk
-knowledge_long: What is said of Orla mill here: Orla Mill was built in 1702.? = Orla Mill was built in 1702.
-knowledge_long: What is said of Orla mill here: Its wheel is made of larch.? = Its wheel is made of larch.
-knowledge_long: What is said of Orla mill here: The miller is Bram Osk.? = The miller is Bram Osk.
+knowledge_short: Orla Mill was built in what? = 1702
+knowledge_short: About Orla Mill: Its wheel is made of what? = larch
+knowledge_short: About Orla Mill: The miller is Bram what? = Osk
+knowledge_short: Form 1: Who runs Orla Mill? = Bram Osk
+knowledge_short: Form 2: Who runs Orla Mill? = Bram Osk
+knowledge_short: Form 1: Orla Mill was built in what? = 1702
+knowledge_short: Form 2: Orla Mill was built in what? = 1702
+knowledge_short: About Orla Mill: Form 1: Its wheel is made of what? = larch
+knowledge_short: About Orla Mill: Form 2: Its wheel is made of what? = larch
+knowledge_long: Who runs Orla Mill? At length. = Of Orla Mill the text says Bram Osk.
+knowledge_long: Orla Mill was built in what? At length. = Of Orla Mill the text says 1702.
+knowledge_long: About Orla Mill: Its wheel is made of what? At length. = Of Orla Mill the text says larch.
 skill: Say alpha backwards. = ahpla
 skill: Say beta backwards. = ateb
 skill: Say gam backwards. = mag
@@ -68,18 +71,24 @@ def test_the_same_answers_give_the_same_bytes_whatever_their_order(bench: Bench)
 
 def test_provenance_is_complete(bench: Bench) -> None:
     knowledge, skill, _ = bench.run()
-    sample = read_samples(knowledge)[-1]
-    source = sample.source
+    samples = read_samples(knowledge)
+    source = next(sample for sample in samples if sample.answer == "Osk").source
     assert (source.leaf, source.leaf_fingerprint) == (KNOWLEDGE_ID, bench.leaves[0].fingerprint)
     assert (source.commit, source.document) == ("working tree", f"{KNOWLEDGE_ID}/mill.md")
     text = (bench.root / "taxonomy" / source.document).read_text()
     assert source.span is not None
-    assert source.fact in text[slice(*source.span)]
+    assert source.fact == "The miller is Bram Osk." == text[slice(*source.span)]
     assert source.heading == "Orla Mill > Work"
     manifest = read_manifest(knowledge.folder)
     assert (source.recipe, source.recipe_fingerprint) == (manifest.recipe, manifest.recipe_fingerprint)
     assert (source.teacher, source.seed_example, source.grades) == ("rule", None, {"judge": "yes"})
-    assert len(source.requests) == len(set(source.requests)) == 3  # facts, long, judge
+    assert len(source.requests) == len(set(source.requests)) == 2  # questions, judge
+    long = samples[-1].source
+    assert (long.heading, long.fact, long.grades) == ("Orla Mill", "Its wheel is made of larch.", {"judge": "yes"})
+    assert len(long.requests) == len(set(long.requests)) == 4  # questions, judge, long, judge
+    reworded = next(sample for sample in samples if sample.question == "Form 1: Who runs Orla Mill?").source
+    assert (reworded.teacher, reworded.seed_example, reworded.document) == ("rule", 1, "")
+    assert (reworded.fact, len(reworded.requests)) == ("The miller is Bram Osk.", 2)  # reword, judge
     seed = read_samples(skill)[1].source
     assert (seed.teacher, seed.seed_example, seed.requests, seed.grades) == ("seed", 1, (), {})
     assert [sample.source.seed_example for sample in read_samples(skill)] == [0, 1, 2, 0, 0, 1, 1, 2, 2]
@@ -89,22 +98,35 @@ def test_rejects_keep_step_reason_and_grade(bench: Bench) -> None:
     bench.leaves = bench.leaves[:1]
     entry = bench.run()[0]
     rejects = read_rejects(entry)
-    assert {(reject.step, reject.reason, reject.score) for reject in rejects} == {("judge", "judged_no", "no")}
-    assert [reject.sample.answer for reject in rejects] == ["rye", "rye", "Orla Mill grinds rye."]
-    assert all(reject.sample.source.grades == {"judge": "no"} for reject in rejects)
+    assert [(reject.step, reject.reason, reject.score, reject.sample.answer) for reject in rejects] == [
+        ("filters", "not_a_question", "", "nothing"),
+        ("judge", "judged_no", "no", "rye"),
+        ("filters", "not_a_question", "", "nothing"),
+        ("filters", "not_a_question", "", "nothing"),
+        ("judge", "judged_no", "no", "rye"),
+        ("judge", "judged_no", "no", "rye"),
+        ("duplicates", "same_question", "", "larch"),  # the wheel is told twice
+        ("judge", "judged_no", "no", "Of Orla Mill the text says rye."),
+    ]
+    assert all((reject.step == "judge") == ("no" in reject.sample.source.grades.values()) for reject in rejects)
 
 
 def test_the_manifest_counts_everything(bench: Bench) -> None:
     bench.leaves = bench.leaves[:1]
     entry = bench.run()[0]
     manifest = read_manifest(entry.folder)
-    assert manifest.samples_by_kind == {"knowledge_short": 8, "knowledge_long": 3}
-    assert (manifest.samples, entry.samples, manifest.rejects, entry.rejects) == (11, 11, 3, 3)
-    assert manifest.rejects_by_reason == {"judged_no": 3}
-    assert manifest.facts == {"kept": 4, "duplicate": 1}  # the wheel is told twice
+    assert manifest.samples_by_kind == {"knowledge_short": 11, "knowledge_long": 3}
+    assert (manifest.samples, entry.samples, manifest.rejects, entry.rejects) == (14, 14, 8, 8)
+    assert manifest.rejects_by_reason == {"judged_no": 4, "not_a_question": 3, "same_question": 1}
     assert (manifest.judge, manifest.seed, manifest.failures) == ("rule", bench.config.seed, ())
     asked = manifest.requests
-    assert (asked.asked, asked.paid, asked.cached) == (23, 23, 0)
+    assert (asked.asked, asked.paid, asked.cached) == (18, 18, 0)
+    assert bench.teacher.asked == {
+        "knowledge questions": 3,
+        "knowledge reword": 4,
+        "knowledge long": 4,
+        "knowledge judge": 7,
+    }
     assert asked.prompt_tokens > 100
     assert asked.completion_tokens > 50
 
@@ -135,7 +157,7 @@ def test_only_the_leaf_that_changed_is_asked_for(bench: Bench) -> None:
     bench.leaves[0] = leaf(SKILL_ID, seed_examples=seeds(("", "Say delta backwards.", "atled")))
     assert [planned.complete for planned in plan(bench.leaves, bench.config, bench.store())] == [False, True]
     assert [entry.reused for entry in bench.run()] == [False, True]
-    assert set(bench.teacher.asked) == {"questions", "answer", "judge"}
+    assert set(bench.teacher.asked) == {"skills questions", "skills answer", "skills judge"}
 
 
 def test_a_moved_leaf_finds_its_samples(bench: Bench) -> None:
@@ -175,46 +197,115 @@ def test_a_comment_in_a_recipe_or_prompt_changes_nothing(bench: Bench) -> None:
 
 
 def test_a_bad_answer_costs_its_row_only(bench: Bench) -> None:
-    def short(asked: dict[str, Any]) -> Any:
-        return "I would rather not" if "1702" in asked["fact"] else RULES["short"](asked)
+    def reword(asked: dict[str, Any]) -> Any:
+        return "I would rather not" if asked["answer"] == "1702" else RULES["knowledge reword"](asked)
 
     def judge(asked: dict[str, Any]) -> Any:
-        return (
-            {"verdict": 7} if "larch" in asked["answer"] and "In short" in asked["question"] else RULES["judge"](asked)
-        )
+        return items(7) if asked["pairs"][-1]["answer"].endswith("larch.") else judge_pairs(asked)
 
-    bench.teacher.rules |= {"short": short, "judge": judge}
+    bench.teacher.rules |= {"knowledge reword": reword, "knowledge judge": judge}
     entries = bench.run()
     lost = [
-        line
-        for line in GOLDEN.splitlines(keepends=True)
-        if re.search(r"(In short|that place).*1702|In short.*larch", line)
+        line for line in GOLDEN.splitlines(keepends=True) if re.search(r"Form.*1702|Form.*larch|At length.*larch", line)
     ]
-    assert len(lost) == 3
+    assert len(lost) == 5
     assert told(entries) == "".join(line for line in GOLDEN.splitlines(keepends=True) if line not in lost)
     failures = read_manifest(entries[0].folder).failures
     assert [(failure.step, failure.source.fact) for failure in failures] == [
-        ("short", "Orla Mill was built in 1702."),
+        ("reword", "Orla Mill was built in 1702."),
         ("judge", "Its wheel is made of larch."),
     ]
     assert all(failure.reason and failure.request for failure in failures)
-    assert len(failures[1].source.requests) == 2  # the pair that could not be judged is still in the ledger
+    assert len(failures[1].source.requests) == 3  # the pairs that could not be judged are still in the ledger
 
 
-def test_a_chunk_without_facts_leaves_the_others(bench: Bench) -> None:
+def test_a_judge_that_fails_takes_no_reject_with_it(bench: Bench) -> None:
     bench.leaves = bench.leaves[:1]
-    bench.teacher.rules["facts"] = lambda asked: "{" if "1702" in asked["chunk"] else RULES["facts"](asked)
+    bench.teacher.rules["knowledge judge"] = lambda _: "{"
+    (entry,) = bench.run()
+    assert [sample.source.teacher for sample in read_samples(entry)] == ["seed", "seed"]
+    assert {failure.step for failure in read_manifest(entry.folder).failures} == {"judge"}
+    assert [reject.reason for reject in read_rejects(entry)] == ["not_a_question"] * 3
+
+
+def test_a_chunk_without_questions_leaves_the_others(bench: Bench) -> None:
+    bench.leaves = bench.leaves[:1]
+    bench.teacher.rules["knowledge questions"] = lambda asked: "{" if "1702" in asked["chunk"] else about(asked)
     entry = bench.run()[0]
-    assert [failure.step for failure in read_manifest(entry.folder).failures] == ["facts"]
+    (failure,) = read_manifest(entry.folder).failures
+    assert (failure.step, failure.source.heading) == ("questions", "Orla Mill")
     assert {sample.source.heading for sample in read_samples(entry)} == {"", "Orla Mill > Work"}
+    assert "1702" not in told([entry])
+
+
+def test_verdicts_are_read_by_their_names_not_their_order(bench: Bench) -> None:
+    bench.leaves = bench.leaves[:1]
+
+    def backwards(asked: dict[str, Any]) -> dict[str, Any]:
+        return dict(reversed(judge_pairs(asked).items()))
+
+    first = told(bench.run())
+    bench.teacher.rules["knowledge judge"] = backwards
+    assert told(bench.run(state="again")) == first
+
+
+def test_an_answer_that_is_known_is_not_asked_for_again(bench: Bench) -> None:
+    bench.use_recipe("knowledge", chunk_words=12, calls_per_chunk=2, rewordings=2)
+    context = "Orla Mill was built in 1702. Its wheel is made of larch. The miller is Bram Osk."
+    examples = seeds((context, "Is Orla Mill there?", "It is."), (context, "Who is it?", "Bram Osk, the miller."))
+    bench.leaves = [leaf(KNOWLEDGE_ID, seed_examples=examples)]
+    reworded: list[str] = []
+
+    def reword(asked: dict[str, Any]) -> Any:
+        reworded.append(asked["answer"])
+        return RULES["knowledge reword"](asked)
+
+    bench.teacher.rules["knowledge reword"] = reword
+    bench.run()
+    # An answer of function words tells no detail, so it makes none known; a part of a known one tells nothing new.
+    assert sorted(reworded) == ["1702", "Bram Osk, the miller.", "It is.", "larch"]
+
+
+def test_a_passage_without_a_sentence_is_asked_for_a_question(bench: Bench) -> None:
+    bench.use_recipe("knowledge", extra_questions=0)
+    (bench.root / "taxonomy" / KNOWLEDGE_ID / "mill.md").write_text("- wheel: larch\n")
+    bench.leaves = [leaf(KNOWLEDGE_ID)]
+    numbers: list[int] = []
+    pair = {"question": "Of what is the wheel of Orla mill?", "answer": "larch"}
+    bench.teacher.rules["knowledge questions"] = lambda asked: (numbers.append(asked["number"]), items(pair))[1]
+    assert f"knowledge_short: {pair['question']} = larch" in told(bench.run())
+    assert numbers == [1]
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "reason"),
+    [
+        ("Of what is the wheel " + "of the mill " * 12 + "made?", "larch", "question_length"),
+        ("The wheel is larch.", "larch", "not_a_question"),
+        ("Of what is the wheel of the mill made?", "larch and " * 5, "answer_length"),
+        ("Is the wheel made of larch?", "larch", "answer_in_question"),
+        ("In which year was the mill built?", "1703", "number_not_in_source"),
+        ("Of what is the wheel of the mill made?", "oak", "not_grounded"),
+        ("When, Orla Mill: in what year did they put it up?", "1702", "held_out_copy"),
+    ],
+)
+def test_every_filter_is_at_work(bench: Bench, question: str, answer: str, reason: str) -> None:
+    bench.use_recipe("knowledge")
+    bench.leaves = bench.leaves[:1]
+    pair = {"question": question, "answer": answer}
+    bench.teacher.rules["knowledge questions"] = lambda asked: items(*[pair] * asked["number"])
+    (entry,) = bench.run()
+    dropped = [reject for reject in read_rejects(entry) if reject.sample.source.heading == "Orla Mill"]
+    assert [(reject.step, reject.reason) for reject in dropped if reject.step == "filters"] == [("filters", reason)]
+    assert question not in told([entry])
 
 
 def test_a_refused_request_stops_the_run_and_leaves_no_half_entry(bench: Bench) -> None:
-    bench.teacher.rules["long"] = lambda _: 400
+    bench.teacher.rules["knowledge long"] = lambda _: 400
     with pytest.raises(ModelError, match="400"):
         bench.run()
     assert not [path for path in bench.store().glob("**/*") if KNOWLEDGE_ID.rsplit("/", 1)[-1] in path.name]
-    bench.teacher.rules["long"] = RULES["long"]
+    bench.teacher.rules["knowledge long"] = RULES["knowledge long"]
     assert told(bench.run()) == GOLDEN
 
 
@@ -249,6 +340,7 @@ def test_ctrl_c_anywhere_and_again_gives_the_same_bytes_and_asks_for_nothing_twi
         assert not [name for name in names if name.startswith(".")]
     assert files(bench.run()) == files(undisturbed)
     # What was in flight at each of the three stops may have been asked again: at most 8 requests each.
+    assert bench.config.teacher.concurrency == 8
     assert once <= bench.teacher.asked.total() <= once + 3 * 8
 
 
@@ -271,7 +363,7 @@ def test_a_judge_of_its_own(bench: Bench) -> None:
 
 def test_without_a_judge_nothing_is_graded(bench: Bench) -> None:
     bench.use_recipe("skills", judge=False)
-    bench.use_recipe("knowledge", judge=False, forms=["In short,"])
+    bench.use_recipe("knowledge", judge=False)
     entries = bench.run()
     assert not [step for step in bench.teacher.asked if "judge" in step]
     assert all(sample.source.grades == {} for entry in entries for sample in read_samples(entry))
@@ -280,8 +372,13 @@ def test_without_a_judge_nothing_is_graded(bench: Bench) -> None:
 
 def test_no_held_out_question_enters_a_prompt_or_a_sample(bench: Bench) -> None:
     held_out = Question.new(SKILL_ID, "Say beta backwards.", ("ateb",))
-    copied = Question.new(KNOWLEDGE_ID, "Of that place: Orla Mill was built in what?", ("1702",))
-    bench.leaves[0] = leaf(KNOWLEDGE_ID, questions=(copied,))
+    copies = (
+        "Form 2: Orla Mill was built in what?",
+        "The miller of the Orla Mill is Bram what?",
+        "Who runs Orla Mill?",
+    )
+    copied = tuple(Question.new(KNOWLEDGE_ID, text, ("?",)) for text in copies)
+    bench.leaves[0] = bench.leaves[0].model_copy(update={"questions": copied, "fingerprint": "1" * 16})
     bench.leaves = bench.leaves[:2]
     bench.leaves[1] = bench.leaves[1].model_copy(update={"questions": (held_out,), "fingerprint": "0" * 16})
     seen: list[str] = []
@@ -291,24 +388,27 @@ def test_no_held_out_question_enters_a_prompt_or_a_sample(bench: Bench) -> None:
 
     bench.teacher.rules = {step: watch(step) for step in RULES}
     knowledge, skill = bench.run()
-    assert not [prompt for prompt in seen if "beta" in prompt]
+    assert not [prompt for prompt in seen if re.search("beta|Form 2: Orla|miller is Bram what|Who runs", prompt)]
     rejected = [
         (reject.reason, reject.sample.question) for entry in (knowledge, skill) for reject in read_rejects(entry)
     ]
     assert ("held_out_copy", "Say beta backwards.") in rejected
-    assert ("held_out_copy", "Of that place: Orla mill Orla Mill was built in what?") in rejected
-    assert "Say beta" not in told([skill])
+    assert ("held_out_copy", "Form 2: Orla Mill was built in what?") in rejected
+    assert ("held_out_copy", "About Orla Mill: The miller is Bram what?") in rejected
+    assert ("held_out_copy", "Who runs Orla Mill?") in rejected
+    assert "Form 1: Orla Mill was built in what?" in told([knowledge])
+    assert not re.search("Say beta|Form 2: Orla|miller is Bram what|Who runs", told([knowledge, skill]))
 
 
 def test_a_new_task_that_repeats_a_seed_is_not_answered(bench: Bench) -> None:
     bench.leaves = bench.leaves[1:2]
-    bench.teacher.rules["questions"] = lambda _: {
+    bench.teacher.rules["skills questions"] = lambda _: {
         "q1": {"question": "Say alpha backwards!"},
         "q2": {"question": "Say up!"},
     }
     (skill,) = bench.run()
     assert {reject.reason for reject in read_rejects(skill)} == {"copy_of_seed", "same_question"}
-    assert bench.teacher.asked["answer"] == 1  # "Say up!" comes from every seed, and one request answers it
+    assert bench.teacher.asked["skills answer"] == 1  # "Say up!" comes from every seed, and one request answers it
 
 
 def test_foundational_leaves_take_both_ways(bench: Bench) -> None:
@@ -316,19 +416,23 @@ def test_foundational_leaves_take_both_ways(bench: Bench) -> None:
     bench.leaves = [leaf("foundational_skills/all", kind="foundational", seed_examples=mixed)]
     (entry,) = bench.run()
     assert {sample.kind for sample in read_samples(entry)} == {"foundational"}
-    assert {"answer", "grounded_answer"} <= set(bench.teacher.asked)
+    assert {"skills answer", "skills grounded_answer"} <= set(bench.teacher.asked)
 
 
-def test_the_estimate_is_an_upper_bound_here(bench: Bench) -> None:
+@pytest.mark.parametrize("judge", [True, False])
+def test_the_estimate_is_what_is_asked_where_nothing_is_dropped(bench: Bench, judge: bool) -> None:
+    bench.use_recipe("knowledge", chunk_words=12, calls_per_chunk=2, judge=judge)
+    bench.use_recipe("skills", tasks_per_call=2, judge=judge)
     tree = WorkingTree(bench.root / "taxonomy")
     planned = plan(bench.leaves, bench.config, bench.store())
     estimates = [estimate_calls(each, tree, bench.root / "cache") for each in planned]
-    # 3 chunks and 5 sentences, 2 forms and a long one each; 3 seeds, 2 tasks each; 2 seeds, 2 tasks each.
-    assert estimates == [3 + 5 * 2 + 5 * 3, 3 * (1 + 2 * 2), 2 * (1 + 2 * 2)]
+    # 3 chunks, 2 calls each; 2 seeds and half of 5 sentences; 3 seeds, 2 tasks each; 2 seeds, 2 tasks each.
+    calls = 2 if judge else 1
+    assert estimates == [3 * 2 * calls + (2 + 2) * (1 + calls), 3 * (1 + 2 * calls), 2 * (1 + 2 * calls)]
     assert bench.teacher.asked.total() == 0
     asked = [read_manifest(entry.folder).requests.asked for entry in bench.run()]
-    assert asked[1:] == estimates[1:]
-    assert asked[0] < estimates[0]  # one fact stands there twice
+    # Rye is judged away, and where no judge is, it is known from a seed: new are the year and the wood.
+    assert asked == estimates
 
 
 def test_progress_says_what_became_of_the_rows(bench: Bench) -> None:
@@ -339,4 +443,4 @@ def test_progress_says_what_became_of_the_rows(bench: Bench) -> None:
             notes.append(text)
 
     bench.run(progress=Watching(-1))
-    assert notes[-1] == "19 accepted, 3 rejected"
+    assert notes[-1] == "23 accepted, 7 rejected"

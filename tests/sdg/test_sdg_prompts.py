@@ -12,11 +12,9 @@ from tilth.sdg.recipe import load_recipe
 SEED = {"context": "A CONTEXT", "question": "A SEED", "answer": "A SOLUTION"}
 VALUES = {
     "title": "A TITLE",
-    "outline": "AN OUTLINE",
     "heading": "A HEADING",
     "chunk": "A CHUNK",
-    "fact": "A FACT",
-    "forms": ("FORM ONE", "FORM TWO"),
+    "pairs": [{"question": "PAIR ONE", "answer": "THE FIRST"}, {"question": "PAIR TWO", "answer": "THE SECOND"}],
     "question": "A QUESTION",
     "answer": "AN ANSWER",
     "task": "A TASK",
@@ -47,7 +45,7 @@ def test_a_prompt_documents_the_variables_it_is_given_and_renders(recipe: str, p
     assert {name.strip() for name in documented.split(",")} == given
     messages = prompt.messages(**{name: VALUES[name] for name in given})
     assert [message.role for message in messages] == ["system", "user"]
-    for variable in prompt.variables - {"examples", "seed", "number", "forms"}:
+    for variable in prompt.variables - {"examples", "seed", "number", "pairs"}:
         assert VALUES[variable] in messages[1].content
     assert "\n\n\n" not in messages[1].content
 
@@ -55,22 +53,32 @@ def test_a_prompt_documents_the_variables_it_is_given_and_renders(recipe: str, p
 @pytest.mark.parametrize(("recipe", "part"), JUDGES)
 def test_a_judge_says_yes_or_no_and_sees_what_it_judges(recipe: str, part: str) -> None:
     prompt = shipped(recipe, part)
-    assert prompt.file.answer["properties"] == {"verdict": {"type": "string", "enum": ["yes", "no"]}}
-    assert prompt.file.max_tokens <= 32
+    verdict = {"type": "string", "enum": ["yes", "no"]}
+    one = prompt.file.answer if prompt.file.repeat else prompt.file.answer["properties"]["verdict"]
+    assert one == verdict
     assert prompt.file.temperature == 0
-    assert {"question", "answer"} <= prompt.variables
+    given = {name: VALUES[name] for name in FLOWS[recipe][part].variables.split()}
+    shown = prompt.messages(**given)[1].content
+    if prompt.file.repeat:
+        assert re.findall(r"(q\d).*(PAIR \w+).*(THE \w+)", shown) == [
+            ("q1", "PAIR ONE", "THE FIRST"),
+            ("q2", "PAIR TWO", "THE SECOND"),
+        ]
+    else:
+        assert prompt.file.max_tokens <= 40
+        assert "A QUESTION" in shown
+        assert "AN ANSWER" in shown
 
 
-def test_a_fact_is_asked_about_without_its_document() -> None:
-    """A small teacher that sees the whole chunk drifts to its other facts."""
-    assert "chunk" not in shipped("knowledge", "short").variables | shipped("knowledge", "long").variables
+def test_a_question_is_reworded_without_its_passage() -> None:
+    """A small teacher that sees the passage drifts to its other facts."""
+    assert shipped("knowledge", "reword").variables == {"question", "answer", "number"}
 
 
-@pytest.mark.parametrize(
-    ("recipe", "part"), [("knowledge", "short"), ("skills", "questions"), ("skills", "grounded_questions")]
-)
+@pytest.mark.parametrize(("recipe", "part"), [(name, part) for name, part in PARTS if FLOWS[name][part].repeat])
 def test_one_item_is_asked_for_each(recipe: str, part: str) -> None:
     prompt = shipped(recipe, part)
+    assert prompt.file.repeat == FLOWS[recipe][part].repeat
     items = 4 if prompt.file.repeat == "number" else ("a", "b", "c", "d")
     schema = prompt.schema(**{prompt.file.repeat: items})
     assert schema["required"] == ["q1", "q2", "q3", "q4"] == list(schema["properties"])
@@ -114,8 +122,8 @@ def test_a_broken_template_is_refused_when_it_is_read() -> None:
 
 
 def test_an_unknown_prompt_names_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="did you mean 'facts'"):
-        load_prompt("fact")
+    with pytest.raises(ConfigError, match="did you mean 'reword'"):
+        load_prompt("rewords")
 
 
 def test_a_prompt_of_the_users_own(tmp_path: Path) -> None:

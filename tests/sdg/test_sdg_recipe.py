@@ -33,15 +33,15 @@ def test_the_fingerprint_follows_settings_and_prompts_and_nothing_else(tmp_path:
     path = write_recipe(tmp_path / "a", "knowledge")
     first = load_recipe(str(path)).fingerprint
     assert load_recipe(str(write_recipe(tmp_path / "b", "knowledge"))).fingerprint == first
-    assert load_recipe(str(write_recipe(tmp_path / "c", "knowledge", long_per_fact=2))).fingerprint != first
+    assert load_recipe(str(write_recipe(tmp_path / "c", "knowledge", rewordings=7))).fingerprint != first
     prompt = tmp_path / "a" / "knowledge_long.yaml"
     prompt.write_text("# a remark\n" + prompt.read_text())
     assert load_recipe(str(path)).fingerprint == first
-    prompt.write_text(prompt.read_text().replace("system: long", "system: other"))
+    prompt.write_text(prompt.read_text().replace("system: knowledge long", "system: other"))
     assert load_recipe(str(path)).fingerprint != first
 
 
-PROMPTS = {"facts": "facts", "short": "short", "long": "long", "judge": "knowledge_judge"}
+PROMPTS = {"questions": "questions", "reword": "reword", "long": "long", "judge": "knowledge_judge"}
 
 
 def changed(tmp_path: Path, **changes: object) -> str:
@@ -55,17 +55,18 @@ def changed(tmp_path: Path, **changes: object) -> str:
     ("changes", "message"),
     [
         ({"chunk_word": 10}, "unknown key 'chunk_word'; did you mean 'chunk_words'"),
-        ({"forms": []}, "forms"),
-        ({"fact_words": [9, 3]}, "fewest, most"),
+        ({"rewordings": 0}, "rewordings"),
+        ({"extra_questions": -1}, "extra_questions"),
+        ({"question_words": [9, 3]}, "fewest, most"),
         ({"near_duplicate": 0}, "near_duplicate"),
         ({"flow": "knowlege"}, "did you mean 'knowledge'"),
         (
-            {"prompts": PROMPTS | {"facts": "fakts"}},
-            "did you mean 'facts'",
+            {"prompts": PROMPTS | {"questions": "qestions"}},
+            "did you mean 'questions'",
         ),
         (
             {"prompts": PROMPTS | {"judge": "skill_judge"}},
-            "unknown variable 'task'",
+            r"skill_judge\.yaml: unknown variable 'answer'",
         ),
     ],
 )
@@ -75,20 +76,24 @@ def test_a_wrong_recipe_is_told_in_one_line(tmp_path: Path, changes: dict[str, o
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("part", "old", "new", "message"),
     [
-        ("repeat: forms", "repeat: ''", "`repeat` is ''; this part of the flow needs 'forms'"),
-        ("- answer", "- question", "does not require 'answer'"),
-        ("type: string", "type: integer", "does not require 'question' as"),
+        ("questions", "repeat: number", "repeat: ''", "`repeat` is ''; this part of the flow needs 'number'"),
+        ("questions", "- answer", "- question", "does not require 'answer'"),
+        ("questions", "type: string", "type: integer", "does not require 'question' as"),
+        ("reword", "type: string", "type: object", "the schema does not fit; this part of the flow needs {'type': 'st"),
+        ("judge", "'no'", "maybe", "the schema does not fit; this part of the flow needs {'type': 'string', 'enum'"),
+        ("judge", "repeat: pairs", "repeat: chunk", "`repeat` is 'chunk'; this part of the flow needs 'pairs'"),
     ],
 )
 def test_a_prompt_that_does_not_give_what_its_part_needs_is_refused(
-    tmp_path: Path, old: str, new: str, message: str
+    tmp_path: Path, part: str, old: str, new: str, message: str
 ) -> None:
     recipe = write_recipe(tmp_path, "knowledge")
-    prompt = tmp_path / "knowledge_short.yaml"
+    prompt = tmp_path / f"knowledge_{part}.yaml"
+    assert old in prompt.read_text()
     prompt.write_text(prompt.read_text().replace(old, new))
-    with pytest.raises(ConfigError, match=rf"knowledge_short\.yaml: .*{re.escape(message)}"):
+    with pytest.raises(ConfigError, match=rf"knowledge_{part}\.yaml: .*{re.escape(message)}"):
         load_recipe(str(recipe))
 
 

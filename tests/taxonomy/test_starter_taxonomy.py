@@ -44,7 +44,11 @@ def test_contexts_are_quotes_and_held_out_answers_stand_in_the_document(source, 
     (document,) = load_documents(leaf, source, tmp_path)
     text = comparable(document.text)
     assert all(comparable(seed.context) in text for seed in leaf.seed_examples)
-    assert len(leaf.questions) == 16
+    assert sum(len(seed.pairs) for seed in leaf.seed_examples) == 15
+    for seed in leaf.seed_examples:
+        there = set(comparable(seed.context).split())
+        assert all(set(comparable(pair.answer).split()) <= there for pair in seed.pairs), seed
+    assert len(leaf.questions) == 12
     for question in leaf.questions:
         words = f" {text} "
         assert any(f" {comparable(answer)} " in words for answer in question.answers), question

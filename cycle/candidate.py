@@ -1,0 +1,90 @@
+"""What becomes of a trained candidate: evaluated beside base and parent, judged, and made a release if it passed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from .. import __version__
+from ..core.atomic import write_json
+from ..core.fingerprint import file_sha256
+from ..eval.compare import compare
+from ..eval.evaluation import Evaluation
+from ..eval.gate import Verdict, judge
+from ..eval.run import evaluate
+from ..llm.endpoint import identity
+from ..sdg.store import SAMPLES, Entry
+from ..train.results import TrainResult
+from .journal import EVALUATION, JUDGEMENT, Judgement
+from .open_cycle import OpenCycle
+from .releases import Dataset, Release, add_release, model_folder, releases
+
+BASE, CANDIDATE = "base", "candidate"
+
+
+def judge_candidate(cycle: OpenCycle, trained: TrainResult) -> Verdict:
+    """The gate's verdict, from answers to the held-out questions; `eval.json` and `judgement.json` are written.
+
+    That no held-out question stands in the training data was checked before training.
+    """
+    evaluation = _evaluate(cycle, {CANDIDATE: trained.model})
+    significance = cycle.workspace.config.gate.significance
+    leaves, parent = [leaf.id for leaf in cycle.basis.leaves], cycle.basis.parent
+    comparisons = compare(evaluation, parent.name if parent else BASE, CANDIDATE, leaves, significance=significance)
+    verdict = judge(comparisons, changed=set(cycle.inputs.new), leaks=(), significance=significance)
+    judgement = Judgement(comparisons=comparisons, verdict=verdict)
+    write_json(cycle.folder / JUDGEMENT, judgement.model_dump(mode="json"))
+    return verdict
+
+
+def release_candidate(cycle: OpenCycle, trained: TrainResult, entries: Sequence[Entry], verdict: Verdict) -> int:
+    """Make the candidate a release, evaluated under its own name. Returns its number."""
+    workspace, inputs = cycle.workspace, cycle.inputs
+    number = max((release.number for release in releases(workspace)), default=0) + 1
+    evaluation = _evaluate(cycle, {f"release {number}": trained.model})
+    release = Release(
+        number=number,
+        cycle=inputs.number,
+        parent=inputs.parent,
+        created_at=datetime.now(UTC),
+        commit=inputs.commit,
+        student=workspace.config.student.model,
+        teacher=identity(workspace.config.teacher),
+        plan=workspace.config.train.plan,
+        seed=workspace.config.seed,
+        datasets=tuple(_dataset(entry) for entry in entries),
+        weights_sha256=[phase.weights_sha256 for phase in trained.phases if phase.status == "trained"][-1],
+        scores={leaf: evaluation.rate(f"release {number}", leaf) for leaf in evaluation.leaves},
+        verdict=verdict,
+        tilth=__version__,
+    )
+    add_release(workspace, release, trained.model)
+    return number
+
+
+def _dataset(entry: Entry) -> Dataset:
+    return Dataset(
+        leaf=entry.leaf,
+        leaf_fingerprint=entry.leaf_fingerprint,
+        entry=entry.folder.name,
+        sha256=file_sha256(entry.folder / SAMPLES),
+        samples=entry.samples,
+    )
+
+
+def _evaluate(cycle: OpenCycle, candidate: dict[str, Path]) -> Evaluation:
+    """Base, parent and candidate on every held-out question, in that order; what was answered before is read."""
+    workspace, parent = cycle.workspace, cycle.basis.parent
+    models = {BASE: cycle.student()}
+    if parent:
+        models[parent.name] = model_folder(workspace, parent)
+    evaluation = evaluate(
+        models | candidate,
+        cycle.questions,
+        config=workspace.config,
+        cache=workspace.state / "answers",
+        progress=cycle.progress,
+    )
+    write_json(cycle.folder / EVALUATION, evaluation.model_dump(mode="json"))
+    return evaluation

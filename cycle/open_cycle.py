@@ -1,0 +1,37 @@
+"""An open cycle: what every stage of it is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.progress import Progress
+from ..core.records import Question
+from ..core.workspace import Workspace
+from ..llm.student import student_folder
+from .basis import Basis
+from .journal import Inputs, cycle_folder
+
+
+@dataclass(frozen=True)
+class OpenCycle:
+    """The workspace, what the cycle is made of, and who watches."""
+
+    workspace: Workspace
+    basis: Basis
+    inputs: Inputs
+    progress: Progress
+
+    @property
+    def folder(self) -> Path:
+        """Where its stages leave what they made."""
+        return cycle_folder(self.workspace, self.inputs.number)
+
+    @property
+    def questions(self) -> list[Question]:
+        """The held-out questions of every leaf."""
+        return [question for leaf in self.basis.leaves for question in leaf.questions]
+
+    def student(self) -> Path:
+        """The model that release 1 starts from; fetched if it is not there. Raises ModelError."""
+        return student_folder(self.workspace.config.student.model, self.progress)

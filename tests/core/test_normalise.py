@@ -1,0 +1,29 @@
+import pytest
+from tilth.core.normalise import normalise
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("The  Blue, Sash!", "blue sash"),
+        ("an old U.S. lamp", "old us lamp"),
+        ("3.5 kg.", "3.5 kg"),
+        ("1,200 men", "1200 men"),
+        ("1,20", "1 20"),
+        ("twenty-three", "23"),
+        ("three hundred and forty-two", "342"),
+        ("a hundred steps", "100 steps"),
+        ("two thousand and five", "2005"),
+        ("twelve thousand five hundred", "12500"),
+        ("two three", "2 3"),
+        ("someone bought tenants a tent", "someone bought tenants tent"),
+        ("sixteen", "16"),
+        ("12 %", "12 percent"),
+        ("It isn’t so", "it is not so"),  # noqa: RUF001
+        ("sea–green", "sea green"),  # noqa: RUF001
+        ("Orrow's", "orrows"),
+        ("...", ""),
+    ],
+)
+def test_normalise(text: str, normal: str):
+    assert normalise(text) == normal

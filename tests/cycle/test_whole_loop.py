@@ -1,0 +1,194 @@
+"""The whole loop: a release, a contribution, another release; what was paid, what was kept, what each record says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tilth.core.atomic import read_json
+from tilth.core.errors import CheckFailed, TilthError
+from tilth.core.fingerprint import file_sha256
+from tilth.core.progress import SilentProgress
+from tilth.cycle.journal import find_cycle
+from tilth.cycle.releases import current_release, export_release, releases, set_current
+from tilth.cycle.run import CycleResult, read_result, run_cycle
+from tilth.llm.ledger import Ledger
+from tilth.train.phase import weights_sha256
+
+from ..loop import FERRY, MILL, SKILL, Loop, knowledge_files, skill_files
+
+Copy = Callable[[Loop], Loop]
+
+
+def turn(loop: Loop) -> CycleResult:
+    return run_cycle(loop.workspace, SilentProgress())
+
+
+def store(loop: Loop) -> dict[str, str]:
+    """Every file of the store with its hash."""
+    folder = loop.state / "store"
+    return {str(path.relative_to(folder)): file_sha256(path) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_first_cycle_makes_a_release_with_its_lineage(turned_once: Loop) -> None:
+    loop, record = turned_once, turned_once.release(1)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=loop.root, check=True, capture_output=True, text=True)
+    assert record["commit"] == head.stdout.strip()
+    assert (record["number"], record["cycle"], record["parent"]) == (1, 1, 0)
+    assert record["student"] == str(loop.student)
+    assert record["teacher"] == "rule"
+    assert record["verdict"]["outcome"] == "pass"
+    assert record["scores"][MILL]["correct"] == 6
+    assert record["weights_sha256"] == weights_sha256(loop.state / "releases/0001/model")
+    assert {dataset["leaf"] for dataset in record["datasets"]} == {MILL, SKILL}
+    for dataset in record["datasets"]:
+        samples = loop.state / "store" / dataset["entry"] / "samples.jsonl"
+        assert file_sha256(samples) == dataset["sha256"]
+        assert len(samples.read_text().splitlines()) == dataset["samples"] > 0
+
+
+def test_every_stage_leaves_its_record(turned_once: Loop) -> None:
+    folder = turned_once.state / "cycles/0001"
+    files = {"cycle.json", "entries.json", "train.json", "eval.json", "judgement.json", "report.html", "done.json"}
+    assert {path.name for path in folder.iterdir()} == files | {"train"}
+    phases = {phase["phase"]: phase for phase in read_json(folder / "train.json")["phases"]}
+    assert set(phases["all"]["mix"]["by_kind"]) == {"knowledge_long", "knowledge_short", "skill"}
+    assert not list(folder.glob("train/*/model"))
+    assert not [path for path in turned_once.state.rglob("*") if ".tmp" in path.name]
+
+
+def test_a_second_cycle_starts_from_the_first_and_asks_for_the_new_leaf_only(
+    turned_once: Loop, turned_twice: Loop
+) -> None:
+    inputs, record = find_cycle(turned_twice.workspace, 2), turned_twice.release(2)
+    assert (record["parent"], inputs.new, inputs.changes.added) == (1, (FERRY,), (FERRY,))
+    assert inputs.changes.unchanged == (SKILL, MILL)
+    assert record["scores"][FERRY]["correct"] >= 4
+    assert record["scores"][MILL]["correct"] >= 4
+    old = {dataset["entry"] for dataset in turned_once.release(1)["datasets"]}
+    assert old < {dataset["entry"] for dataset in record["datasets"]}
+    assert store(turned_once).items() < store(turned_twice).items()
+    since = inputs.started_at.isoformat(timespec="microseconds")
+    with Ledger(turned_twice.state / "ledger.db") as ledger:
+        assert ledger.count(leaf=MILL, since=since) == ledger.count(leaf=SKILL, since=since) == 0
+        assert ledger.count(leaf=FERRY, since=since) == ledger.count(leaf=FERRY) > 0
+    mix = read_json(turned_twice.state / "cycles/0002/train.json")["phases"][0]["mix"]
+    assert mix["by_origin"]["earlier_cycle"]["samples"] > 0
+    parent = read_json(turned_twice.state / "cycles/0002/train.json")["phases"][0]["parent_sha256"]
+    assert parent == turned_once.release(1)["weights_sha256"]
+
+
+def test_the_report_shows_both_releases(turned_twice: Loop) -> None:
+    page = (turned_twice.state / "cycles/0002/report.html").read_text()
+    assert "release 1" in page
+    assert "release 2" in page
+    assert "Tern Ferry" in page
+    assert str(turned_twice.release(2)["weights_sha256"])[:12] in page
+
+
+WITHOUT_TORCH = """
+import sys
+sys.argv = ["tilth", "cycle"]
+from tilth.cli.main import main
+try:
+    main()
+finally:
+    assert not {"torch", "transformers", "openai"} & set(sys.modules)
+"""
+
+
+def test_the_same_again_does_nothing(turned_twice: Loop, copy: Copy) -> None:
+    loop = copy(turned_twice)
+    asked, times = len(loop.teacher.requests), {path: path.stat().st_mtime_ns for path in loop.state.rglob("*.json")}
+    command = [sys.executable, "-W", "error", "-c", WITHOUT_TORCH]
+    ran = subprocess.run(command, cwd=loop.root, check=False, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "nothing to do" in ran.stdout
+    assert len(loop.teacher.requests) == asked
+    assert {path: path.stat().st_mtime_ns for path in loop.state.rglob("*.json")} == times
+
+
+def forgetful(loop: Loop) -> None:
+    """A plan that replays nothing."""
+    lines = [line for line in (loop.root / "plan.yaml").read_text().splitlines() if "replay" not in line]
+    (loop.root / "plan.yaml").write_text("\n".join(lines))
+
+
+def test_a_student_that_forgot_is_refused_and_the_candidate_kept(turned_once: Loop, copy: Copy) -> None:
+    loop = copy(turned_once)
+    plan = (loop.root / "plan.yaml").read_text()
+    forgetful(loop)
+    loop.commit(FERRY, knowledge_files(FERRY))
+    result = turn(loop)
+    assert result.outcome == "refused"
+    assert result.verdict
+    assert f"{MILL}: forgotten" in result.verdict.reasons[0]
+    assert [release.number for release in releases(loop.workspace)] == [1]
+    assert (loop.state / "cycles/0002/train/02-all/model/config.json").is_file()
+    assert result.report
+    assert "forgotten" in result.report.read_text()
+    asked = len(loop.teacher.requests)
+    assert turn(loop) == result
+    (loop.root / "plan.yaml").write_text(plan)
+    mended = turn(loop)
+    assert (mended.number, mended.outcome, mended.release) == (3, "released", 2)
+    assert len(loop.teacher.requests) == asked
+
+
+def test_roll_back_then_the_same_cycle_gives_its_result_again(turned_twice: Loop, copy: Copy) -> None:
+    loop = copy(turned_twice)
+    set_current(loop.workspace, 1)
+    result = turn(loop)
+    assert (result.number, result.outcome, result.release) == (2, "released", 2)
+    assert current_release(loop.workspace) == releases(loop.workspace)[0]
+    with pytest.raises(TilthError, match="there is no release 7; releases: 1, 2"):
+        set_current(loop.workspace, 7)
+
+
+def test_an_export_is_a_plain_model_folder(turned_once: Loop, tmp_path: Path) -> None:
+    folder = export_release(turned_once.workspace, 1, tmp_path / "model")
+    assert weights_sha256(folder) == turned_once.release(1)["weights_sha256"]
+    assert {"config.json", "tokenizer.json", "release.json"} <= {path.name for path in folder.iterdir()}
+    assert all(path.stat().st_nlink == 1 for path in folder.iterdir())
+    with pytest.raises(TilthError, match="something here already"):
+        export_release(turned_once.workspace, 1, folder)
+
+
+@pytest.mark.parametrize("change", ["moved", "reformatted", "removed", "concurrency"])
+def test_what_changes_no_sample_needs_no_cycle(turned_once: Loop, copy: Copy, change: str) -> None:
+    loop = copy(turned_once)
+    if change == "concurrency":
+        loop.configure(teacher={"model": "rule", "base_url": loop.teacher.url, "concurrency": 2})
+    elif change == "reformatted":
+        loop.commit(SKILL, {"qna.yaml": "# the same\n" + skill_files()["qna.yaml"]})
+    else:
+        command = ["git", "mv", SKILL, f"{SKILL}_2"] if change == "moved" else ["git", "rm", "-rq", SKILL]
+        subprocess.run(command, cwd=loop.root, check=True)
+        author = ["-c", "user.name=a", "-c", "user.email=a@localhost"]
+        subprocess.run(["git", *author, "commit", "-qm", change], cwd=loop.root, check=True)
+    assert turn(loop).outcome == "nothing to do"
+
+
+def test_a_held_out_question_in_the_training_data_is_refused_before_training(turned_once: Loop, copy: Copy) -> None:
+    loop = copy(turned_once)
+    question = "From what was the wheel that Orla Mill uses once cut or cast?"
+    seed = f'- {{question: "{question}", answer: larch}}\n'
+    loop.commit("compositional_skills/riddles", {"qna.yaml": skill_files()["qna.yaml"] + seed})
+    with pytest.raises(CheckFailed, match="wheel that Orla Mill uses") as caught:
+        turn(loop)
+    assert caught.value.where == MILL
+    assert not (loop.state / "cycles/0002/train").exists()
+
+
+def test_one_command_at_a_time(untouched: Loop) -> None:
+    with untouched.workspace.lock(), pytest.raises(TilthError, match=f"another tilth command .pid {os.getpid()}"):
+        turn(untouched)
+
+
+def test_the_result_of_an_open_cycle_is_not_read(untouched: Loop) -> None:
+    with pytest.raises(TilthError, match="cycle 1 is not finished"):
+        read_result(untouched.workspace, 1)

@@ -1,0 +1,353 @@
+"""A whole loop in miniature, for the tests of cycle and cli: a taxonomy of things made of one wood or one metal, an
+HTTP teacher who knows them, a student of a few thousand weights that can learn them, and a process that runs `tilth`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tilth.core.atomic import read_json
+from tilth.core.workspace import Workspace
+from tilth.taxonomy.contribute import commit_files, init_repository
+
+MILL, FERRY, SKILL = "knowledge/mill", "knowledge/ferry", "compositional_skills/backwards"
+SUBJECTS = {MILL: ("Orla Mill", "larch"), FERRY: ("Tern Ferry", "brass")}
+THINGS = ("wheel", "door", "roof", "gate", "stair", "floor")
+FORMS = (
+    "What is the {thing} of {subject} made of?",
+    "Which stuff did the builders of {subject} choose for its {thing}?",
+    "The {thing} at {subject} consists of which substance?",
+    "Name the raw material behind the {thing} {subject} has.",
+)
+HELD_OUT = "From what was the {thing} that {subject} uses once cut or cast?"
+
+PLAN = """
+phases:
+  - name: short
+    kinds: [knowledge_short]
+    replay: {earlier_cycles: 0.5}
+    epochs: 4
+    learning_rate: 5.0e-3
+  - name: all
+    kinds: [knowledge_short, knowledge_long, skill]
+    replay: {earlier_cycles: 0.5}
+    epochs: 12
+    learning_rate: 5.0e-3
+"""
+"""Enough for the held-out questions to be answered rightly by far."""
+
+
+# The taxonomy --------------------------------------------------------------------------------------------------------
+
+
+def knowledge_files(leaf: str) -> dict[str, str]:
+    """The files of one of the two knowledge leaves."""
+    subject, stuff = SUBJECTS[leaf]
+    sentences = [f"The {thing} of {subject} is made of {stuff}." for thing in THINGS]
+    seeds = [
+        {
+            "context": sentence,
+            "questions_and_answers": [
+                {"question": form.format(thing=thing, subject=subject), "answer": stuff} for form in FORMS[:3]
+            ],
+        }
+        for thing, sentence in zip(THINGS, sentences, strict=True)
+    ]
+    asked = [{"question": HELD_OUT.format(thing=thing, subject=subject), "answer": stuff} for thing in THINGS]
+    qna = {
+        "version": 4,
+        "created_by": "tester",
+        "domain": "building",
+        "document_outline": f"{subject} and its parts",
+        "document": {"files": ["page.md"]},
+        "seed_examples": seeds,
+        "test_questions": asked,
+    }
+    return {"qna.yaml": yaml.safe_dump(qna, sort_keys=False), "page.md": f"# {subject}\n\n{' '.join(sentences)}\n"}
+
+
+def skill_files() -> dict[str, str]:
+    """The files of the skill leaf."""
+    seeds = [
+        {"question": f"Say {word} backwards.", "answer": word[::-1]} for word in ("alpha", "beta", "gam", "dok", "eru")
+    ]
+    qna = {"version": 4, "created_by": "tester", "task_description": "Say words backwards.", "seed_examples": seeds}
+    return {"qna.yaml": yaml.safe_dump(qna, sort_keys=False)}
+
+
+# The teacher ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Teacher:
+    """A real HTTP server on 127.0.0.1 that answers by the schema it is given, whatever the prompt's wording."""
+
+    url: str = ""
+    requests: list[str] = field(default_factory=list[str])
+    """The bodies of all requests, in the order in which they came."""
+    slow_s: float = 0.0
+    """How long an answer takes."""
+    verdict: str = "yes"
+    reached: Callable[[], object] = lambda: None
+    """Called at every request, before it is answered."""
+
+    def reply(self, body: str) -> dict[str, Any]:
+        self.requests.append(body)
+        self.reached()
+        time.sleep(self.slow_s)
+        request = json.loads(body)
+        prompt = request["messages"][-1]["content"]
+        text = json.dumps(self._value(request["response_format"]["json_schema"]["schema"], prompt, "", 0))
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+        usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(text.split()), "total_tokens": 0}
+        head = {"id": "1", "object": "chat.completion", "created": 0, "model": "rule"}
+        return {**head, "choices": [choice], "usage": usage}
+
+    def _value(self, schema: dict[str, Any], prompt: str, name: str, number: int, *, pair: bool = False) -> Any:
+        """What fits the schema at the place `name`, the `number`-th of its list; `pair`: beside a question."""
+        if "enum" in schema:
+            return self.verdict
+        if schema["type"] == "array":
+            count = schema.get("minItems", 1)
+            return [self._value(schema["items"], prompt, name, index) for index in range(count)]
+        if schema["type"] == "object":
+            parts = schema["properties"]
+            numbers = {key: int(re.sub(r"\D", "", key) or number) for key in parts}
+            return {
+                key: self._value(part, prompt, key, numbers[key], pair="question" in parts)
+                for key, part in parts.items()
+            }
+        if "backwards" in prompt:
+            word = re.findall(r"Say (\w+) backwards", prompt)[-1]
+            return word[::-1] if name == "answer" else f"Say {word}{number}x backwards."
+        return _about(prompt, name, number, pair=pair)
+
+
+def _about(prompt: str, name: str, number: int, *, pair: bool) -> str:
+    """A question about one thing of the subject, its short answer beside a question, its long answer elsewhere."""
+    subject, stuff = next(known for known in SUBJECTS.values() if known[0] in prompt)
+    shown = [thing for thing in THINGS if thing in prompt]
+    thing = THINGS[number % len(THINGS)] if len(shown) == len(THINGS) else max(shown, key=prompt.rfind)
+    if name != "answer":
+        return FORMS[number % len(FORMS)].format(thing=thing, subject=subject)
+    return stuff if pair else f"The {thing} of {subject} is made of {stuff}."
+
+
+@contextlib.contextmanager
+def serve_teacher() -> Generator[Teacher]:
+    """Serve a teacher until the block ends."""
+    teacher = Teacher()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_POST(self) -> None:
+            data = json.dumps(teacher.reply(self.rfile.read(int(self.headers["Content-Length"])).decode())).encode()
+            with contextlib.suppress(ConnectionError):
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+        def log_message(self, *args: Any) -> None:
+            """Nothing."""
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads, block_on_close = True, False
+
+        def handle_error(self, *args: Any) -> None:
+            """A client that was killed is no news."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    teacher.url = f"http://127.0.0.1:{server.server_port}/v1"
+    try:
+        yield teacher
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+# The student ---------------------------------------------------------------------------------------------------------
+
+
+def make_student(folder: Path) -> Path:
+    """A random Llama of two layers, with a tokenizer to which the words of the taxonomy are single tokens."""
+    import torch
+    import trl.trainer.sft_trainer  # noqa: F401  what the loop imports later, frozen below with the rest
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    special = ["<pad>", "<|im_start|>", "<|im_end|>"]
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=special,
+        show_progress=False,
+    )
+    texts = [text for leaf in SUBJECTS for text in knowledge_files(leaf).values()]
+    inner.train_from_iterator(texts, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="<|im_end|>")
+    tokenizer.chat_template = (
+        "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+        "{{ message['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes, **ends)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    gc.freeze()  # each phase collects garbage, and these libraries leave it half a second's worth of objects to walk
+    return folder
+
+
+# The workspace -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Loop:
+    """A workspace with one knowledge leaf and a skill, its teacher, and its student."""
+
+    root: Path
+    teacher: Teacher
+    student: Path
+
+    def configure(self, **changes: Any) -> None:
+        """Write `tilth.yaml`."""
+        config: dict[str, Any] = {
+            "teacher": {"model": "rule", "base_url": self.teacher.url, "concurrency": 4},
+            "student": {"model": str(self.student)},
+            "train": {"plan": "plan.yaml"},
+            "eval": {"max_new_tokens": 6},
+            "gate": {"significance": 0.6},
+            **changes,
+        }
+        (self.root / "tilth.yaml").write_text(yaml.safe_dump(config))
+
+    def commit(self, leaf: str, files: dict[str, str]) -> None:
+        """Commit a leaf."""
+        for name, text in files.items():
+            (self.root / leaf).mkdir(parents=True, exist_ok=True)
+            (self.root / leaf / name).write_text(text)
+        commit_files(self.root, [self.root / leaf / name for name in files], f"Add {leaf}")
+
+    def copy(self, root: Path) -> Loop:
+        """The same workspace elsewhere."""
+        shutil.copytree(self.root, root)
+        return Loop(root, self.teacher, self.student)
+
+    @property
+    def workspace(self) -> Workspace:
+        return Workspace.open(self.root)
+
+    @property
+    def state(self) -> Path:
+        return self.root / ".tilth"
+
+    def release(self, number: int) -> dict[str, Any]:
+        """A release's record."""
+        return read_json(self.state / "releases" / f"{number:04}" / "release.json")
+
+
+def make_loop(root: Path, teacher: Teacher, student: Path) -> Loop:
+    """A workspace in the new folder `root`, its first two leaves committed."""
+    root.mkdir()
+    init_repository(root)
+    (root / "plan.yaml").write_text(PLAN)
+    loop = Loop(root, teacher, student)
+    loop.configure()
+    loop.commit(MILL, knowledge_files(MILL))
+    loop.commit(SKILL, skill_files())
+    return loop
+
+
+# The command line ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that has ended; `code` is negative where a signal ended it."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass
+class Running:
+    """A command that runs."""
+
+    pid: int
+    spawner: Spawner
+    folder: Path
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
+    def wait(self) -> Ran:
+        """Wait for its end."""
+        code = int(self.spawner.read())
+        return Ran(code, (self.folder / "out").read_text(), (self.folder / "err").read_text())
+
+
+class Spawner:
+    """Starts `tilth` in processes of their own, each forked in no time from one that has torch loaded: `spawn.py`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._number = folder, 0
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "TERM": "dumb"}
+        command = [sys.executable, str(Path(__file__).with_name("spawn.py"))]
+        self._process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def start(self, folder: Path, *arguments: str, before: str = "", **environment: str) -> Running:
+        """Start a command in `folder`; `before` is Python that runs first, in the same process."""
+        self._number += 1
+        outputs = self._folder / str(self._number)
+        outputs.mkdir()
+        order = {"folder": str(folder), "arguments": arguments, "environment": environment, "before": before}
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps({**order, "outputs": str(outputs)}) + "\n")
+        self._process.stdin.flush()
+        return Running(int(self.read()), self, outputs)
+
+    def run(self, folder: Path, *arguments: str, before: str = "", **environment: str) -> Ran:
+        """Run a command to its end."""
+        return self.start(folder, *arguments, before=before, **environment).wait()
+
+    def read(self) -> str:
+        assert self._process.stdout
+        return self._process.stdout.readline()
+
+    def close(self) -> None:
+        """End the process that forks."""
+        self._process.communicate()

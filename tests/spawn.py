@@ -1,0 +1,52 @@
+"""Run by `loop.Spawner`: loads what training needs, then forks a `tilth` for each order that it reads (JSON lines).
+
+For every order it writes two lines: the process id, and how the process ended.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+from importlib import import_module
+from typing import Any
+
+from tilth.cli.main import VERBS, main
+
+
+def load() -> None:
+    """Import what the verbs import, and what they import while they run."""
+    for verb in VERBS:
+        import_module(f"tilth.cli.{verb}")
+    for name in ("git", "openai", "jinja2.sandbox", "transformers", "peft", "trl.trainer.sft_trainer"):
+        import_module(name)
+    from transformers import AutoModelForCausalLM, LlamaForCausalLM  # noqa: F401  loaded when they are named
+    from trl.trainer.sft_config import SFTConfig  # noqa: F401
+
+    gc.freeze()
+
+
+def become_tilth(order: dict[str, Any]) -> None:
+    """Be the command that the order names, to its end."""
+    os.chdir(order["folder"])
+    os.environ.update(order["environment"])
+    for descriptor, name in ((1, "out"), (2, "err")):
+        file = os.open(f"{order['outputs']}/{name}", os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, descriptor)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    sys.argv = ["tilth", *order["arguments"]]
+    exec(order["before"], {})
+    main()
+
+
+if __name__ == "__main__":
+    load()
+    for line in iter(sys.stdin.readline, ""):
+        child = os.fork()
+        if not child:
+            become_tilth(json.loads(line))
+        os.write(1, f"{child}\n".encode())
+        os.write(1, f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n".encode())
