@@ -21,7 +21,8 @@ class LeafKind(StrEnum):
 
 def add(
     kind: Annotated[
-        LeafKind, typer.Argument(help="What the leaf teaches: facts of a document, or how to do something.")
+        LeafKind,
+        typer.Argument(metavar="KIND", help="What the leaf teaches: facts of a document, or how to do something."),
     ],
     path: Annotated[str, typer.Argument(metavar="PATH", help="The leaf's folder, such as science/animals/birds.")],
     document: Annotated[

@@ -12,7 +12,10 @@ from .terminal import TerminalProgress
 
 
 def cycle(overrides: Set = [], *, as_json: Json = False) -> None:  # noqa: B006  typer copies it
-    """Generate, train, evaluate, judge, release, report. Exit code 1 when the gate refuses the candidate."""
+    """Generate, train, evaluate, judge, release, report: whatever is not done yet.
+
+    Exit code 1 when the gate refuses the candidate.
+    """
     workspace = open_workspace(overrides)
     result = run_cycle(workspace, TerminalProgress())
     if as_json:

@@ -36,7 +36,10 @@ def demo(
     contribute(workspace.root, (FIRST_KNOWLEDGE, FREEFORM_SKILL, GROUNDED_SKILL))
     if current_release(workspace) is None:
         progress.say("1. The taxonomy has one knowledge leaf and two skills: the first cycle.")
-        _stop_if_refused(run_cycle(workspace, progress))
+        first = run_cycle(workspace, progress)
+        if first.outcome == "refused":
+            print_result(first)
+            raise typer.Exit(1)
     contribute(workspace.root, (SECOND_KNOWLEDGE,))
     progress.say(f"2. A contribution comes in: {SECOND_KNOWLEDGE}. The second cycle.")
     _print_diff(workspace)
@@ -45,7 +48,8 @@ def demo(
         result = read_result(workspace, result.number)
     _print_ledger(workspace, result.number)
     _print_table(workspace, result)
-    _stop_if_refused(result)
+    if result.outcome == "refused":
+        raise typer.Exit(1)
 
 
 def contribute(root: Path, leaves: Sequence[str]) -> None:
@@ -77,9 +81,3 @@ def _print_table(workspace: Workspace, result: CycleResult) -> None:
     print()
     print_result(result)
     print(f"\nYour own taxonomy: tilth init DIR. Talk about this one: cd {shown_path(workspace.root)} and tilth --help")
-
-
-def _stop_if_refused(result: CycleResult) -> None:
-    if result.outcome == "refused":
-        print_result(result)
-        raise typer.Exit(1)

@@ -19,7 +19,10 @@ def diff(
     *,
     as_json: Json = False,
 ) -> None:
-    """Which leaves of the working tree differ from BASE: by content, so reformatting a file is no change."""
+    """Show which leaves changed since a release or a commit.
+
+    Leaves of the working tree are compared by content: reformatting a file is no change.
+    """
     workspace = open_workspace()
     release = current_release(workspace)
     revision = base or (release.commit if release else "")

@@ -21,16 +21,16 @@ VERBS = {
     "init": "Make a workspace: a git repository with a taxonomy and tilth.yaml.",
     "add": "Scaffold a leaf.",
     "lint": "Check leaves as they are in the working tree.",
-    "diff": "Which leaves of the working tree differ from a release or a commit.",
+    "diff": "Show which leaves changed since a release or a commit.",
     "generate": "Have the teacher write samples for the committed leaves that have none yet.",
-    "samples": "Look at samples and at what the filters dropped.",
+    "samples": "Look at samples, or at what the filters dropped.",
     "train": "Run the plan on what the store holds.",
     "eval": "Score models on the held-out questions.",
     "cycle": "Generate, train, evaluate, judge, release, report: whatever is not done yet.",
     "report": "Write the report of a cycle again, from its files.",
     "releases": "List releases, show where one came from, roll back, export.",
 }
-"""In the order in which they are met, with what `tilth --help` says of them. Each is in the module of its name."""
+"""In the order in which they are met, with how their own help begins. Each is in the module of its name."""
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # what the parser raises; typer gives it no public name
 

@@ -21,7 +21,7 @@ def samples(
     rejects: Annotated[bool, typer.Option("--rejects", help="What the filters dropped, with their reasons.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Look at what the store holds for the committed leaves."""
+    """Look at samples, or at what the filters dropped. Shown is what the store holds for the committed leaves."""
     workspace = open_workspace(overrides)
     planned = [each for each in read_basis(workspace).planned if leaf in each.leaf.id and each.complete]
     entries = [open_entry(each.folder, each.leaf.id, reused=True) for each in planned]

@@ -76,7 +76,7 @@ def _dataset(entry: Entry) -> Dataset:
 def _evaluate(cycle: OpenCycle, candidate: dict[str, Path]) -> Evaluation:
     """Base, parent and candidate on every held-out question, in that order; what was answered before is read."""
     workspace, parent = cycle.workspace, cycle.basis.parent
-    models = {BASE: cycle.student()}
+    models = {BASE: cycle.student}
     if parent:
         models[parent.name] = model_folder(workspace, parent)
     evaluation = evaluate(

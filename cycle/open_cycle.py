@@ -8,7 +8,6 @@ from pathlib import Path
 from ..core.progress import Progress
 from ..core.records import Question
 from ..core.workspace import Workspace
-from ..llm.student import student_folder
 from .basis import Basis
 from .journal import Inputs, cycle_folder
 
@@ -20,6 +19,8 @@ class OpenCycle:
     workspace: Workspace
     basis: Basis
     inputs: Inputs
+    student: Path
+    """The model that release 1 starts from."""
     progress: Progress
 
     @property
@@ -31,7 +32,3 @@ class OpenCycle:
     def questions(self) -> list[Question]:
         """The held-out questions of every leaf."""
         return [question for leaf in self.basis.leaves for question in leaf.questions]
-
-    def student(self) -> Path:
-        """The model that release 1 starts from; fetched if it is not there. Raises ModelError."""
-        return student_folder(self.workspace.config.student.model, self.progress)

@@ -21,6 +21,7 @@ from ..core.workspace import Workspace
 from ..eval.compare import Comparison
 from ..eval.evaluation import Evaluation
 from ..eval.gate import Verdict
+from ..llm.student import student_folder
 from ..sdg.generate import bring_up_to_date
 from ..sdg.store import SAMPLES, Entry, read_samples
 from ..train.plan import load_plan
@@ -76,7 +77,8 @@ def run_cycle(workspace: Workspace, progress: Progress, *, until: Literal["train
             return settled or CycleResult(last.number if last else 0, "nothing to do")
         if journal.done(workspace, inputs.number):
             return read_result(workspace, inputs.number)
-        cycle = OpenCycle(workspace, basis, inputs, progress)
+        student = student_folder(workspace.config.student.model, progress)  # first: a wrong name costs no answers
+        cycle = OpenCycle(workspace, basis, inputs, student, progress)
         progress.say(f"cycle {inputs.number} at commit {inputs.commit[:8]}: new {', '.join(inputs.new)}")
         entries = _generate(cycle)
         _refuse_leaks(cycle, entries)
@@ -158,7 +160,7 @@ def _train(cycle: OpenCycle, entries: Sequence[Entry]) -> TrainResult:
         load_plan(workspace.config.train.plan),
         new=[entry.folder / SAMPLES for entry in entries if entry.leaf in new],
         earlier=[entry.folder / SAMPLES for entry in entries if entry.leaf not in new],
-        student=model_folder(workspace, parent) if parent else cycle.student(),
+        student=model_folder(workspace, parent) if parent else cycle.student,
         out=cycle.folder / TRAIN,
         config=workspace.config,
         progress=cycle.progress,

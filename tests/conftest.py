@@ -43,22 +43,31 @@ def untouched(tmp_path_factory: pytest.TempPathFactory, teacher: Teacher, tiny_s
 
 
 @pytest.fixture(scope="session")
-def turned_once(tmp_path_factory: pytest.TempPathFactory, untouched: Loop) -> Loop:
-    """A workspace with a first release; not to be changed."""
-    from tilth.cycle.run import run_cycle
-
+def turned_once(tmp_path_factory: pytest.TempPathFactory, untouched: Loop, spawner: Spawner) -> Loop:
+    """A workspace with a first release, made by `tilth cycle`; not to be changed."""
     loop = untouched.copy(tmp_path_factory.mktemp("once") / "taxonomy")
-    assert run_cycle(loop.workspace, SilentProgress()).outcome == "released"
+    ran = spawner.run(loop.root, "cycle")
+    assert ran.code == 0, ran.err
     return loop
 
 
 @pytest.fixture(scope="session")
-def turned_twice(tmp_path_factory: pytest.TempPathFactory, turned_once: Loop) -> Loop:
-    """A workspace with a second knowledge leaf and a second release; not to be changed."""
+def trained(tmp_path_factory: pytest.TempPathFactory, turned_once: Loop) -> Loop:
+    """A workspace whose second cycle, about a second leaf, is trained and no more; not to be changed."""
     from tilth.cycle.run import run_cycle
 
-    loop = turned_once.copy(tmp_path_factory.mktemp("twice") / "taxonomy")
+    loop = turned_once.copy(tmp_path_factory.mktemp("trained") / "taxonomy")
     loop.commit(FERRY, knowledge_files(FERRY))
+    assert run_cycle(loop.workspace, SilentProgress(), until="train").outcome == "trained"
+    return loop
+
+
+@pytest.fixture(scope="session")
+def turned_twice(tmp_path_factory: pytest.TempPathFactory, trained: Loop) -> Loop:
+    """A workspace with a second release, the first one's child; not to be changed."""
+    from tilth.cycle.run import run_cycle
+
+    loop = trained.copy(tmp_path_factory.mktemp("twice") / "taxonomy")
     assert run_cycle(loop.workspace, SilentProgress()).outcome == "released"
     return loop
 

@@ -39,7 +39,12 @@ def become_tilth(order: dict[str, Any]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     sys.argv = ["tilth", *order["arguments"]]
     exec(order["before"], {})
-    main()
+    try:
+        main()
+    except SystemExit as end:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(end.code or 0))  # to tidy up after torch takes longer than most commands
 
 
 if __name__ == "__main__":

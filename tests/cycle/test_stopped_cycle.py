@@ -13,7 +13,7 @@ from tilth.core.progress import SilentProgress
 from tilth.cycle.releases import current_release
 from tilth.cycle.run import CycleResult, run_cycle
 
-from ..loop import FERRY, Loop, knowledge_files, skill_files
+from ..loop import Loop, skill_files
 
 
 def stop(*args: Any, **kwargs: Any) -> Any:
@@ -22,15 +22,6 @@ def stop(*args: Any, **kwargs: Any) -> Any:
 
 def turn(loop: Loop) -> CycleResult:
     return run_cycle(loop.workspace, SilentProgress())
-
-
-@pytest.fixture(scope="module")
-def trained(turned_once: Loop, tmp_path_factory: pytest.TempPathFactory) -> Loop:
-    """A workspace whose second cycle, about a second leaf, is trained; not to be changed."""
-    loop = turned_once.copy(tmp_path_factory.mktemp("trained") / "taxonomy")
-    loop.commit(FERRY, knowledge_files(FERRY))
-    assert run_cycle(loop.workspace, SilentProgress(), until="train").outcome == "trained"
-    return loop
 
 
 @pytest.fixture
