@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from ..core.held_out import find_leaks
+from ..core.normalise import normalise
 from ..core.records import Question, Reject, Sample
 from .words import content_words, similarity, stems, words
 
@@ -97,6 +98,13 @@ def grounded(evidence: str, share: float) -> Filter:
         return None if supported >= share else Drop("not_grounded", f"{supported:.2f}")
 
     return is_supported
+
+
+def same_answer(answer: str, other: str) -> bool:
+    """Whether one answer's words hold the other's, or half of all are in both; "nine" is 9, endings do not count."""
+    one, two = (frozenset(stems(content_words(normalise(text)))) for text in (answer, other))
+    shared = len(one & two)
+    return shared > 0 and (shared == min(len(one), len(two)) or 2 * shared >= len(one | two))
 
 
 # Copies --------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from ..core.records import Kind, Provenance, Record, Reject, Sample
 from ..llm.ask import BadAnswer, Gateway
 from ..taxonomy.leaf import Leaf, SeedExample
-from .filters import Drop, Filter, first_drop, not_held_out
+from .filters import Drop, Filter, first_drop, not_held_out, same_answer
 from .recipe import Recipe
 
 
@@ -114,15 +114,16 @@ class LeafRun:
         if not self.recipe.settings.judge:
             return self._accept(sample)
         verdict, source = await self._put(self.judge, step, sample.source, variables, 0)
-        return self._graded(sample, verdict["verdict"], source)
+        return self._graded(sample, verdict["verdict"], source, "" if verdict["verdict"] == "yes" else "judged_no")
 
     async def grade_together(
         self, samples: Sequence[Sample], filters: Sequence[Filter], step: str, variables: Mapping[str, Any]
     ) -> list[Outcome]:
-        """As `grade`, for samples from one text: the judge, asked once with all as `pairs`, gives each its verdict.
+        """The end of rows from one text: the filters, then the judge, who answers all their `questions` in one call.
 
-        An answer that is not as asked costs the samples that it was to grade; what the filters dropped stays. Raises
-        ModelError.
+        A sample is kept if the judge's answer tells what its own does (round-trip consistency, Alberti et al. 2019,
+        arXiv 1906.05416): a small model that is asked for a yes or a no says yes. A reply that is not as asked costs
+        the samples that it was to grade; what the filters dropped stays. Raises ModelError.
         """
         outcomes = [self.reject(each, drop) if (drop := first_drop(each, filters)) else each for each in samples]
         left = [outcome for outcome in outcomes if isinstance(outcome, Sample)]
@@ -134,20 +135,23 @@ class LeafRun:
     ) -> list[Outcome]:
         if not self.recipe.settings.judge:
             return [self._accept(sample) for sample in samples]
-        pairs = [{"question": sample.question, "answer": sample.answer} for sample in samples]
-        reply = await self._put(self.judge, step, samples[0].source, {**variables, "pairs": pairs}, 0)
+        questions = [sample.question for sample in samples]
+        reply = await self._put(self.judge, step, samples[0].source, {**variables, "questions": questions}, 0)
         graded: list[Outcome] = []
-        for sample, verdict in zip(samples, reply.items, strict=True):
+        for sample, answer in zip(samples, reply.items, strict=True):
             requests = (*sample.source.requests, reply.source.requests[-1])
-            graded.append(self._graded(sample, verdict, sample.source.model_copy(update={"requests": requests})))
+            source = sample.source.model_copy(update={"requests": requests})
+            agrees = same_answer(sample.answer, answer)
+            graded.append(self._graded(sample, answer, source, "" if agrees else "judge_answers_otherwise"))
         return graded
 
-    def _graded(self, sample: Sample, verdict: str, source: Provenance) -> Outcome:
-        graded = sample.model_copy(update={"source": source.model_copy(update={"grades": {"judge": verdict}})})
-        if verdict == "yes":
+    def _graded(self, sample: Sample, grade: str, source: Provenance, reason: str) -> Outcome:
+        """The sample with its grade, or its reject where there is a reason."""
+        graded = sample.model_copy(update={"source": source.model_copy(update={"grades": {"judge": grade}})})
+        if not reason:
             return self._accept(graded)
         self.told("rejected")
-        return Reject(sample=graded, step="judge", reason="judged_no", score=verdict)
+        return Reject(sample=graded, step="judge", reason=reason, score=grade)
 
     def _accept(self, sample: Sample) -> Sample:
         self.told("accepted")

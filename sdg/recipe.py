@@ -101,7 +101,7 @@ PARTS: Mapping[str, Mapping[str, Part]] = {
         "questions": Part(f"{_CHUNK} number", "question answer", "number"),
         "reword": Part(f"{_CHUNK} question answer number", "[question]", "number"),
         "long": Part(f"{_CHUNK} question answer", "answer"),
-        "judge": Part(f"{_CHUNK} pairs", "[verdict]", "pairs"),
+        "judge": Part(f"{_CHUNK} questions", "[answer]", "questions"),
     },
     "skills": {
         "questions": Part("task examples seed number", "question", "number"),
