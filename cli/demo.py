@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..core.errors import TilthError
 from ..core.workspace import Workspace
 from ..cycle.journal import find_cycle
 from ..cycle.releases import current_release
 from ..cycle.run import CycleResult, read_result, run_cycle
+from ..llm.catalogue import fetch
 from ..llm.ledger import Ledger
 from ..taxonomy.changes import changes
 from ..taxonomy.contribute import add_files, commit_files
@@ -35,6 +39,7 @@ def demo(
     workspace, progress = Workspace.open(folder), TerminalProgress()
     contribute(workspace.root, (FIRST_KNOWLEDGE, FREEFORM_SKILL, GROUNDED_SKILL))
     if current_release(workspace) is None:
+        _fetch_teacher_meanwhile(workspace, progress)
         progress.say("1. The taxonomy has one knowledge leaf and two skills: the first cycle.")
         first = run_cycle(workspace, progress)
         if first.outcome == "refused":
@@ -50,6 +55,17 @@ def demo(
     _print_table(workspace, result)
     if result.outcome == "refused":
         raise typer.Exit(1)
+
+
+def _fetch_teacher_meanwhile(workspace: Workspace, progress: TerminalProgress) -> None:
+    """Fetch the teacher beside the unpacking of the student; whoever needs it waits for it, or tells why it failed."""
+
+    def run() -> None:
+        with contextlib.suppress(TilthError):
+            fetch(workspace.config.teacher.model, progress)
+
+    if not workspace.config.teacher.base_url:
+        threading.Thread(target=run, daemon=True).start()
 
 
 def contribute(root: Path, leaves: Sequence[str]) -> None:

@@ -141,6 +141,8 @@ class Teacher:
 def _about(prompt: str, name: str, number: int, *, pair: bool) -> str:
     """A question about one thing of the subject, its short answer beside a question, its long answer elsewhere."""
     subject, stuff = next(known for known in SUBJECTS.values() if known[0] in prompt)
+    if re.search(rf"^{name}: ", prompt, re.MULTILINE):  # the judge is asked for the answer
+        return stuff
     shown = [thing for thing in THINGS if thing in prompt]
     thing = THINGS[number % len(THINGS)] if len(shown) == len(THINGS) else max(shown, key=prompt.rfind)
     if name != "answer":

@@ -139,8 +139,17 @@ def reword(asked: dict[str, Any]) -> dict[str, Any]:
     return items(*forms)
 
 
-def judge_pairs(asked: dict[str, Any]) -> dict[str, Any]:
-    return items(*(judge(pair)["verdict"] for pair in asked["pairs"]))
+def answer_all(asked: dict[str, Any]) -> dict[str, Any]:
+    """The judge reads the text as it is, but for rye, which it takes for oats."""
+    sentences = re.findall(r"[A-Z][^.#\n]+(?=\.)", asked["chunk"])
+    known = {f"{most} what?": last for most, last in (sentence.rsplit(" ", 1) for sentence in sentences)}
+    known |= {"Which grain does Orla Mill grind?": "rye", "Who runs Orla Mill?": "Bram Osk"}
+
+    def answer(question: str) -> str:
+        told = next((last for asks, last in known.items() if asks in question), "unknown")
+        return "oats" if told == "rye" else told
+
+    return items(*map(answer, asked["questions"]))
 
 
 def _questions(asked: dict[str, Any]) -> dict[str, Any]:
@@ -161,7 +170,7 @@ RULES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "knowledge questions": about,
     "knowledge reword": reword,
     "knowledge long": lambda asked: {"answer": f"Of {asked['title']} the text says {asked['answer']}."},
-    "knowledge judge": judge_pairs,
+    "knowledge judge": answer_all,
     "skills questions": _questions,
     "skills answer": lambda asked: {"answer": asked["question"].split()[1][::-1]},
     "skills judge": judge,
@@ -169,7 +178,7 @@ RULES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "skills grounded_answer": lambda asked: {"answer": str(sum(map(int, re.findall(r"\d", asked["context"]))))},
     "skills grounded_judge": judge,
 }
-"""What the teacher says: questions ask for a sentence's last word, and the judge hates rye."""
+"""What the teacher says: questions ask for a sentence's last word, and the judge takes rye for oats."""
 
 
 @dataclass

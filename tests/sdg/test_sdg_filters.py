@@ -156,3 +156,21 @@ def test_whatever_a_model_says_filters_say_keep_or_drop(question: str, answer: s
     checks = [filters.is_question, filters.hides_answer, filters.grounded(FACT, 1.0), filters.not_held_out([HELD_OUT])]
     drops = [drop for check in checks if (drop := check(pair(question, answer))) is not None]
     assert all(drop.reason for drop in drops)
+
+
+@pytest.mark.parametrize(
+    ("answer", "other", "same"),
+    [
+        ("On Tarrow Island.", "Tarrow Island", True),
+        ("Once every nine seconds", "9 seconds", True),
+        ("The tower is 37 metres tall.", "37 metres", True),
+        ("It was lit in 1874, by hand", "in 1874", True),
+        ("Green slate", "grey slate", False),
+        ("Old Marta", "unknown", False),
+        ("The bronze bell", "Old Marta", False),
+        ("Amber", "", False),
+    ],
+)
+def test_two_answers_tell_the_same_or_not(answer: str, other: str, same: bool) -> None:
+    assert filters.same_answer(answer, other) is same
+    assert filters.same_answer(other, answer) is same

@@ -17,7 +17,7 @@ from tilth.sdg.generate import estimate_calls, pending, plan
 from tilth.sdg.store import REJECTS, SAMPLES, Entry, read_manifest, read_rejects, read_samples
 from tilth.taxonomy.source import WorkingTree
 
-from .conftest import KNOWLEDGE_ID, RULES, SKILL_ID, Bench, about, items, judge_pairs, leaf, seeds
+from .conftest import KNOWLEDGE_ID, RULES, SKILL_ID, Bench, about, answer_all, items, leaf, seeds
 
 GOLDEN = """\
 knowledge_short: Which grain does Orla Mill grind? = rye
@@ -100,13 +100,13 @@ def test_rejects_keep_step_reason_and_grade(bench: Bench) -> None:
     rejects = read_rejects(entry)
     assert [(reject.step, reject.reason, reject.score, reject.sample.answer) for reject in rejects] == [
         ("filters", "not_a_question", "", "nothing"),
-        ("judge", "judged_no", "no", "rye"),
+        ("judge", "judge_answers_otherwise", "oats", "rye"),
         ("filters", "not_a_question", "", "nothing"),
         ("filters", "not_a_question", "", "nothing"),
-        ("judge", "judged_no", "no", "rye"),
-        ("judge", "judged_no", "no", "rye"),
+        ("judge", "judge_answers_otherwise", "oats", "rye"),
+        ("judge", "judge_answers_otherwise", "oats", "rye"),
         ("duplicates", "same_question", "", "larch"),  # the wheel is told twice
-        ("judge", "judged_no", "no", "Of Orla Mill the text says rye."),
+        ("judge", "judge_answers_otherwise", "oats", "Of Orla Mill the text says rye."),
     ]
     assert all((reject.step == "judge") == ("no" in reject.sample.source.grades.values()) for reject in rejects)
 
@@ -117,7 +117,7 @@ def test_the_manifest_counts_everything(bench: Bench) -> None:
     manifest = read_manifest(entry.folder)
     assert manifest.samples_by_kind == {"knowledge_short": 11, "knowledge_long": 3}
     assert (manifest.samples, entry.samples, manifest.rejects, entry.rejects) == (14, 14, 8, 8)
-    assert manifest.rejects_by_reason == {"judged_no": 4, "not_a_question": 3, "same_question": 1}
+    assert manifest.rejects_by_reason == {"judge_answers_otherwise": 4, "not_a_question": 3, "same_question": 1}
     assert (manifest.judge, manifest.seed, manifest.failures) == ("rule", bench.config.seed, ())
     asked = manifest.requests
     assert (asked.asked, asked.paid, asked.cached) == (18, 18, 0)
@@ -201,7 +201,11 @@ def test_a_bad_answer_costs_its_row_only(bench: Bench) -> None:
         return "I would rather not" if asked["answer"] == "1702" else RULES["knowledge reword"](asked)
 
     def judge(asked: dict[str, Any]) -> Any:
-        return items(7) if asked["pairs"][-1]["answer"].endswith("larch.") else judge_pairs(asked)
+        return (
+            items(7)
+            if "Its wheel is made of what?" in asked["questions"][-1] and len(asked["questions"]) > 1
+            else answer_all(asked)
+        )
 
     bench.teacher.rules |= {"knowledge reword": reword, "knowledge judge": judge}
     entries = bench.run()
@@ -242,7 +246,7 @@ def test_verdicts_are_read_by_their_names_not_their_order(bench: Bench) -> None:
     bench.leaves = bench.leaves[:1]
 
     def backwards(asked: dict[str, Any]) -> dict[str, Any]:
-        return dict(reversed(judge_pairs(asked).items()))
+        return dict(reversed(answer_all(asked).items()))
 
     first = told(bench.run())
     bench.teacher.rules["knowledge judge"] = backwards

@@ -83,7 +83,7 @@ def test_a_wrong_recipe_is_told_in_one_line(tmp_path: Path, changes: dict[str, o
         ("questions", "type: string", "type: integer", "does not require 'question' as"),
         ("reword", "type: string", "type: object", "the schema does not fit; this part of the flow needs {'type': 'st"),
         ("judge", "'no'", "maybe", "the schema does not fit; this part of the flow needs {'type': 'string', 'enum'"),
-        ("judge", "repeat: pairs", "repeat: chunk", "`repeat` is 'chunk'; this part of the flow needs 'pairs'"),
+        ("judge", "repeat: questions", "repeat: chunk", "`repeat` is 'chunk'; this part of the flow needs 'questions'"),
     ],
 )
 def test_a_prompt_that_does_not_give_what_its_part_needs_is_refused(
