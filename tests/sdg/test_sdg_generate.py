@@ -81,10 +81,10 @@ def test_provenance_is_complete(bench: Bench) -> None:
     assert source.heading == "Orla Mill > Work"
     manifest = read_manifest(knowledge.folder)
     assert (source.recipe, source.recipe_fingerprint) == (manifest.recipe, manifest.recipe_fingerprint)
-    assert (source.teacher, source.seed_example, source.grades) == ("rule", None, {"judge": "yes"})
+    assert (source.teacher, source.seed_example, source.grades) == ("rule", None, {"judge": "Osk"})
     assert len(source.requests) == len(set(source.requests)) == 2  # questions, judge
     long = samples[-1].source
-    assert (long.heading, long.fact, long.grades) == ("Orla Mill", "Its wheel is made of larch.", {"judge": "yes"})
+    assert (long.heading, long.fact, long.grades) == ("Orla Mill", "Its wheel is made of larch.", {"judge": "larch"})
     assert len(long.requests) == len(set(long.requests)) == 4  # questions, judge, long, judge
     reworded = next(sample for sample in samples if sample.question == "Form 1: Who runs Orla Mill?").source
     assert (reworded.teacher, reworded.seed_example, reworded.document) == ("rule", 1, "")
@@ -108,7 +108,7 @@ def test_rejects_keep_step_reason_and_grade(bench: Bench) -> None:
         ("duplicates", "same_question", "", "larch"),  # the wheel is told twice
         ("judge", "judge_answers_otherwise", "oats", "Of Orla Mill the text says rye."),
     ]
-    assert all((reject.step == "judge") == ("no" in reject.sample.source.grades.values()) for reject in rejects)
+    assert all((reject.step == "judge") == ("oats" in reject.sample.source.grades.values()) for reject in rejects)
 
 
 def test_the_manifest_counts_everything(bench: Bench) -> None:
@@ -201,11 +201,8 @@ def test_a_bad_answer_costs_its_row_only(bench: Bench) -> None:
         return "I would rather not" if asked["answer"] == "1702" else RULES["knowledge reword"](asked)
 
     def judge(asked: dict[str, Any]) -> Any:
-        return (
-            items(7)
-            if "Its wheel is made of what?" in asked["questions"][-1] and len(asked["questions"]) > 1
-            else answer_all(asked)
-        )
+        last = asked["questions"][-1]
+        return items(7) if "wheel" in last and last.endswith("At length.") else answer_all(asked)
 
     bench.teacher.rules |= {"knowledge reword": reword, "knowledge judge": judge}
     entries = bench.run()
@@ -275,6 +272,7 @@ def test_a_passage_without_a_sentence_is_asked_for_a_question(bench: Bench) -> N
     (bench.root / "taxonomy" / KNOWLEDGE_ID / "mill.md").write_text("- wheel: larch\n")
     bench.leaves = [leaf(KNOWLEDGE_ID)]
     numbers: list[int] = []
+    bench.teacher.rules["knowledge judge"] = lambda asked: items(*("larch" for _ in asked["questions"]))
     pair = {"question": "Of what is the wheel of Orla mill?", "answer": "larch"}
     bench.teacher.rules["knowledge questions"] = lambda asked: (numbers.append(asked["number"]), items(pair))[1]
     assert f"knowledge_short: {pair['question']} = larch" in told(bench.run())

@@ -82,7 +82,7 @@ def test_a_wrong_recipe_is_told_in_one_line(tmp_path: Path, changes: dict[str, o
         ("questions", "- answer", "- question", "does not require 'answer'"),
         ("questions", "type: string", "type: integer", "does not require 'question' as"),
         ("reword", "type: string", "type: object", "the schema does not fit; this part of the flow needs {'type': 'st"),
-        ("judge", "'no'", "maybe", "the schema does not fit; this part of the flow needs {'type': 'string', 'enum'"),
+        ("judge", "type: string", "type: object", "the schema does not fit; this part of the flow needs {'type': 'st"),
         ("judge", "repeat: questions", "repeat: chunk", "`repeat` is 'chunk'; this part of the flow needs 'questions'"),
     ],
 )
