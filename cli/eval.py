@@ -45,7 +45,7 @@ def eval(  # noqa: A001  named as the verb is
 def _model(workspace: Workspace, name: str, progress: TerminalProgress) -> tuple[str, Path]:
     if name == "base":
         return name, student_folder(workspace.config.student.model, progress)
-    if name.isdigit():
+    if name.isdecimal():
         release = find_release(workspace, int(name))
         return release.name, model_folder(workspace, release)
     return name, student_folder(name, progress)

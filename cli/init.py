@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..core.atomic import write_text
+from ..core.errors import TilthError
 from ..core.workspace import CONFIG_NAME
 from ..taxonomy.contribute import add_files, commit_files, init_repository
 from ..taxonomy.source import WorkingTree
@@ -16,7 +17,7 @@ from ..taxonomy.tree import leaf_ids
 from .options import shown_path
 
 _CONFIG = """\
-# tilth's settings; what is left out has its default. `tilth --help` and docs/guide.md say more.
+# tilth's settings; what is left out has its default. `tilth --help` says more.
 
 # The model that writes the training data. Without base_url tilth serves a small one itself, on the CPU. Any
 # OpenAI-compatible endpoint will do:
@@ -56,9 +57,14 @@ def init(
 
 
 def make_workspace(folder: Path) -> None:
-    """The repository, `.gitignore` and `tilth.yaml`, each where it is missing. Raises TaxonomyError."""
+    """The repository, `.gitignore` and `tilth.yaml`, each where it is missing, committed. Raises TilthError."""
+    if outer := next((parent for parent in folder.parents if (parent / CONFIG_NAME).is_file()), None):
+        what = f"this is inside the workspace {outer}"
+        raise TilthError(what, where=str(folder), fix="choose a folder outside, or work there")
     folder.mkdir(parents=True, exist_ok=True)
-    init_repository(folder)
+    written = [folder / ".gitignore"] if init_repository(folder) else []
     if not (folder / CONFIG_NAME).exists():
         write_text(folder / CONFIG_NAME, _CONFIG)
-    commit_files(folder, [folder / ".gitignore", folder / CONFIG_NAME], "Make this a tilth workspace")
+        written.append(folder / CONFIG_NAME)
+    if written:
+        commit_files(folder, written, "Make this a tilth workspace")

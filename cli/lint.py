@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -42,7 +43,7 @@ def lint(
 
 def _in_taxonomy(path: Path, root: Path) -> str:
     """The path from the taxonomy's root. Raises TaxonomyError when it is outside."""
-    absolute = path.absolute()
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100  resolves `..`, follows no link
     if not absolute.is_relative_to(root):
         raise TaxonomyError("this is outside the taxonomy", where=str(path), fix=f"name something below {root}")
     return absolute.relative_to(root).as_posix()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -80,6 +81,9 @@ def options(
 def main() -> NoReturn:
     """Run one command and exit: 0 done, 1 a check said no, 2 an error (told in one line), 130 stopped by the user."""
     signal.signal(signal.SIGTERM, _terminated)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show stops nothing
     try:
         _run(sys.argv[1:])
         sys.stdout.flush()
@@ -100,6 +104,9 @@ def main() -> NoReturn:
 
 def _run(arguments: list[str]) -> None:
     """As `app(arguments)`, which would catch what `main` is there to tell."""
+    for argument in arguments:
+        if any("\ud800" <= sign <= "\udfff" for sign in argument):
+            raise TilthError(f"the argument {argument!a} is not UTF-8 text", fix="write it in UTF-8")
     command = typer.main.get_command(app)
     with command.make_context("tilth", arguments) as context:
         command.invoke(context)

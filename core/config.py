@@ -30,7 +30,7 @@ class ModelServer(Section):
     """The environment variable that holds the key; the key itself never stands in a file."""
     concurrency: Annotated[int, Field(ge=1, le=4096)] = 8
     """Requests in flight at most."""
-    timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
     """How long one answer may take, in seconds."""
 
 
@@ -57,7 +57,7 @@ class Train(Section):
 
     plan: str = "lab"
     """A shipped plan or a path to one."""
-    checkpoint_every_s: Annotated[float, Field(gt=0)] = 120.0
+    checkpoint_every_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0
     """Seconds of training between two checkpoints: what a kill can cost at most."""
 
 
@@ -79,7 +79,7 @@ class Gate(Section):
 class Config(Section):
     """`tilth.yaml`."""
 
-    seed: int = 42
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     teacher: ModelServer = Field(default_factory=ModelServer)
     judge: ModelServer | None = None
     """The model that grades; absent: the teacher."""

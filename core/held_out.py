@@ -25,6 +25,9 @@ WORDS_PER_EXTRA = 3
 """A near copy may have one other word among the question's for every so many."""
 
 
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
+
+
 class Leak(Record):
     """A held-out question that stands in a training sample."""
 
@@ -41,12 +44,13 @@ def find_leaks(questions: Sequence[Question], samples: Iterable[Sample]) -> list
     Only questions whose rarest words stand in a turn are compared with it, so the time grows with the words of the
     samples and hardly with the number of questions.
     """
-    index = _index([_needle(question) for question in questions])
+    needles = [_needle(question) for question in questions]
+    index, loose = _index(needles), [needle for needle in needles if needle.is_loose]
     leaks: list[Leak] = []
     for sample in samples:
         found: dict[str, Leak] = {}
         for message in sample.messages:
-            for leak in _leaks_in(message.content, sample.id, index):
+            for leak in _leaks_in(message.content, sample.id, index, loose):
                 if leak.kind == "copy" or leak.question_id not in found:
                     found[leak.question_id] = leak
         leaks += sorted(found.values(), key=lambda leak: leak.question_id)
@@ -62,6 +66,11 @@ class _Needle:
     """All its words, normalised, with a space at either end."""
     words: frozenset[str]
     """Its words without function words and endings."""
+
+    @property
+    def is_loose(self) -> bool:
+        """Whether its words cannot be indexed: function words only, or a script that writes without spaces."""
+        return not self.words or bool(_UNSPACED.search(self.phrase))
 
     @property
     def needed(self) -> int:
@@ -89,8 +98,13 @@ def _index(needles: Sequence[_Needle]) -> Mapping[str, list[_Needle]]:
     return index
 
 
-def _leaks_in(text: str, sample_id: str, index: Mapping[str, list[_Needle]]) -> Iterator[Leak]:
+def _leaks_in(
+    text: str, sample_id: str, index: Mapping[str, list[_Needle]], loose: Sequence[_Needle]
+) -> Iterator[Leak]:
     phrase = f" {normalise(text)} "
+    for needle in loose:
+        if (needle.phrase if not needle.words else needle.phrase.strip()) in phrase:
+            yield Leak(question_id=needle.question_id, sample_id=sample_id, kind="copy", overlap=1.0)
     words = _content_words(phrase)
     there = set(words)
     for needle in {needle for word in there for needle in index.get(word, ())}:

@@ -78,13 +78,13 @@ def cycle_folder(workspace: Workspace, number: int) -> Path:
 
 def last_cycle(workspace: Workspace) -> Inputs | None:
     """The newest cycle, finished or not."""
-    paths = sorted(workspace.cycles.glob(f"[0-9]*/{_INPUTS}"))
+    paths = sorted(workspace.cycles.glob(f"[0-9][0-9][0-9][0-9]/{_INPUTS}"))
     return read_record(paths[-1], Inputs) if paths else None
 
 
 def last_finished(workspace: Workspace) -> int:
     """The number of the newest finished cycle; 0 when there is none."""
-    return max((int(path.parent.name) for path in workspace.cycles.glob(f"[0-9]*/{_DONE}")), default=0)
+    return max((int(path.parent.name) for path in workspace.cycles.glob(f"[0-9][0-9][0-9][0-9]/{_DONE}")), default=0)
 
 
 def find_cycle(workspace: Workspace, number: int) -> Inputs:

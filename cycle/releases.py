@@ -67,7 +67,7 @@ class Release(Record):
 
 def releases(workspace: Workspace) -> list[Release]:
     """All releases, the oldest first. Raises DataError when one's record is broken."""
-    return [_read(path) for path in sorted(workspace.releases.glob(f"[0-9]*/{_RELEASE}"))]
+    return [_read(path) for path in sorted(workspace.releases.glob(f"[0-9][0-9][0-9][0-9]/{_RELEASE}"))]
 
 
 def find_release(workspace: Workspace, number: int) -> Release:
@@ -82,7 +82,14 @@ def find_release(workspace: Workspace, number: int) -> Release:
 def current_release(workspace: Workspace) -> Release | None:
     """The release that the next cycle starts from; None before the first."""
     path = workspace.releases / _CURRENT
-    return find_release(workspace, int(read_json(path)["release"])) if path.is_file() else None
+    if not path.is_file():
+        return None
+    match read_json(path):
+        case {"release": int(number)}:
+            return find_release(workspace, number)
+        case _:
+            fix = "`tilth releases rollback N` writes it anew"
+            raise DataError("it does not name a release", where=str(path), fix=fix)
 
 
 def model_folder(workspace: Workspace, release: Release) -> Path:

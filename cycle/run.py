@@ -23,7 +23,7 @@ from ..eval.evaluation import Evaluation
 from ..eval.gate import Verdict
 from ..llm.student import student_folder
 from ..sdg.generate import bring_up_to_date
-from ..sdg.store import SAMPLES, Entry, read_samples
+from ..sdg.store import SAMPLES, Entry, is_complete, open_entry, read_samples
 from ..train.plan import load_plan
 from ..train.results import TrainResult
 from ..train.run import run_plan
@@ -144,7 +144,12 @@ def _generate(cycle: OpenCycle) -> list[Entry]:
 
 
 def _refuse_leaks(cycle: OpenCycle, entries: Sequence[Entry]) -> None:
-    leaks = find_leaks(cycle.questions, (sample for entry in entries for sample in read_samples(entry)))
+    """Look at all that this cycle trains or replays, and at what every release so far was trained on."""
+    before = {data.entry: data.leaf for release in releases(cycle.workspace) for data in release.datasets}
+    folders = {cycle.workspace.store / name: leaf for name, leaf in before.items()}
+    older = [open_entry(folder, leaf, reused=True) for folder, leaf in folders.items() if is_complete(folder)]
+    data = {entry.folder: entry for entry in (*older, *entries)}.values()
+    leaks = find_leaks(cycle.questions, (sample for entry in data for sample in read_samples(entry)))
     if leaks:
         clearest = min(leaks, key=lambda leak: leak.kind)  # a copy before a near copy
         asked = next(question for question in cycle.questions if question.id == clearest.question_id)

@@ -65,10 +65,13 @@ def open_endpoint(server: ModelServer, progress: Progress) -> Generator[Endpoint
 
 
 def _remote(server: ModelServer) -> Endpoint:
-    parts = urlsplit(server.base_url)
+    what, fix = f"the base_url {server.base_url!r} is no http address", "write it like http://127.0.0.1:8000/v1"
+    try:
+        parts = urlsplit(server.base_url)
+    except ValueError as error:
+        raise ConfigError(what, fix=fix) from error
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        fix = "write it like http://127.0.0.1:8000/v1"
-        raise ConfigError(f"the base_url {server.base_url!r} is no http address", fix=fix)
+        raise ConfigError(what, fix=fix)
     key = os.environ.get(server.api_key_env, "")
     endpoint = Endpoint(server.base_url, server.model, key, server.concurrency, server.timeout_s)
     if not key and not endpoint.is_loopback:

@@ -100,9 +100,16 @@ def grounded(evidence: str, share: float) -> Filter:
     return is_supported
 
 
+_LITTLE_WORDS = "in on at of from to by with for it its is was were are be been and only very about"
+_LITTLE = frozenset(_LITTLE_WORDS.split())
+_DENIALS = frozenset(["not", "no", "never", "none"])
+
+
 def same_answer(answer: str, other: str) -> bool:
     """Whether one answer's words hold the other's, or half of all are in both; "nine" is 9, endings do not count."""
-    one, two = (frozenset(stems(content_words(normalise(text)))) for text in (answer, other))
+    one, two = (frozenset(stems(set(normalise(text).split()) - _LITTLE)) for text in (answer, other))
+    if one.isdisjoint(_DENIALS) != two.isdisjoint(_DENIALS):
+        return False
     shared = len(one & two)
     return shared > 0 and (shared == min(len(one), len(two)) or 2 * shared >= len(one | two))
 

@@ -45,11 +45,6 @@ def plan(leaves: Sequence[Leaf], config: Config, store: Path) -> list[Planned]:
     ]
 
 
-def pending(leaves: Sequence[Leaf], config: Config, store: Path) -> list[Leaf]:
-    """The leaves that the store has no complete entry of. Raises what `plan` raises."""
-    return [planned.leaf for planned in plan(leaves, config, store) if not planned.complete]
-
-
 def bring_up_to_date(  # noqa: PLR0913 (where everything lies, said by who calls: the library knows no workspace)
     leaves: Sequence[Leaf],
     source: Source,

@@ -29,17 +29,23 @@ _SECTION: dict[str, str] = {
 _NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
 
 
-def init_repository(root: Path) -> None:
-    """Make `root` a git repository that ignores `.tilth/`; one that is there is kept. Raises TaxonomyError."""
+def init_repository(root: Path) -> bool:
+    """Make `root` a git repository that ignores `.tilth/`; one that is there is kept. Raises TaxonomyError.
+
+    Returns whether `.gitignore` was written.
+    """
     with git_errors(str(root)):
         if not (root / ".git").exists():
             from git import Repo
 
             Repo.init(root, initial_branch="main").close()
     ignore = root / ".gitignore"
-    lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.exists() else []
-    if f"{STATE_NAME}/" not in lines:
-        atomic.write_text(ignore, "\n".join([*lines, f"{STATE_NAME}/"]) + "\n")
+    lines = ignore.read_bytes().splitlines() if ignore.exists() else []
+    wanted = f"{STATE_NAME}/".encode()
+    if wanted in lines:
+        return False
+    atomic.write_bytes(ignore, b"\n".join([*lines, wanted]) + b"\n")
+    return True
 
 
 def add_leaf(

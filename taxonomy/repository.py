@@ -32,7 +32,8 @@ def resolve_commit(repo: Repo, revision: str, *, where: str) -> str:
     try:
         return str(repo.git.rev_parse("--verify", "--quiet", f"{revision}^{{commit}}"))
     except GitCommandError as error:
-        raise TaxonomyError(what, where=where, fix="`git log` lists them") from error
+        fix = "commit something first" if not repo.head.is_valid() else "`git log` lists them"
+        raise TaxonomyError(what, where=where, fix=fix) from error
 
 
 @contextlib.contextmanager

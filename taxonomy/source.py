@@ -70,7 +70,7 @@ class WorkingTree:
     def _is_plain(self, path: str) -> bool:
         try:
             return stat.S_ISREG((self._root / path).lstat().st_mode)
-        except FileNotFoundError:  # tracked, and deleted since
+        except (FileNotFoundError, NotADirectoryError):  # tracked, and deleted since
             return False
 
 

@@ -82,8 +82,10 @@ class _Pair:
 
 def _seed(run: LeafRun, sample: Sample, chunks: Sequence[Chunk]) -> _Pair:
     """A seed's pair; its passage is the context that stands beside it in the leaf."""
-    title = _title(run, chunks[0]) if chunks else run.leaf.title
     context = run.leaf.seed_examples[sample.source.seed_example or 0].context
+    there = frozenset(words(context))
+    home = max(chunks, key=lambda chunk: len(there.intersection(words(chunk.text))), default=None)
+    title = _title(run, home) if home else run.leaf.title
     return _Pair(sample, sample.question, _Passage(title, title, context))
 
 

@@ -93,3 +93,13 @@ def test_planted_leaks_among_many():
     samples[400] = sample(held_out[150].question.lower())
     found = [(leak.question_id, leak.sample_id, leak.kind) for leak in find_leaks(held_out, samples)]
     assert found == [(held_out[31].id, samples[77].id, "near_copy"), (held_out[150].id, samples[400].id, "copy")]
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [("Is it?", "Tell me: is it?"), ("塔有多高？", "请问塔有多高？"), ("塔有多高？", "塔有多高？")],  # noqa: RUF001
+)
+def test_a_copy_without_words_to_index_is_found(question: str, text: str):
+    held_out = Question.new("l", question, ("37",))
+    assert [leak.kind for leak in find_leaks([held_out], [sample(text)])] == ["copy"]
+    assert not find_leaks([held_out], [sample("Something else entirely.")])

@@ -169,6 +169,10 @@ def test_whatever_a_model_says_filters_say_keep_or_drop(question: str, answer: s
         ("Old Marta", "unknown", False),
         ("The bronze bell", "Old Marta", False),
         ("Amber", "", False),
+        ("edible", "not edible", False),
+        ("May 1921", "June 1921", False),
+        ("Yes", "yes.", True),
+        ("In May", "May", True),
     ],
 )
 def test_two_answers_tell_the_same_or_not(answer: str, other: str, same: bool) -> None:
