@@ -5,6 +5,7 @@ For the tests of cycle and cli: a whole loop in miniature (`loop.py`), turned on
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from .loop import FERRY, Loop, Spawner, Teacher, knowledge_files, make_loop, mak
 
 settings.register_profile("tilth", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("tilth")
+
+# What a shell runs in the background ignores SIGINT, and its children inherit that: Ctrl-C could not be tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
