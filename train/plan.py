@@ -119,6 +119,6 @@ def load_plan(name_or_path: str | Path) -> Plan:
     if path.suffix in {".yaml", ".yml"}:
         return load_yaml(path, Plan)
     if str(name_or_path) not in shipped_plans():
-        fix = nearest(str(name_or_path), shipped_plans())
-        raise ConfigError(f"there is no plan {str(name_or_path)!r}", where="train.plan", fix=f"{fix} Or give a path.")
+        fix = f"{nearest(str(name_or_path), shipped_plans())} or give a path to a .yaml"
+        raise ConfigError(f"there is no plan {str(name_or_path)!r}", where="train.plan", fix=fix)
     return load_yaml(_SHIPPED / f"{name_or_path}.yaml", Plan)
