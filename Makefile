@@ -4,6 +4,8 @@
 .DELETE_ON_ERROR:
 
 BIN  := .venv/bin
+# One process a core, with one thread each: tiny models gain nothing from more.
+fast_tests = OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow" -n auto
 DEMO ?= tilth-demo
 
 setup: .venv/.dev-stamp  ## install tilth with all extras, editable
@@ -11,10 +13,11 @@ setup: .venv/.dev-stamp  ## install tilth with all extras, editable
 check: setup  ## lint, types, fast tests: under a minute
 	$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
 	$(BIN)/basedpyright
-	$(BIN)/pytest -q -m "not slow"
+	$(fast_tests)
 
 test: setup  ## the whole suite, the embedded models included
-	$(BIN)/pytest -q
+	$(fast_tests)
+	$(BIN)/pytest -q -m slow
 
 demo: .venv/.demo-stamp  ## the whole loop twice on the starter taxonomy, in $(DEMO)
 	$(BIN)/tilth demo $(DEMO)

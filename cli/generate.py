@@ -24,7 +24,8 @@ def generate(
     basis, cache = read_basis(workspace), documents_cache(workspace)
     if dry_run:
         calls = {
-            each.leaf.id: 0 if each.complete else estimate_calls(each, basis.source, cache) for each in basis.planned
+            each.leaf.id: 0 if each.complete else estimate_calls(each, basis.source, workspace.config, cache)
+            for each in basis.planned
         }
         _print_plan(calls, as_json=as_json)
         return

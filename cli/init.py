@@ -10,7 +10,7 @@ import typer
 from ..core.atomic import write_text
 from ..core.errors import TilthError
 from ..core.workspace import CONFIG_NAME
-from ..taxonomy.contribute import add_files, commit_files, init_repository
+from ..taxonomy.contribute import add_files, commit_files, init_repository, write_schema
 from ..taxonomy.source import WorkingTree
 from ..taxonomy.starter_taxonomy import STARTER_LEAVES, starter_files
 from ..taxonomy.tree import leaf_ids
@@ -53,11 +53,14 @@ def init(
     else:
         print(f"made {shown_path(folder)}")
     here = "" if folder == Path.cwd() else f"cd {shown_path(folder)}, then "
-    print(f"next: {here}tilth add knowledge PATH --document FILE, tilth lint, git commit, tilth cycle")
+    print(f"next: {here}tilth add knowledge PATH --from FILE, tilth lint, git commit, tilth cycle")
 
 
 def make_workspace(folder: Path) -> None:
-    """The repository, `.gitignore` and `tilth.yaml`, each where it is missing, committed. Raises TilthError."""
+    """The repository, `.gitignore`, `tilth.yaml` and the editors' schema, each where it is missing, committed.
+
+    Raises TilthError.
+    """
     if outer := next((parent for parent in folder.parents if (parent / CONFIG_NAME).is_file()), None):
         what = f"this is inside the workspace {outer}"
         raise TilthError(what, where=str(folder), fix="choose a folder outside, or work there")
@@ -66,5 +69,6 @@ def make_workspace(folder: Path) -> None:
     if not (folder / CONFIG_NAME).exists():
         write_text(folder / CONFIG_NAME, _CONFIG)
         written.append(folder / CONFIG_NAME)
+    written += write_schema(folder)
     if written:
         commit_files(folder, written, "Make this a tilth workspace")

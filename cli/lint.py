@@ -1,20 +1,20 @@
-"""`tilth lint`: what is wrong in the leaves, each finding with its place."""
+"""`tilth lint`: what is wrong in the leaves, each finding with its place; mends what is only form."""
 
 from __future__ import annotations
 
-import os
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..core.errors import TaxonomyError
-from ..taxonomy.lint import Finding
+from ..taxonomy.lint import Finding, mended
 from ..taxonomy.lint import lint as lint_leaves
 from ..taxonomy.source import WorkingTree
-from ..taxonomy.tree import leaf_ids_under
-from .options import Json, open_workspace, print_json
+from . import lint_formats as formats
+from .leaf_files import Taxonomy, open_taxonomy, unified_diff, write_leaf_file
+from .options import Json
 
 
 class Format(StrEnum):
@@ -23,44 +23,77 @@ class Format(StrEnum):
     text = "text"
     json = "json"
     github = "github"
+    sarif = "sarif"
 
 
 def lint(
     paths: Annotated[list[Path] | None, typer.Argument(metavar="PATH", help="Leaves or folders; default: all.")] = None,
-    form: Annotated[Format, typer.Option("--format", help="github: annotations for pull requests.")] = Format.text,
+    form: Annotated[
+        Format, typer.Option("--format", help="github: annotations for pull requests; sarif: for code scanners.")
+    ] = Format.text,
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Processes that read files; default: as many as help.")
+    ] = None,
     *,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what is only form, and show what changed.")] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Show what --fix would change; write nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check leaves as they are in the working tree. Exit code 1 when there are errors; warnings alone are no error."""
-    root = open_workspace().root
-    source = WorkingTree(root)
-    ids = leaf_ids_under(source, [_in_taxonomy(path, root) for path in paths]) if paths else None
-    findings = lint_leaves(source, ids)
-    _print(findings, Format.json if as_json else form)
+    """Check leaves as they are in the working tree. Exit code 1 when there are errors; warnings alone are no error.
+
+    Works in any git repository or folder that holds leaves; docs/reference/lint.md explains each code.
+    """
+    taxonomy = open_taxonomy()
+    form = Format.json if as_json else form
+    findings = _findings(taxonomy, paths, workers)
+    if fix or diff:
+        num_mended = _mend(taxonomy, findings, write=not diff, quiet=form is not Format.text)
+        if diff:
+            raise typer.Exit(1 if num_mended else 0)
+        if num_mended:
+            findings = _findings(taxonomy, paths, workers)
+    _print(findings, form, taxonomy.root)
     if any(finding.severity == "error" for finding in findings):
         raise typer.Exit(1)
 
 
-def _in_taxonomy(path: Path, root: Path) -> str:
-    """The path from the taxonomy's root. Raises TaxonomyError when it is outside."""
-    absolute = Path(os.path.abspath(path))  # noqa: PTH100  resolves `..`, follows no link
-    if not absolute.is_relative_to(root):
-        raise TaxonomyError("this is outside the taxonomy", where=str(path), fix=f"name something below {root}")
-    return absolute.relative_to(root).as_posix()
+def _findings(taxonomy: Taxonomy, paths: list[Path] | None, workers: int | None) -> list[Finding]:
+    source = WorkingTree(taxonomy.root)
+    return lint_leaves(
+        source,
+        taxonomy.leaf_ids(source, paths),
+        taxonomy.config,
+        cache_file=taxonomy.state / "lint.db" if taxonomy.state else None,
+        mirrors=taxonomy.state / "documents" if taxonomy.state else None,
+        workers=workers,
+    )
 
 
-def _print(findings: list[Finding], form: Format) -> None:
-    if form is Format.json:
-        print_json([finding.model_dump() for finding in findings])
-        return
-    for finding in findings:
-        print(_annotation(finding) if form is Format.github else finding)
-    if form is Format.text:
-        errors = sum(finding.severity == "error" for finding in findings)
-        print(f"{errors} errors, {len(findings) - errors} warnings" if findings else "no findings")
+def _mend(taxonomy: Taxonomy, findings: list[Finding], *, write: bool, quiet: bool) -> int:
+    """Show, and write if asked to, what mending changes. Returns in how many files."""
+    source = WorkingTree(taxonomy.root)
+    paths = sorted({finding.path for finding in findings if finding.fixable})
+    out = sys.stderr if quiet else sys.stdout
+    for path in paths:
+        before = source.read(path)
+        after = mended(before, path.split("/", 1)[0])
+        print(unified_diff(path, before, after), file=out)
+        if write:
+            write_leaf_file(taxonomy.root, path, after)
+    if paths:
+        print(f"{'mended' if write else '--fix would mend'} {len(paths)} file{'s' if len(paths) > 1 else ''}", file=out)
+    return len(paths)
 
 
-def _annotation(finding: Finding) -> str:
-    """A workflow command of GitHub Actions: shown beside the line in a pull request."""
-    place = f"file={finding.path},line={finding.line},col={finding.column},title={finding.code}"
-    return f"::{finding.severity} {place}::{finding.message.replace('%', '%25')}"
+def _print(findings: list[Finding], form: Format, root: Path) -> None:
+    match form:
+        case Format.text:
+            print(formats.as_text(findings, root))
+        case Format.json:
+            print(formats.as_json(findings))
+        case Format.sarif:
+            print(formats.as_sarif(findings))
+        case Format.github if findings:
+            print(formats.as_github(findings))
+        case Format.github:
+            pass

@@ -1,4 +1,4 @@
-"""`python -m tilth.cli.reference`: writes docs/reference/cli.md, the help of every verb, from the code."""
+"""`python -m tilth.cli.reference`: writes docs/reference/ from the code: every verb's help, every code of lint."""
 
 from __future__ import annotations
 
@@ -8,11 +8,25 @@ from typing import Any
 import typer
 
 from ..core.atomic import write_text
+from ..taxonomy.lint import Rule, load_rules
 from .main import app
 
-PATH = Path(__file__).parents[1] / "docs" / "reference" / "cli.md"
+_FOLDER = Path(__file__).parents[1] / "docs" / "reference"
+PATH = _FOLDER / "cli.md"
+LINT_PATH = _FOLDER / "lint.md"
 
-_HEAD = "<!-- Written by `make docs` from the code: changes made here are lost. -->\n\n# The command line\n"
+_WRITTEN = "<!-- Written by `make docs` from the code: changes made here are lost. -->\n\n"
+_HEAD = f"{_WRITTEN}# The command line\n"
+_LINT_HEAD = f"""\
+{_WRITTEN}# What `tilth lint` finds
+
+A finding is one line: the file, the line and the column, a code, what is wrong and what to do. Errors (E) make the
+command end with exit code 1. With one up to E129 a leaf is refused by `tilth generate` too; E13x are about whose words
+it holds. Warnings (W) are worth a look.
+
+`tilth lint --fix` mends what is only form, keeps comments and order, and shows what it changed; `--diff` shows it
+without writing. What a leaf says never changes by it, but for values that were meant as text (E105).
+"""
 
 
 def reference() -> str:
@@ -30,5 +44,25 @@ def _sections(command: Any, context: Any, level: int) -> list[str]:
     return sections
 
 
+def lint_reference() -> str:
+    """The page about lint: a table of the codes, then a section for each."""
+    rules = load_rules().values()
+    rows = [f"| [{rule.code}](#{rule.code.lower()}) | {rule.what} | {_FIXED[rule.fixed]} |" for rule in rules]
+    table = "\n".join(["| code | what | `--fix` |", "|---|---|---|", *rows])
+    return "\n".join([_LINT_HEAD, table + "\n", *map(_lint_section, rules)])
+
+
+_FIXED = {"never": "", "sometimes": "sometimes", "always": "mends it"}
+
+
+def _lint_section(rule: Rule) -> str:
+    parts = [f"## {rule.code}", f"{rule.what[:1].upper()}{rule.what[1:]}.", rule.why]
+    language = "yaml" if rule.code < "E13" else "text"  # the others are about other files, or about folders
+    for name, example in (("Wrong", rule.wrong), ("Right", rule.right)):
+        parts += [f"{name}:", f"```{language}\n{example.rstrip()}\n```"] if example else []
+    return "\n\n".join(parts) + "\n"
+
+
 if __name__ == "__main__":
     write_text(PATH, reference())
+    write_text(LINT_PATH, lint_reference())

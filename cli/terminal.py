@@ -36,7 +36,7 @@ class TerminalProgress:
     @contextlib.contextmanager
     def task(self, name: str, *, total: float | None, unit: str) -> Generator[Task]:
         """Show a task until its block ends, then leave one line with its time; `bytes` are shown as MB or GB."""
-        task = _ShownTask(_printable(name), total, unit, self._clock, self._changed)
+        task = _ShownTask(printable(name), total, unit, self._clock, self._changed)
         self._tasks.append(task)
         self._show(task, task.first_line())
         ended_well = False
@@ -49,7 +49,7 @@ class TerminalProgress:
 
     def say(self, text: str) -> None:
         """Print one line; an open task goes on below it."""
-        self._stream.write(f"{_CLEAR_LINE if self._live else ''}{_printable(text)}\n")
+        self._stream.write(f"{_CLEAR_LINE if self._live else ''}{printable(text)}\n")
         if self._live and self._tasks:
             self._show(self._tasks[-1])
         self._stream.flush()
@@ -61,7 +61,7 @@ class TerminalProgress:
     def _show(self, task: _ShownTask, plain: str = "") -> None:
         self._shown_s = self._clock()
         if self._live:
-            self._stream.write(_CLEAR_LINE + task.line(_columns(self._stream) - 1))
+            self._stream.write(_CLEAR_LINE + task.line(columns(self._stream) - 1))
         else:
             self._stream.write((plain or task.plain_line()) + "\n")
         self._stream.flush()
@@ -95,7 +95,7 @@ class _ShownTask:
         self._changed(self)
 
     def note(self, text: str) -> None:
-        self._remark = _printable(text)
+        self._remark = printable(text)
         self._changed(self)
 
     def first_line(self) -> str:
@@ -122,7 +122,7 @@ class _ShownTask:
             width = max(_SHORT_BAR, min(_LONG_BAR, room - 4 - _cells(self._remark)))
             filled = int(width * min(self._done / self._total, 1))
             bar = [f"[{'#' * filled}{' ' * (width - filled)}]"]
-        return _cut("  ".join([self._name, *bar, *facts, self._remark]).rstrip(), cells)
+        return cut("  ".join([self._name, *bar, *facts, self._remark]).rstrip(), cells)
 
     def _facts(self) -> list[str]:
         now = self._clock()
@@ -149,28 +149,40 @@ class _ShownTask:
         return f"{per_s:,.0f}/s" if per_s >= 10 else f"{per_s:.2g}/s"
 
 
-def table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> str:
-    """Rows under headers in aligned columns, numbers to the right; no newline at the end."""
-    texts = [[_printable(str(cell)) for cell in row] for row in (headers, *rows)]
+def table(rows: Sequence[Sequence[object]], headers: Sequence[str], *, cells: int | None = None) -> str:
+    """Rows under headers in aligned columns, numbers to the right; no newline at the end.
+
+    With `cells` the first column is cut so that lines are no longer than that, but to 12 cells at most.
+    """
+    texts = [[printable(str(cell)) for cell in row] for row in (headers, *rows)]
+    if cells is not None:
+        others = sum(max(_cells(text) for text in column) + 2 for column in list(zip(*texts, strict=True))[1:])
+        texts = [[cut(row[0], max(12, cells - others)), *row[1:]] for row in texts]
     widths = [max(_cells(text) for text in column) for column in zip(*texts, strict=True)]
     numeric = [bool(rows) and all(isinstance(row[index], int | float) for row in rows) for index in range(len(headers))]
     lines: list[str] = []
     for row in texts:
         gaps = [" " * (width - _cells(text)) for text, width in zip(row, widths, strict=True)]
-        cells = [gap + text if right else text + gap for text, gap, right in zip(row, gaps, numeric, strict=True)]
-        lines.append("  ".join(cells).rstrip())
+        parts = [gap + text if right else text + gap for text, gap, right in zip(row, gaps, numeric, strict=True)]
+        lines.append("  ".join(parts).rstrip())
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
 
 
-def _columns(stream: TextIO) -> int:
+def room() -> int | None:
+    """The cells of a line on the terminal that is printed to; None where it is none: a pipe gets all."""
+    return columns(sys.stdout) if sys.stdout.isatty() else None
+
+
+def columns(stream: TextIO) -> int:
+    """The cells of a line; 80 where nobody knows."""
     try:
         return os.get_terminal_size(stream.fileno()).columns or 80
     except (OSError, ValueError):  # no descriptor behind it
         return 80
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """One line without control characters: names and notes may quote a contribution, and escapes steer a terminal."""
     return "".join(character if character.isprintable() else " " for character in text)
 
@@ -186,7 +198,8 @@ def _cell(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
 
 
-def _cut(text: str, cells: int) -> str:
+def cut(text: str, cells: int) -> str:
+    """The text, its end replaced by an ellipsis if it takes more cells."""
     if _cells(text) <= cells:
         return text
     kept = ""

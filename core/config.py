@@ -43,6 +43,31 @@ class Student(Section):
     """Put before every conversation, in training and in evaluation; empty: what the chat template does by itself."""
 
 
+class Lint(Section):
+    """What `tilth lint` asks of a leaf beyond its schema."""
+
+    attribution: bool = True
+    """Whether leaves of version 2 and later need an `attribution.txt`; false: for a taxonomy that nobody else sees."""
+    licenses: tuple[str, ...] = (
+        "CC0-1.0", "CDLA-Permissive-1.0", "CDLA-Permissive-2.0", "CDLA-Sharing-1.0", "CC-BY-3.0", "CC-BY-4.0",
+        "CC-BY-SA-3.0", "CC-BY-SA-4.0", "Apache-2.0", "MIT", "public domain",
+    )  # fmt: skip
+    """The licences that a contribution may have, in SPDX's spelling; by default those of InstructLab's guide."""
+
+
+class Documents(Section):
+    """Where the documents of leaves may come from. Contributors name the places, so what is not allowed is refused."""
+
+    allow_local: bool = False
+    """Whether a leaf may name a repository or a folder of this machine by its path."""
+    allow_hosts: tuple[str, ...] = ()
+    """Hosts that may be asked though they are of a private network or of this machine."""
+    max_mb: Annotated[int, Field(ge=1)] = 1000
+    """The most that is fetched of a repository at once, in megabytes."""
+    timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
+    """How long one fetch may take, in seconds."""
+
+
 class Generate(Section):
     """What the data engine makes."""
 
@@ -84,6 +109,8 @@ class Config(Section):
     judge: ModelServer | None = None
     """The model that grades; absent: the teacher."""
     student: Student = Field(default_factory=Student)
+    documents: Documents = Field(default_factory=Documents)
+    lint: Lint = Field(default_factory=Lint)
     generate: Generate = Field(default_factory=Generate)
     train: Train = Field(default_factory=Train)
     eval: Eval = Field(default_factory=Eval)
@@ -102,7 +129,7 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
     for override in overrides:
         _apply(tree, override)
     try:
-        return YamlSource("--set", tree, {}).validate(Config)
+        return YamlSource("--set", tree).validate(Config)
     except YamlProblems as error:
         problem = error.problems[0]  # the file alone was right, so an override is to blame
         raise ConfigError(problem.message, where=f"--set {_blamed(overrides, problem.key)}") from error

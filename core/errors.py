@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_MOST_LISTED = 20
+
 
 class TilthError(Exception):
     """Something the user can act on.
@@ -47,7 +49,9 @@ class CheckFailed(TilthError):
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the closest allowed one if there is any, else all of them."""
+    """The end of a message about an unknown name: the closest allowed one if there is any, else the first of them."""
     names = sorted(allowed)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"use one of: {', '.join(names)}"
+    if close := difflib.get_close_matches(name, names, n=1, cutoff=0.6):
+        return f"did you mean {close[0]!r}?"
+    more = f", … ({len(names):,} in all)" if len(names) > _MOST_LISTED else ""
+    return f"use one of: {', '.join(names[:_MOST_LISTED])}{more}"

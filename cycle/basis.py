@@ -13,6 +13,7 @@ from ..core.workspace import Workspace
 from ..eval.report.data import LeafChanges
 from ..sdg.generate import Planned, plan
 from ..taxonomy.leaf import Leaf
+from ..taxonomy.moves import moves
 from ..taxonomy.source import CommitTree
 from ..taxonomy.tree import read_leaves
 from ..train.plan import load_plan
@@ -65,15 +66,13 @@ def _identity(config: Config, planned: list[Planned], parent: Release | None) ->
 def _changes(before: tuple[Dataset, ...], after: Mapping[str, str]) -> LeafChanges:
     """By fingerprint against what the release was trained on, so that a rewritten git history changes nothing."""
     old = {dataset.leaf: dataset.leaf_fingerprint for dataset in before}
-    gone = {old[leaf]: leaf for leaf in sorted(old.keys() - after.keys(), reverse=True)}
-    fresh = sorted(after.keys() - old.keys())
-    moved = {gone.pop(after[leaf]): leaf for leaf in fresh if after[leaf] in gone}
-    kept = sorted(old.keys() & after.keys())
+    gone, fresh, kept = old.keys() - after.keys(), after.keys() - old.keys(), sorted(old.keys() & after.keys())
+    moved = moves({leaf: old[leaf] for leaf in gone}, {leaf: after[leaf] for leaf in fresh})
     return LeafChanges(
-        added=tuple(leaf for leaf in fresh if leaf not in moved.values()),
+        added=tuple(sorted(fresh - moved.keys())),
         modified=tuple(leaf for leaf in kept if old[leaf] != after[leaf]),
-        removed=tuple(sorted(gone.values())),
-        moved=tuple(sorted(moved.items())),
+        removed=tuple(sorted(gone - set(moved.values()))),
+        moved=tuple(sorted((was, leaf) for leaf, was in moved.items())),
         unchanged=tuple(leaf for leaf in kept if old[leaf] == after[leaf]),
     )
 

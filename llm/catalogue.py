@@ -87,7 +87,7 @@ def locked(path: Path, progress: Progress) -> Generator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.lock").open("w") as file:
         if not _try_lock(file.fileno()):
-            with progress.task(f"waiting: another process makes {path.name}", total=None, unit="s") as task:
+            with progress.task(f"waiting for {path.name}, which is being made", total=None, unit="s") as task:
                 while not _try_lock(file.fileno()):
                     time.sleep(0.2)
                     task.advance(0.2)

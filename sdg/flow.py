@@ -34,7 +34,7 @@ Outcome = Sample | Reject | Failure
 
 
 class Reply(NamedTuple):
-    """A parsed answer, and the provenance of whatever is made of it."""
+    """An answer, parsed or (from a prompt without a schema) as text, and the provenance of whatever is made of it."""
 
     data: Any
     source: Provenance
@@ -116,34 +116,19 @@ class LeafRun:
         verdict, source = await self._put(self.judge, step, sample.source, variables, 0)
         return self._graded(sample, verdict["verdict"], source, "" if verdict["verdict"] == "yes" else "judged_no")
 
-    async def grade_together(
-        self, samples: Sequence[Sample], filters: Sequence[Filter], step: str, variables: Mapping[str, Any]
-    ) -> list[Outcome]:
-        """The end of rows from one text: the filters, then the judge, who answers all their `questions` in one call.
+    async def grade_by_asking(self, sample: Sample, question: str, step: str, variables: Mapping[str, Any]) -> Outcome:
+        """The end of a row about a text: the judge answers `question` by the text, with the prompt `step`.
 
-        A sample is kept if the judge's answer tells what its own does (round-trip consistency, Alberti et al. 2019,
-        arXiv 1906.05416): a small model that is asked for a yes or a no says yes. A reply that is not as asked costs
-        the samples that it was to grade; what the filters dropped stays. Raises ModelError.
+        The sample is kept if his answer tells what its own does (round-trip consistency, Alberti et al. 2019,
+        arXiv 1906.05416): a small model that is asked for a yes or a no says yes. One question a call: one that is
+        asked several at once answers them alike. Raises RowFailed and ModelError.
         """
-        outcomes = [self.reject(each, drop) if (drop := first_drop(each, filters)) else each for each in samples]
-        left = [outcome for outcome in outcomes if isinstance(outcome, Sample)]
-        rejects = [outcome for outcome in outcomes if isinstance(outcome, Reject)]
-        return (await self._row(self._graded_together(left, step, variables)) if left else []) + rejects
-
-    async def _graded_together(
-        self, samples: Sequence[Sample], step: str, variables: Mapping[str, Any]
-    ) -> list[Outcome]:
         if not self.recipe.settings.judge:
-            return [self._accept(sample) for sample in samples]
-        questions = [sample.question for sample in samples]
-        reply = await self._put(self.judge, step, samples[0].source, {**variables, "questions": questions}, 0)
-        graded: list[Outcome] = []
-        for sample, answer in zip(samples, reply.items, strict=True):
-            requests = (*sample.source.requests, reply.source.requests[-1])
-            source = sample.source.model_copy(update={"requests": requests})
-            agrees = same_answer(sample.answer, answer)
-            graded.append(self._graded(sample, answer, source, "" if agrees else "judge_answers_otherwise"))
-        return graded
+            return self._accept(sample)
+        answer, source = await self._put(self.judge, step, sample.source, {**variables, "question": question}, 0)
+        return self._graded(
+            sample, answer, source, "" if same_answer(sample.answer, answer) else "judge_answers_otherwise"
+        )
 
     def _graded(self, sample: Sample, grade: str, source: Provenance, reason: str) -> Outcome:
         """The sample with its grade, or its reject where there is a reason."""
@@ -183,7 +168,9 @@ class LeafRun:
             raise RowFailed(Failure(step=step, reason=error.what, request=error.key, source=source)) from error
         self.tally.keys.add(answer.key)
         self.told("")
-        return Reply(answer.data, source.model_copy(update={"requests": (*source.requests, answer.key)}))
+        data = answer.text.strip() if answer.data is None else answer.data
+        requests = dict.fromkeys((*source.requests, answer.key))  # a short pair's judgement serves the long one too
+        return Reply(data, source.model_copy(update={"requests": tuple(requests)}))
 
 
 @contextlib.asynccontextmanager

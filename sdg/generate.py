@@ -14,7 +14,7 @@ from ..core.records import Provenance
 from ..llm.ask import Gateway
 from ..llm.endpoint import identity
 from ..llm.ledger import Ledger, now
-from ..taxonomy.chunks import split
+from ..taxonomy.chunks import Chunk, split
 from ..taxonomy.documents import load_documents
 from ..taxonomy.leaf import Leaf
 from ..taxonomy.source import Source
@@ -22,7 +22,7 @@ from .engine import Job, Made, run_jobs
 from .flow import Tally
 from .flows.knowledge import SENTENCE_END
 from .recipe import KnowledgeSettings, Recipe, load_recipes
-from .store import Entry, Requests, entry_path, is_complete, open_entry, remove_leftovers, write_entry
+from .store import Entry, Requests, complete_entries, entry_path, open_entry, remove_leftovers, write_entry
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,13 @@ class Planned:
 def plan(leaves: Sequence[Leaf], config: Config, store: Path) -> list[Planned]:
     """What there is to do, without asking a model. Raises ConfigError or YamlProblems for a wrong recipe or prompt."""
     recipes, teacher = load_recipes(config), identity(config.teacher)
-    folders = [entry_path(store, leaf, recipes[leaf.kind], teacher) for leaf in leaves]
-    return [
-        Planned(leaf, recipes[leaf.kind], folder, is_complete(folder))
-        for leaf, folder in zip(leaves, folders, strict=True)
-    ]
+    complete = {recipe.fingerprint: complete_entries(store, recipe, teacher) for recipe in recipes.values()}
+    planned: list[Planned] = []
+    for leaf in leaves:
+        recipe = recipes[leaf.kind]
+        there = complete[recipe.fingerprint].get(leaf.fingerprint)
+        planned.append(Planned(leaf, recipe, there or entry_path(store, leaf, recipe, teacher), there is not None))
+    return planned
 
 
 def bring_up_to_date(  # noqa: PLR0913 (where everything lies, said by who calls: the library knows no workspace)
@@ -66,45 +68,52 @@ def bring_up_to_date(  # noqa: PLR0913 (where everything lies, said by who calls
     remove_leftovers(store)
     missing = [each for each in planned if not each.complete]
     if missing:
-        jobs = [_job(each, source, identity(config.teacher), cache) for each in missing]
+        jobs = [_job(each, source, config, cache) for each in missing]
         asyncio.run(_generate(jobs, missing, config, ledger, progress))
     return [open_entry(each.folder, each.leaf.id, reused=each.complete) for each in planned]
 
 
-def estimate_calls(planned: Planned, source: Source, cache: Path) -> int:
+def estimate_calls(planned: Planned, source: Source, config: Config, cache: Path) -> int:
     """About how many answers a leaf will take, cached ones included; nobody knows before they are there.
 
-    Knowledge: `chunks * calls_per_chunk * 2 + answers * 3`, with as many answers to be asked for in other words as
-    there are seeds, and one more for every second sentence of the chunks; without a judge `* 1` and `* 2`. Skills:
+    Knowledge: for every chunk, `calls_per_chunk` times, one question to a sentence; for every seed and every fourth of
+    these questions, its rewordings and a long answer; a judgement of each. Skills:
     `seeds * calls_per_seed * (1 + tasks_per_call * 2)`, without a judge `* 1`. Filters that spare an answer or a
     judgement make it fewer. Raises TaxonomyError when a document cannot be read.
     """
-    return _estimate(_job(planned, source, "", cache))
+    return _estimate(_job(planned, source, config, cache))
 
 
-def _job(planned: Planned, source: Source, teacher: str, cache: Path) -> Job:
+def read_chunks(planned: Planned, source: Source, config: Config, cache: Path) -> list[Chunk]:
+    """A leaf's documents as its recipe cuts them; none for a skill. Raises TaxonomyError when one cannot be read."""
+    settings = planned.recipe.settings
+    if not isinstance(settings, KnowledgeSettings):
+        return []
+    documents = load_documents(planned.leaf, source, cache, config.documents)
+    return [chunk for document in documents for chunk in split(document, settings.chunk_tokens)]
+
+
+def _job(planned: Planned, source: Source, config: Config, cache: Path) -> Job:
     leaf, recipe = planned.leaf, planned.recipe
-    settings = recipe.settings
-    max_words = settings.chunk_words if isinstance(settings, KnowledgeSettings) else 0
-    documents = load_documents(leaf, source, cache) if max_words else ()
     shared = Provenance(
         leaf=leaf.id,
         leaf_fingerprint=leaf.fingerprint,
         commit=source.name,
         recipe=recipe.name,
         recipe_fingerprint=recipe.fingerprint,
-        teacher=teacher,
+        teacher=identity(config.teacher),
     )
-    return Job(leaf, recipe, [chunk for document in documents for chunk in split(document, max_words)], shared)
+    return Job(leaf, recipe, read_chunks(planned, source, config, cache), shared)
 
 
 def _estimate(job: Job) -> int:
     settings = job.recipe.settings
     judge = int(settings.judge)
     if isinstance(settings, KnowledgeSettings):
-        sentences = sum(len(SENTENCE_END.findall(chunk.text)) for chunk in job.chunks)
-        answers = sum(len(example.pairs) for example in job.leaf.seed_examples) + sentences // 2
-        return len(job.chunks) * settings.calls_per_chunk * (1 + judge) + answers * (2 + judge)
+        sentences = sum(len(SENTENCE_END.findall(chunk.text)) for chunk in job.chunks) * settings.calls_per_chunk
+        answers = sum(len(example.pairs) for example in job.leaf.seed_examples) + sentences // 4
+        judged = sentences + answers * (settings.rewordings + 1)
+        return len(job.chunks) * settings.calls_per_chunk + answers * 2 + judged * judge
     return len(job.leaf.seed_examples) * settings.calls_per_seed * (1 + settings.tasks_per_call * (1 + judge))
 
 

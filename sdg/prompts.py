@@ -32,8 +32,8 @@ class PromptFile(Section):
     """The system message: plain text, the same for every leaf."""
     user: str
     """The user message: a Jinja template."""
-    answer: dict[str, Any] = Field(alias="schema")
-    """JSON schema of the answer, or (with `repeat`) of one of its items."""
+    answer: dict[str, Any] = Field(alias="schema", default_factory=dict)
+    """JSON schema of the answer, or (with `repeat`) of one of its items; without one the answer is plain text."""
     repeat: str = ""
     """A variable, a list or a number: the answer is an object with the keys q1, q2, ... and one item for each."""
     max_tokens: Annotated[int, Field(ge=1)]
@@ -82,10 +82,10 @@ class Prompt:
         system = self.file.system.strip()
         return (*([Message(role="system", content=system)] if system else []), Message(role="user", content=user))
 
-    def schema(self, **variables: Any) -> dict[str, Any]:
-        """The JSON schema of the answer."""
+    def schema(self, **variables: Any) -> dict[str, Any] | None:
+        """The JSON schema of the answer; None for plain text."""
         if not self.file.repeat:
-            return self.file.answer
+            return self.file.answer or None
         items = variables[self.file.repeat]
         keys = [f"q{number}" for number in range(1, (items if isinstance(items, int) else len(items)) + 1)]
         properties = dict.fromkeys(keys, self.file.answer)

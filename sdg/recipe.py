@@ -44,7 +44,7 @@ class KnowledgeSettings(Section):
 
     flow: Literal["knowledge"]
     prompts: KnowledgePrompts
-    chunk_words: Annotated[int, Field(ge=10)]
+    chunk_tokens: Annotated[int, Field(ge=10)]
     calls_per_chunk: Count
     extra_questions: Annotated[int, Field(ge=0)]
     rewordings: Count
@@ -90,7 +90,8 @@ class Part:
 
     variables: str
     answers: str
-    """The properties that the answer (with `repeat`, each item of it) must have; one in brackets is the whole item."""
+    """The properties that the answer (with `repeat`, each item of it) must have; one in brackets is the whole item.
+    Empty: it has no schema, but is plain text."""
     repeat: str = ""
 
 
@@ -99,9 +100,9 @@ _TASK = "task examples context question"
 PARTS: Mapping[str, Mapping[str, Part]] = {
     "knowledge": {
         "questions": Part(f"{_CHUNK} number", "question answer", "number"),
-        "reword": Part(f"{_CHUNK} question answer number", "[question]", "number"),
+        "reword": Part(f"{_CHUNK} fact question answer number", "[question]", "number"),
         "long": Part(f"{_CHUNK} question answer", "answer"),
-        "judge": Part(f"{_CHUNK} questions", "[answer]", "questions"),
+        "judge": Part(f"{_CHUNK} question", ""),
     },
     "skills": {
         "questions": Part("task examples seed number", "question", "number"),
@@ -187,6 +188,9 @@ def _check(prompt: Prompt, part: Part) -> None:
     if prompt.file.repeat != part.repeat:
         what = f"`repeat` is {prompt.file.repeat!r}"
         raise ConfigError(what, where=prompt.name, fix=f"this part of the flow needs {part.repeat!r}")
+    if bool(prompt.file.answer) != bool(part.answers):
+        fix = "add one" if part.answers else "remove it: this part of the flow is answered in plain text"
+        raise ConfigError("the schema is missing" if part.answers else "it has a schema", where=prompt.name, fix=fix)
     if part.answers.startswith("["):
         wanted = _SHAPES.get(part.answers.strip("[]"), _TEXT)
         if any(prompt.file.answer.get(key) != wanted[key] for key in wanted):

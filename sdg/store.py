@@ -80,10 +80,19 @@ class Entry:
 
 
 def entry_path(store: Path, leaf: Leaf, recipe: Recipe, teacher: str) -> Path:
-    """Where a leaf's samples are: in the complete folder that is there, whatever its leaf's name, or in a new one."""
-    made_from = f"{leaf.fingerprint}-{recipe.fingerprint}-{_slug(teacher)}"
-    complete = sorted(path.parent for path in store.glob(f"*-{made_from}/{MANIFEST}"))
-    return complete[0] if complete else store / f"{_slug(leaf.id.rsplit('/', 1)[-1])}-{made_from}"
+    """Where a new entry of a leaf is to be written."""
+    return store / f"{_slug(leaf.id.rsplit('/', 1)[-1])}-{leaf.fingerprint}{_made_with(recipe, teacher)}"
+
+
+def complete_entries(store: Path, recipe: Recipe, teacher: str) -> dict[str, Path]:
+    """Leaf fingerprint -> the complete folder that was made from it with this recipe and teacher, whatever its name."""
+    tail = _made_with(recipe, teacher)
+    folders = [path.parent for path in sorted(store.glob(f"*{tail}/{MANIFEST}"), reverse=True)]
+    return {folder.name.removesuffix(tail).rsplit("-", 1)[-1]: folder for folder in folders}
+
+
+def _made_with(recipe: Recipe, teacher: str) -> str:
+    return f"-{recipe.fingerprint}-{_slug(teacher)}"
 
 
 def is_complete(folder: Path) -> bool:

@@ -2,57 +2,154 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from ..core.errors import TilthError
-from ..core.fingerprint import bytes_sha256
+from ..core.progress import Progress, SilentProgress, Task
 from ..core.records import Record
-from .leaf import read_leaf
+from .attribution import ATTRIBUTION_NAME
+from .candidates import leaves_that_may_differ
+from .leaf import Leaf, document_files, read_leaf
+from .moves import edited_moves, moves
 from .schema import QNA_NAME
 from .source import Source
 from .tree import leaf_ids
 
+_WORTH_SHOWING = 500
+"""Fewer leaves are read before anybody wonders."""
+
+
+class Modified(Record):
+    """A leaf that says something else than before."""
+
+    leaf: str
+    moved_from: str = ""
+    """The leaf's old id, where it moved as well."""
+    files: tuple[str, ...]
+    """Which of its files differ, seen from its folder; with a leading `/`, from the repository's root."""
+
+
+class Unreadable(Record):
+    """A leaf of the head that cannot be used."""
+
+    leaf: str
+    reason: str
+    """One line, with the place."""
+
 
 class Changes(Record):
-    """Leaf ids, sorted. Every leaf of the head is in exactly one of added, modified, moved (as new) and unchanged."""
+    """Leaf ids, sorted. Each leaf of the head is in exactly one of added, modified, moved, unreadable and unchanged."""
 
     added: tuple[str, ...] = ()
-    modified: tuple[str, ...] = ()
+    modified: tuple[Modified, ...] = ()
     removed: tuple[str, ...] = ()
     moved: tuple[tuple[str, str], ...] = ()
     """Old id, new id: the same fingerprint at another path."""
+    attributed: tuple[str, ...] = ()
+    """Those of moved (as new) and unchanged whose `attribution.txt` differs: there is nothing to learn anew."""
+    unreadable: tuple[Unreadable, ...] = ()
     unchanged: tuple[str, ...] = ()
+    """The same fingerprint at the same path; or the same fault in the same `qna.yaml`."""
 
     def __bool__(self) -> bool:
-        return bool(self.added or self.modified or self.removed or self.moved)
+        return bool(self.added or self.modified or self.removed or self.moved or self.unreadable or self.attributed)
 
 
-def changes(base: Source | None, head: Source) -> Changes:
-    """Compare `head` with `base` (None: with nothing, so all is added).
+def changes(base: Source, head: Source, progress: Progress | None = None) -> Changes:
+    """Compare `head` with `base`, an `EmptyTree` for all that there is.
 
-    Raises TaxonomyError when a leaf of the head is wrong. One that was wrong in the base counts as modified.
+    A leaf that cannot be read stops nothing: it is unreadable in the head, and in the base it is another leaf.
     """
-    before = {} if base is None else {leaf_id: _fingerprint_or_bytes(base, leaf_id) for leaf_id in leaf_ids(base)}
-    after = {leaf_id: read_leaf(head, leaf_id).fingerprint for leaf_id in leaf_ids(head)}
-    gone: dict[str, list[str]] = defaultdict(list)
-    for leaf_id in sorted(before.keys() - after.keys(), reverse=True):
-        gone[before[leaf_id]].append(leaf_id)
-    moved = {
-        leaf_id: gone[after[leaf_id]].pop() for leaf_id in sorted(after.keys() - before.keys()) if gone[after[leaf_id]]
-    }
-    kept = sorted(after.keys() & before.keys())
+    before, after = set(leaf_ids(base)), set(leaf_ids(head))
+    suspects, gone, fresh = leaves_that_may_differ(base, head), before - after, after - before
+    num_reads = len(gone) + len(fresh) + 2 * len(suspects)
+    shown = progress if progress and num_reads >= _WORTH_SHOWING else SilentProgress()
+    with shown.task("reading leaves", total=num_reads, unit="leaves") as task:
+        old, new = _read(base, gone | suspects, task), _read(head, fresh | suspects, task)
+    changed = {leaf for leaf in suspects if old[leaf].identity != new[leaf].identity}
+    unreadable = {leaf for leaf in fresh | changed if not new[leaf].leaf}
+    moved = moves(_fingerprints(old, gone), _fingerprints(new, fresh))
+    edited = edited_moves(_leaves(old, gone - set(moved.values())), _leaves(new, fresh - moved.keys()))
+    modified = {leaf: leaf for leaf in changed - unreadable} | edited
+    unchanged = (before & after) - changed
     return Changes(
-        added=tuple(sorted(after.keys() - before.keys() - moved.keys())),
-        modified=tuple(leaf_id for leaf_id in kept if before[leaf_id] != after[leaf_id]),
-        removed=tuple(sorted(before.keys() - after.keys() - set(moved.values()))),
-        moved=tuple(sorted((old, new) for new, old in moved.items())),
-        unchanged=tuple(leaf_id for leaf_id in kept if before[leaf_id] == after[leaf_id]),
+        added=_sorted(fresh - unreadable - moved.keys() - edited.keys()),
+        modified=tuple(_modified(leaf, old[was], new[leaf]) for leaf, was in sorted(modified.items())),
+        removed=_sorted(gone - set(moved.values()) - set(edited.values())),
+        moved=tuple(sorted((was, leaf) for leaf, was in moved.items())),
+        unreadable=tuple(Unreadable(leaf=leaf, reason=new[leaf].fault) for leaf in sorted(unreadable)),
+        unchanged=_sorted(unchanged),
+        attributed=_attributed(base, head, {leaf: leaf for leaf in unchanged} | moved),
     )
 
 
-def _fingerprint_or_bytes(source: Source, leaf_id: str) -> str:
-    """A mistake that is mended by now must not stop the comparison."""
-    try:
-        return read_leaf(source, leaf_id).fingerprint
-    except TilthError:
-        return "unreadable " + bytes_sha256(source.read(f"{leaf_id}/{QNA_NAME}"))
+class _Seen(NamedTuple):
+    """A leaf as one of the two trees has it."""
+
+    id: str
+    leaf: Leaf | None
+    fault: str
+    """Why it cannot be read."""
+    files: dict[str, str]
+    """Name as in `Modified.files` -> blob id."""
+
+    @property
+    def identity(self) -> str:
+        return self.leaf.fingerprint if self.leaf else f"{self.files[QNA_NAME]} {self.fault}"
+
+
+def _read(source: Source, ids: Iterable[str], task: Task) -> dict[str, _Seen]:
+    found: dict[str, _Seen] = {}
+    for leaf_id in sorted(ids):
+        try:
+            leaf, fault = read_leaf(source, leaf_id), ""
+        except TilthError as error:
+            leaf, fault = None, str(error)
+        found[leaf_id] = _Seen(leaf_id, leaf, fault, _files(source, leaf_id, leaf))
+        task.advance()
+    return found
+
+
+def _files(source: Source, leaf_id: str, leaf: Leaf | None) -> dict[str, str]:
+    documents = document_files(source, leaf_id, leaf.documents) if leaf and leaf.documents else []
+    folder, blob_ids = f"{leaf_id}/", source.blob_ids()
+    paths = [folder + QNA_NAME, folder + ATTRIBUTION_NAME, *documents]
+    return {
+        path.removeprefix(folder) if path.startswith(folder) else f"/{path}": blob_ids[path]
+        for path in paths
+        if path in blob_ids
+    }
+
+
+def _leaves(seen: Mapping[str, _Seen], ids: Iterable[str]) -> dict[str, Leaf]:
+    return {leaf_id: leaf for leaf_id in ids if (leaf := seen[leaf_id].leaf)}
+
+
+def _fingerprints(seen: Mapping[str, _Seen], ids: Iterable[str]) -> dict[str, str]:
+    return {leaf_id: leaf.fingerprint for leaf_id, leaf in _leaves(seen, ids).items()}
+
+
+def _modified(leaf_id: str, old: _Seen, new: _Seen) -> Modified:
+    """A `qna.yaml` that is only written otherwise is no file that differs."""
+    differing = {name for name in old.files.keys() | new.files.keys() if old.files.get(name) != new.files.get(name)}
+    if old.leaf and new.leaf and _said(old.leaf) == _said(new.leaf):
+        differing.discard(QNA_NAME)
+    return Modified(leaf=leaf_id, moved_from="" if old.id == leaf_id else old.id, files=_sorted(differing))
+
+
+def _said(leaf: Leaf) -> dict[str, Any]:
+    """What the leaf's own file says: the fingerprint without the documents."""
+    own = {"id", "title", "version", "fingerprint"}
+    return leaf.model_dump(exclude={**dict.fromkeys(own, True), "questions": {"__all__": {"leaf"}}})
+
+
+def _attributed(base: Source, head: Source, stays: Mapping[str, str]) -> tuple[str, ...]:
+    """The leaves of `stays` (id -> id in the base) whose attribution is another."""
+    old, new = base.blob_ids(), head.blob_ids()
+    pairs = ((leaf, f"{was}/{ATTRIBUTION_NAME}", f"{leaf}/{ATTRIBUTION_NAME}") for leaf, was in stays.items())
+    return _sorted(leaf for leaf, before, after in pairs if old.get(before) != new.get(after))
+
+
+def _sorted(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(names))

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ..core import atomic
-from ..core.errors import TaxonomyError, nearest
+from ..core.config import Documents
+from ..core.errors import TaxonomyError
 from ..core.workspace import STATE_NAME
-from .leaf import DOCUMENT_SUFFIXES
+from .attribution import ATTRIBUTION_NAME
+from .documents import Document, load_documents
+from .editor_schema import schema_text
+from .formats import content_problem, suffix_problem
+from .leaf import DocumentSpec, Leaf
 from .repository import git_errors, open_repository
-from .scaffold import ATTRIBUTION, ATTRIBUTION_NAME, knowledge_qna, skill_qna
-from .schema import QNA_NAME
+from .scaffold import SCHEMA_NAME, Draft, attribution, knowledge_qna, skill_qna
+from .schema import NEWEST_VERSION, QNA_NAME
 
 if TYPE_CHECKING:
     from git import Repo
@@ -48,41 +54,109 @@ def init_repository(root: Path) -> bool:
     return True
 
 
-def add_leaf(
-    root: Path, kind: ScaffoldKind, leaf_id: str, *, document: Path | None = None, created_by: str = ""
-) -> list[Path]:
-    """Scaffold a leaf: `qna.yaml`, `attribution.txt` and a copy of the document, unless it is there already.
+def write_schema(root: Path) -> list[Path]:
+    """Write the schema that leaves name for editors into the taxonomy's root, unless it is there. Returns its path."""
+    path = root / SCHEMA_NAME
+    if os.path.lexists(path):
+        return []
+    atomic.write_text(path, schema_text())
+    return [path]
 
-    `leaf_id` may leave its first folder out. Returns the paths written. Raises TaxonomyError, and writes
-    nothing, when the id or the document is not usable or a file is there already.
+
+@dataclass(frozen=True)
+class NewLeaf:
+    """A leaf that may be written: its id is good, its documents can be read, and none of its files is there."""
+
+    id: str
+    kind: ScaffoldKind
+    spec: DocumentSpec
+    """Where its documents are; empty for a skill."""
+    documents: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    """Its own documents, by name."""
+    in_place: frozenset[str] = frozenset()
+    """Names of documents that are in the leaf's folder already."""
+    title: str = ""
+    """What its work is called."""
+
+    def as_leaf(self, task_description: str = "") -> Leaf:
+        """The leaf as flows want one, with nothing in it yet."""
+        return Leaf(
+            id=self.id,
+            kind=self.kind,
+            title=self.title.replace("_", " ").strip().capitalize(),
+            version=NEWEST_VERSION,
+            created_by="",
+            task_description=task_description,
+            domain="",
+            document_outline="",
+            seed_examples=(),
+            documents=self.spec if self.kind == "knowledge" else None,
+            questions=(),
+            fingerprint="",
+        )
+
+
+def plan_leaf(
+    root: Path, kind: ScaffoldKind, leaf_id: str, files: Sequence[Path] = (), remote: DocumentSpec | None = None
+) -> NewLeaf:
+    """Look at what a new leaf is to be made of: the documents `files`, or those of another repository.
+
+    `leaf_id` may leave its first folder out. Writes nothing. Raises TaxonomyError when the id or a document cannot be
+    used, or a file is there already.
     """
     leaf_id = full_leaf_id(kind, leaf_id)
-    if kind != "knowledge":
-        if document is not None:
-            raise TaxonomyError("a skill has no document", where=leaf_id, fix="add it as knowledge, or leave it out")
-        files = {QNA_NAME: skill_qna(created_by, grounded=kind == "grounded_skill")}
+    if kind != "knowledge" and (files or remote):
+        raise TaxonomyError("a skill has no document", where=leaf_id, fix="add it as knowledge, or leave it out")
+    if remote is not None:
+        new = NewLeaf(leaf_id, kind, remote, title=leaf_id.rsplit("/", 1)[-1])
+    elif kind == "knowledge":
+        new = _with_files(root, leaf_id, files)
     else:
-        name = document.name if document else f"{leaf_id.rsplit('/', 1)[-1]}.md"
-        files = {QNA_NAME: knowledge_qna(name, created_by)}
-        if name == ATTRIBUTION_NAME:
-            raise TaxonomyError("this name is taken by the leaf's own file", where=name, fix="rename the document")
-        if document and document.resolve() != (root / leaf_id / name).resolve():
-            files[name] = _document_text(document)
-    return add_files(root, leaf_id, {**files, ATTRIBUTION_NAME: ATTRIBUTION})
+        new = NewLeaf(leaf_id, kind, DocumentSpec(), title=leaf_id.rsplit("/", 1)[-1])
+    copied = [name for name in new.documents if name not in new.in_place]
+    _refuse_present(root / leaf_id, leaf_id, [QNA_NAME, *copied, ATTRIBUTION_NAME])
+    return new
 
 
-def add_files(root: Path, leaf_id: str, files: Mapping[str, str]) -> list[Path]:
-    """Write `files` (name -> text) into the folder of the leaf. Returns their paths.
+def write_leaf(
+    root: Path, new: NewLeaf, draft: Draft | None = None, *, created_by: str = "", note: str = ""
+) -> list[Path]:
+    """Write `qna.yaml`, the documents to be copied, and `attribution.txt`. Returns their paths.
+
+    `note` is a comment at the beginning of `qna.yaml`. Raises TaxonomyError when a file is there by now.
+    """
+    draft = draft or Draft()
+    if new.kind == "knowledge":
+        qna = knowledge_qna(new.id, new.spec, draft, created_by=created_by, note=note)
+    else:
+        qna = skill_qna(new.id, draft, created_by=created_by, grounded=new.kind == "grounded_skill", note=note)
+    copied = {name: data for name, data in new.documents.items() if name not in new.in_place}
+    foreign = bool(new.documents or new.spec.repo)  # of a text that is still to be written the author is known
+    owned = attribution(
+        title=new.title.replace("_", " "),
+        link=new.spec.repo,
+        revision=new.spec.commit,
+        creator="" if foreign else created_by,
+    )
+    return add_files(root, new.id, {QNA_NAME: qna, **copied, ATTRIBUTION_NAME: owned})
+
+
+def read_documents(new: NewLeaf, cache: Path, settings: Documents) -> tuple[Document, ...]:
+    """The documents of a leaf that is not written yet; `cache`, `settings` and errors as in `load_documents`."""
+    files = {f"{new.id}/{name}": data for name, data in new.documents.items()}
+    return load_documents(new.as_leaf(), _Files(files), cache, settings)
+
+
+def add_files(root: Path, leaf_id: str, files: Mapping[str, str | bytes]) -> list[Path]:
+    """Write `files` (name -> content) into the folder of the leaf. Returns their paths.
 
     Raises TaxonomyError, and writes nothing, when one of them is there already.
     """
     folder = root / leaf_id
-    for name in files:
-        if os.path.lexists(folder / name):
-            raise TaxonomyError("the file is there already", where=f"{leaf_id}/{name}", fix="choose another path")
+    _refuse_present(folder, leaf_id, files)
     try:
-        for name, text in files.items():
-            atomic.write_text(folder / name, text)
+        for name, content in files.items():
+            atomic.write_bytes(folder / name, content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise TaxonomyError(f"the leaf cannot be written ({error})", where=leaf_id) from error
     return [folder / name for name in files]
@@ -121,21 +195,68 @@ def commit_files(root: Path, paths: Sequence[Path], message: str) -> str:
     return sha
 
 
-def _document_text(document: Path) -> str:
-    if document.suffix.lower() not in DOCUMENT_SUFFIXES:
-        fix = nearest(document.suffix, DOCUMENT_SUFFIXES)
-        raise TaxonomyError("documents of this format cannot be read", where=str(document), fix=fix)
+def author_name(root: Path) -> str:
+    """The name that git would put under a commit here; empty where none is configured."""
+    with git_errors(str(root)):
+        repo = open_repository(root)
+        name: str = repo.git.config("--default", "", "--get", "user.name")
+        repo.close()
+    return name
+
+
+def _with_files(root: Path, leaf_id: str, files: Sequence[Path]) -> NewLeaf:
+    """A knowledge leaf on files of this machine; without any, on one that its author will write."""
+    names = [file.name for file in files] or [f"{leaf_id.rsplit('/', 1)[-1]}.md"]
+    for name in names:
+        if name in {ATTRIBUTION_NAME, QNA_NAME}:
+            raise TaxonomyError("this name is taken by the leaf's own file", where=name, fix="rename the document")
+        if names.count(name) > 1:
+            raise TaxonomyError("two documents have this name", where=name, fix="rename one")
+    documents = {file.name: _document_bytes(file) for file in files}
+    in_place = frozenset(file.name for file in files if file.resolve() == (root / leaf_id / file.name).resolve())
+    spec = DocumentSpec(files=tuple(names))
+    return NewLeaf(leaf_id, "knowledge", spec, documents, in_place, title=Path(names[0]).stem)
+
+
+class _Files:
+    """A Source of files that are in memory."""
+
+    name = "new leaf"
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files = files
+
+    def files(self) -> list[str]:
+        return sorted(self._files)
+
+    def read(self, path: str) -> bytes:
+        return self._files[path]
+
+    def blob_ids(self) -> Mapping[str, str]:
+        return {}
+
+    def others(self) -> Mapping[str, str]:
+        return {}
+
+
+def _refuse_present(folder: Path, leaf_id: str, names: Iterable[str]) -> None:
+    for name in names:
+        if os.path.lexists(folder / name):
+            raise TaxonomyError("the file is there already", where=f"{leaf_id}/{name}", fix="choose another path")
+
+
+def _document_bytes(document: Path) -> bytes:
+    problem = suffix_problem(document.name)
     try:
-        text = document.read_text(encoding="utf-8-sig")
+        data = b"" if problem else document.read_bytes()
     except FileNotFoundError as error:
         raise TaxonomyError("there is no such document", where=str(document)) from error
-    except UnicodeDecodeError as error:
-        raise TaxonomyError("not UTF-8 text", where=str(document), fix="save it as UTF-8") from error
     except OSError as error:
-        raise TaxonomyError(f"the document cannot be read ({error})", where=str(document)) from error
-    if not text.strip():
-        raise TaxonomyError("the document is empty", where=str(document))
-    return text
+        raise TaxonomyError(f"the document cannot be read ({error.strerror})", where=str(document)) from error
+    if problem := problem or content_problem(document.name, data):
+        what, _, fix = problem.rpartition("; ")
+        raise TaxonomyError(what, where=str(document), fix=fix)
+    return data
 
 
 def _author(repo: Repo) -> dict[str, str]:

@@ -1,122 +1,124 @@
-"""The text of a leaf's documents: files of the taxonomy itself, or files of another git repository at a commit.
+"""The text of a leaf's documents.
 
-A contribution names the repository, so nothing of it is trusted: only https and ssh, no options, no other transports,
-no checkout (and so no hooks, filters, submodules or links); objects are fetched into a bare clone and read from there.
+They are files of the taxonomy itself, of another git repository at a commit, or, where `tilth.yaml` allows it, of a
+folder of this machine whose content has a given hash. A contribution names them, so nothing of it is trusted: see
+`address.py` for what may be asked, `fetch.py` for how, and `conversion.py` for files that are not text.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from ..core.atomic import new_folder
+from ..core.config import Documents
 from ..core.errors import TaxonomyError
-from ..core.fingerprint import fingerprint
+from ..core.fingerprint import bytes_sha256, fingerprint
 from ..core.records import Record
+from .address import allowed_address, pinned
+from .conversion import convert
+from .fetch import list_refs
+from .formats import TEXT_SUFFIXES, content_problem, size_problem, suffix_problem
 from .globs import matching
-from .leaf import DOCUMENT_SUFFIXES, DocumentSpec, Leaf, document_files
-from .repository import git_errors, open_repository
+from .leaf import DocumentSpec, Leaf, document_files
+from .mirror import COMMIT, blob_sizes, fetch_commit, mirrored_commit
 from .schema import QNA_NAME
-from .source import CommitTree, Source
+from .source import CommitTree, Source, WorkingTree
 
-if TYPE_CHECKING:
-    from git import Repo
-
-_SSH = re.compile(r"(ssh://(\w[\w.-]*@)?\w[\w.-]*(:\d+)?/[^\s:-][^\s]*|\w[\w.-]*@\w[\w.-]*:[^\s:-][^\s]*)")
-_COMMIT = re.compile(r"[0-9a-f]{7,64}")
-_REFS = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
-
-_GIT_ENVIRONMENT = {
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_SSH_COMMAND": "ssh -oBatchMode=yes",
-    # A server that sends less than 1 kB/s for a minute is as good as dead.
-    "GIT_HTTP_LOW_SPEED_LIMIT": "1000",
-    "GIT_HTTP_LOW_SPEED_TIME": "60",
-}
+_PUBLIC_ONLY = Documents()
 
 
 class Document(Record):
     """One document."""
 
     path: str
-    """Inside the repository that holds it."""
+    """Inside the repository or folder that holds it."""
     text: str
-    """Decoded from UTF-8, every line end a single newline."""
+    """Every line end is a single newline. Of a `.txt` plain text, of everything else Markdown."""
 
 
-def load_documents(leaf: Leaf, source: Source, cache: Path, *, allow_local: bool = False) -> tuple[Document, ...]:
+def load_documents(leaf: Leaf, source: Source, cache: Path, settings: Documents = _PUBLIC_ONLY) -> tuple[Document, ...]:
     """The documents of `leaf`, in the order that it names them; none for a skill.
 
-    `cache` holds a bare clone of each other repository; one that has the commit already is not asked again.
-    `allow_local` lets a repository be a path of this machine. Raises TaxonomyError: a document is not there or not
-    readable, its repository not reachable or not allowed.
+    `cache` holds a mirror of each other repository and the text of each converted file; what is there is neither asked
+    for nor converted again. Raises TaxonomyError: a document is not there, not readable or too large, its repository
+    not reachable or not allowed.
     """
     spec = leaf.documents
     if spec is None:
         return ()
     if spec.files:
-        return tuple(_document(path, source) for path in document_files(source, leaf.id, spec))
+        return tuple(_document(path, source, cache) for path in document_files(source, leaf.id, spec))
     where = f"{leaf.id}/{QNA_NAME}"
-    tree = _commit_tree(spec, cache, where, allow_local=allow_local)
+    tree = _tree(spec, cache, settings, where)
+    paths = _named(spec, tree, where)
+    if isinstance(tree, CommitTree):  # a small pack can hold a file of any size, so ask before git unpacks it
+        _refuse_large(dict(zip(paths, blob_sizes(spec.repo, tree, paths, cache), strict=True)))
+    return tuple(_document(path, tree, cache) for path in paths)
+
+
+def mirrored_files(repo: str, commit: str, cache: Path) -> Sequence[str] | None:
+    """The files of another repository at a commit, sorted, if it was fetched before; asks nobody."""
+    tree = mirrored_commit(repo, commit, cache)
+    return None if tree is None else tree.files()
+
+
+def remote_refs(repo: str, settings: Documents = _PUBLIC_ONLY) -> dict[str, str]:
+    """Name of a ref (`HEAD`, `refs/heads/main`, …) -> commit, as the server has it now; by the rules for documents.
+
+    Raises TaxonomyError when it may not be asked or does not answer.
+    """
+    address = allowed_address(repo, settings, where=repo)
+    return list_refs(pinned(address, settings, where=repo), settings)
+
+
+def _tree(spec: DocumentSpec, cache: Path, settings: Documents, where: str) -> Source:
+    address = allowed_address(spec.repo, settings, where=where)
+    folder = address.folder
+    if folder and not (folder / ".git").exists() and not (folder / "HEAD").is_file():
+        return _pinned_folder(folder, spec, where)
+    if not COMMIT.fullmatch(spec.commit):
+        what = f"{spec.commit!r} is no commit"
+        raise TaxonomyError(what, where=where, fix="write the commit's hash; branches and tags move")
+    return fetch_commit(address, spec.commit, cache, settings, where=where)
+
+
+def _pinned_folder(folder: Path, spec: DocumentSpec, where: str) -> WorkingTree:
+    """A folder without git has no commits: the hash of the files stands for one, so that a leaf says what they are."""
+    tree = WorkingTree(folder)
+    paths = _named(spec, tree, where)
+    _refuse_large({path: (folder / path).lstat().st_size for path in paths})
+    found = fingerprint({path: bytes_sha256(tree.read(path)) for path in paths}, length=40)
+    if spec.commit != found:
+        what = f"the documents in {folder} are others than when the leaf was written"
+        raise TaxonomyError(what, where=where, fix=f"write `commit: {found}` if these are meant")
+    return tree
+
+
+def _named(spec: DocumentSpec, tree: Source, where: str) -> list[str]:
     files = tree.files()
     found = {pattern: matching(pattern, files) for pattern in spec.patterns}
     for pattern in (pattern for pattern, paths in found.items() if not paths):
         what = f"no file matches {pattern!r} in {spec.repo} at {spec.commit[:12]}"
         raise TaxonomyError(what, where=where, fix="mend document.patterns")
-    return tuple(_document(path, tree) for path in dict.fromkeys(path for paths in found.values() for path in paths))
+    return list(dict.fromkeys(path for paths in found.values() for path in paths))
 
 
-def _document(path: str, source: Source) -> Document:
-    if not path.lower().endswith(DOCUMENT_SUFFIXES):
-        fix = f"use one of: {', '.join(DOCUMENT_SUFFIXES)}"
-        raise TaxonomyError("documents of this format cannot be read", where=path, fix=fix)
-    try:
-        text = source.read(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TaxonomyError("not UTF-8 text", where=path, fix="save it as UTF-8") from error
+def _refuse_large(sizes: Mapping[str, int]) -> None:
+    for path, size in sizes.items():
+        if problem := size_problem(size):
+            raise _refusal(problem, path)
+
+
+def _document(path: str, source: Source, cache: Path) -> Document:
+    if problem := suffix_problem(path):
+        raise _refusal(problem, path)
+    data = source.read(path)
+    if problem := content_problem(path, data):
+        raise _refusal(problem, path)
+    text = data.decode("utf-8-sig") if path.lower().endswith(TEXT_SUFFIXES) else convert(path, data, cache)
     return Document(path=path, text=text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-def _commit_tree(spec: DocumentSpec, cache: Path, where: str, *, allow_local: bool) -> CommitTree:
-    _check_url(spec.repo, where, allow_local=allow_local)
-    if not _COMMIT.fullmatch(spec.commit):
-        what = f"{spec.commit!r} is no commit"
-        raise TaxonomyError(what, where=where, fix="write the commit's hash; branches and tags move")
-    folder = cache / f"{fingerprint(spec.repo)}.git"
-    if not folder.exists():
-        with git_errors(spec.repo), new_folder(folder) as temporary:
-            from git import Repo
-
-            _fetch(Repo.init(temporary, bare=True), spec.repo, allow_local=allow_local)
-        return CommitTree(folder, spec.commit)
-    try:
-        return CommitTree(folder, spec.commit)
-    except TaxonomyError:  # the commit is younger than the clone
-        with git_errors(spec.repo):
-            _fetch(open_repository(folder), spec.repo, allow_local=allow_local)
-        return CommitTree(folder, spec.commit)
-
-
-def _fetch(repo: Repo, url: str, *, allow_local: bool) -> None:
-    protocols = "https:ssh:file" if allow_local else "https:ssh"
-    repo.git.fetch("--no-tags", "--", url, *_REFS, env={**_GIT_ENVIRONMENT, "GIT_ALLOW_PROTOCOL": protocols})
-    repo.close()
-
-
-def _check_url(url: str, where: str, *, allow_local: bool) -> None:
-    """Raises TaxonomyError for all but https, ssh and, if allowed, absolute paths."""
-    if _SSH.fullmatch(url) or (allow_local and re.match(r"(file://)?/", url)):
-        return
-    try:
-        parts = urlsplit(url)
-        user, host = parts.username, parts.hostname
-    except ValueError:
-        parts, user, host = None, None, None
-    if user is not None:
-        what = "document.repo holds a user name or a key"
-        raise TaxonomyError(what, where=where, fix="remove it; git's credential helper is the place for keys")
-    if parts is None or parts.scheme != "https" or not host or re.search(r"[\s\x00-\x1f]", url):
-        what = f"the repository {url!r} is not allowed"
-        raise TaxonomyError(what, where=where, fix="use https://…, ssh://… or git@host:path; or copy the documents in")
+def _refusal(problem: str, path: str) -> TaxonomyError:
+    what, _, fix = problem.rpartition("; ")
+    return TaxonomyError(f"the document {what}", where=path, fix=fix)

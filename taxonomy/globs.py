@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -12,10 +13,12 @@ def matching(pattern: str, files: Sequence[str]) -> list[str]:
     at = bisect_left(files, pattern)
     if at < len(files) and files[at] == pattern:
         return [pattern]
-    if not any(sign in pattern for sign in "*?["):
+    literal = re.split(r"[*?[]", pattern, maxsplit=1)[0]
+    if literal == pattern:
         return []
     segments = pattern.split("/")
-    return [path for path in files if _matches(segments, path.split("/"))]
+    within = files[bisect_left(files, literal) : bisect_left(files, f"{literal}\U0010ffff")]
+    return [path for path in within if _matches(segments, path.split("/"))]
 
 
 def _matches(segments: list[str], parts: list[str]) -> bool:

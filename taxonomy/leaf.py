@@ -8,15 +8,13 @@ from typing import Any, Literal, NamedTuple
 from ..core.fingerprint import bytes_sha256, fingerprint
 from ..core.records import Question, Record
 from ..core.yaml_source import Problem, YamlSource
+from . import formats
 from .globs import matching
 from .qna import LeafProblems, parse_qna
 from .schema import QNA_NAME, KnowledgeSeed, KnowledgeSeedV3, KnowledgeV3, KnowledgeV4, Qna, SkillSeed, SkillV4
 from .source import Source
 
 LeafKind = Literal["knowledge", "skill", "grounded_skill", "foundational"]
-
-DOCUMENT_SUFFIXES = (".md", ".markdown", ".txt")
-"""The documents that tilth reads."""
 
 
 class SeedPair(Record):
@@ -88,10 +86,10 @@ def load_leaf(source: Source, leaf_id: str) -> LoadedLeaf:
 def document_files(source: Source, leaf_id: str, spec: DocumentSpec) -> list[str]:
     """The paths that a leaf's `document.files` name, in the order of the entries, each once."""
     files = source.files()
-    return list(dict.fromkeys(path for entry in spec.files for path in matching(_from_root(leaf_id, entry), files)))
+    return list(dict.fromkeys(path for entry in spec.files for path in matching(from_root(leaf_id, entry), files)))
 
 
-def _from_root(leaf_id: str, entry: str) -> str:
+def from_root(leaf_id: str, entry: str) -> str:
     """The pattern of a `document.files` entry, seen from the root; one that begins with `../` leaves the repository."""
     return posixpath.normpath(entry.lstrip("/") if entry.startswith("/") else f"{leaf_id}/{entry}")
 
@@ -102,12 +100,12 @@ def _document_digests(source: Source, leaf_id: str, spec: DocumentSpec, yaml: Ya
     digests: dict[str, str] = {}
     for index, entry in enumerate(spec.files):
         key = ("document", "files", index)
-        paths = matching(_from_root(leaf_id, entry), source.files())
-        found = _entry_problem(leaf_id, entry, paths)
+        paths = matching(from_root(leaf_id, entry), source.files())
+        found = entry_problem(leaf_id, entry, paths)
         for path in paths if found is None else ():
             data = source.read(path)
             digests[path] = bytes_sha256(data)
-            found = found or _content_problem(path, data)
+            found = found or content_problem(path, data)
         if found is not None:
             problems.append(Problem(*yaml.place(key), found[1], key, found[0]))
     if problems:
@@ -115,25 +113,23 @@ def _document_digests(source: Source, leaf_id: str, spec: DocumentSpec, yaml: Ya
     return list(digests.values())
 
 
-def _entry_problem(leaf_id: str, entry: str, paths: list[str]) -> tuple[str, str] | None:
+def entry_problem(leaf_id: str, entry: str, paths: list[str]) -> tuple[str, str] | None:
     """The kind of problem and its message, or None."""
-    if _from_root(leaf_id, entry).split("/", 1)[0] == "..":
+    if from_root(leaf_id, entry).split("/", 1)[0] == "..":
         return "document_escape", f"the document {entry!r} is outside the repository; copy it into the leaf's folder"
     if not paths:
         what = f"no file of the repository matches {entry!r} (links and ignored files do not count)"
         return "document_missing", f"{what}; start it at the leaf's folder, or with / at the repository's root"
     for path in paths:
-        if not path.lower().endswith(DOCUMENT_SUFFIXES):
-            return "document_format", f"{path!r} cannot be read; use one of: {', '.join(DOCUMENT_SUFFIXES)}"
+        if problem := formats.suffix_problem(path):
+            return "document_format", f"{path!r} {problem}"
     return None
 
 
-def _content_problem(path: str, data: bytes) -> tuple[str, str] | None:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return "document_format", f"{path!r} is not UTF-8 text; save it as UTF-8"
-    return None if text.strip() else ("document_format", f"{path!r} is empty; write it")
+def content_problem(path: str, data: bytes) -> tuple[str, str] | None:
+    """The kind of problem and its message, or None. Nothing is converted for it."""
+    problem = formats.content_problem(path, data)
+    return ("document_format", f"{path!r} {problem}") if problem else None
 
 
 def _leaf(leaf_id: str, qna: Qna, spec: DocumentSpec | None, digests: list[str]) -> Leaf:

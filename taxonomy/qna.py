@@ -7,20 +7,19 @@ of nothing but white space.
 from __future__ import annotations
 
 import dataclasses
+import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
-
 from ..core.errors import TaxonomyError
-from ..core.fingerprint import canonical_json
-from ..core.yaml_source import Path_, Problem, YamlProblems, YamlSource, parse_yaml
+from ..core.yaml_source import Path_, Problem, YamlProblems, YamlSource, parse_yaml, shortened
 from .schema import (
     KNOWLEDGE,
     NEWEST_VERSION,
     SKILLS,
     KnowledgeSeed,
+    KnowledgeSeedV3,
     KnowledgeV3,
     KnowledgeV4,
     Pair,
@@ -42,12 +41,8 @@ def parse_qna(data: bytes, path: str) -> tuple[Qna, YamlSource]:
     Raises LeafProblems with everything that is wrong with it.
     """
     try:
-        source = parse_yaml(data.decode("utf-8-sig"), path)
+        source = parse_yaml(data, path)
         qna: Qna = source.validate(_schema(source, path.split("/", 1)[0]))
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        what = "not UTF-8 text; save the file as UTF-8"
-        raise LeafProblems(path, [Problem(line, 1, what, (), "encoding")]) from error
     except YamlProblems as error:
         raise LeafProblems(path, [_reworded(problem) for problem in error.problems]) from error
     if problems := _rule_problems(qna, source):
@@ -66,22 +61,25 @@ def _schema(source: YamlSource, section: str) -> type[Qna]:
         raise YamlProblems(source.name, [Problem(1, 1, what, (), "model_type")])
     version: Any = source.data.get("version", 1)
     schemas = KNOWLEDGE if section == "knowledge" else SKILLS
-    if type(version) is int and version in schemas:
+    number = type(version) in {int, float}  # 3.0 is 3 to JSON Schema, and True is neither
+    if number and version in schemas:
         return schemas[version]
-    if section == "knowledge" and type(version) is int and version in SKILLS:
+    if number and version in SKILLS:
         what = f"knowledge of version {version} is not read any more; rewrite it as version {NEWEST_VERSION}"
     else:
-        what = f"version {version!r} is unknown; use {' or '.join(map(str, schemas))}"
+        what = f"version {shortened(repr(version))} is unknown; use {' or '.join(map(str, schemas))}"
     raise YamlProblems(source.name, [Problem(*source.place(("version",)), what, ("version",), "version")])
 
 
 def _reworded(problem: Problem) -> Problem:
-    name = ".".join(map(str, problem.key))
+    name = ".".join(shortened(str(part)) for part in problem.key)
     match problem.kind:
         case "model_type" if name:
             return dataclasses.replace(problem, message=f"{name} must hold keys and values, not text or a list")
         case "list_type":
             return dataclasses.replace(problem, message=f"{name} must be a list; start each item with '- '")
+        case "too_long":
+            return dataclasses.replace(problem, message=f"{name} has too many entries; use globs such as '*.md'")
         case _:
             return problem
 
@@ -122,11 +120,12 @@ def _knowledge_problems(qna: KnowledgeV3 | KnowledgeV4, problem: Callable[..., P
 
 def _held_out_problems(qna: SkillV4 | KnowledgeV4, problem: Callable[..., Problem]) -> list[Problem]:
     seeds = {comparable(question) for question in _seed_questions(qna)}
-    again = set(_repeated(qna.test_questions, lambda item: comparable(item.question)))
+    asked = [comparable(item.question) for item in qna.test_questions]
+    again = set(_repeated(asked, str))
     found: list[Problem] = []
-    for index, item in enumerate(qna.test_questions):
+    for index, question in enumerate(asked):
         key: Path_ = ("test_questions", index, "question")
-        if comparable(item.question) in seeds:
+        if question in seeds:
             what = "this held-out question is a seed question too, so it proves nothing; ask it in other words"
             found.append(problem("held_out", what, *key))
         elif index in again:
@@ -136,8 +135,7 @@ def _held_out_problems(qna: SkillV4 | KnowledgeV4, problem: Callable[..., Proble
 
 def comparable(question: str) -> str:
     """A question without case, punctuation and spacing: two that are equal so are the same question."""
-    folded = unicodedata.normalize("NFKC", question).casefold()
-    return " ".join("".join(sign if sign.isalnum() else " " for sign in folded).split())
+    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", question).casefold()).strip()
 
 
 def _seed_questions(qna: SkillV4 | KnowledgeV4) -> Iterable[str]:
@@ -146,27 +144,22 @@ def _seed_questions(qna: SkillV4 | KnowledgeV4) -> Iterable[str]:
         yield from (pair.question for pair in pairs)
 
 
-def _repeated(items: Sequence[Item], identity: Callable[[Item], str]) -> list[int]:
-    seen: set[str] = set()
+def _repeated(items: Sequence[Item], identity: Callable[[Item], Hashable]) -> list[int]:
+    seen: set[Hashable] = set()
     repeated: list[int] = []
     for index, item in enumerate(items):
-        repeated += [index] if identity(item) in seen else []
-        seen.add(identity(item))
+        said = identity(item)
+        repeated += [index] if said in seen else []
+        seen.add(said)
     return repeated
 
 
-def _said(part: BaseModel) -> str:
-    """What a part of the file says, whatever the white space in it."""
-    return canonical_json(_squeezed(part.model_dump()))
-
-
-def _squeezed(value: Any) -> Any:
-    match value:
-        case str():
-            return " ".join(value.split())
-        case list():
-            return [_squeezed(item) for item in value]
-        case dict():
-            return {key: _squeezed(item) for key, item in value.items()}
-        case _:
-            return value
+def _said(part: SkillSeed | KnowledgeSeedV3 | KnowledgeSeed | Pair) -> tuple[str, ...]:
+    """What a seed example or a pair says, whatever the white space in it."""
+    if isinstance(part, SkillSeed):
+        texts = [part.question, part.answer, part.context]
+    elif isinstance(part, Pair):
+        texts = [part.question, part.answer]
+    else:
+        texts = [part.context, *(text for pair in part.questions_and_answers for text in (pair.question, pair.answer))]
+    return tuple(" ".join(text.split()) for text in texts)

@@ -1,9 +1,17 @@
-"""The border to git: opening a repository, and git's failures as TaxonomyError. Nothing here writes."""
+"""The border to git: how it is asked, and its failures as TaxonomyError.
+
+A repository is hostile until proven otherwise: a contributor writes its file names, and who adopts one gets its
+`.git/config` too. So whatever only reads goes through `git_output`: plumbing commands that run no program which a
+repository names (monitors, hooks, filters, diff drivers), ask no server and write no file, not even the index.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import difflib
+import os
 import re
+import subprocess
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +21,76 @@ from ..core.errors import TaxonomyError
 if TYPE_CHECKING:
     from git import Repo
 
+_SETTINGS = ("core.fsmonitor=false", "core.hooksPath=/dev/null", "core.preloadIndex=true")
+
+_ENVIRONMENT = {
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_LITERAL_PATHSPECS": "1",
+    # What a commit's hash names is what is read, whatever `git replace` says.
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    # A clone that fetches missing objects when they are asked for would ask a server that its own configuration names.
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_ALLOW_PROTOCOL": "",
+    "GIT_TERMINAL_PROMPT": "0",
+    "LC_ALL": "C",
+}
+
+_NOT_OURS = frozenset(
+    f"GIT_{name}"
+    for name in (
+        "DIR",
+        "WORK_TREE",
+        "INDEX_FILE",
+        "OBJECT_DIRECTORY",
+        "COMMON_DIR",
+        "NAMESPACE",
+        "PREFIX",
+        "SHALLOW_FILE",
+    )
+)
+"""What git tells its hooks about their repository; it must not lead us from ours to that one."""
+
+
+def git_output(root: Path, *arguments: str, stdin: bytes = b"") -> bytes:
+    """What a reading git command prints in the repository whose top folder (or bare folder) is `root`.
+
+    Raises TaxonomyError, with git's own reason, when it fails.
+    """
+    command, environment = _command(root, arguments)
+    with _missing_git():
+        done = subprocess.run(command, input=stdin, capture_output=True, cwd=root, env=environment, check=False)
+    if done.returncode:
+        reason = _reason(done.stderr.decode(errors="replace"))
+        fix = f"`git config --global --add safe.directory {root}` trusts it" if "dubious ownership" in reason else ""
+        raise TaxonomyError(f"git: {reason}", where=str(root), fix=fix)
+    return done.stdout
+
+
+def start_git(root: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """As `git_output`, but a process to talk to. What it complains of goes nowhere."""
+    command, environment = _command(root, arguments)
+    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+    with _missing_git():
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere, cwd=root, env=environment)
+
+
+def resolve_commit(root: Path, revision: str) -> str:
+    """The full hex sha of the commit that `revision` names. Raises TaxonomyError when there is none."""
+    named = "" if revision.startswith(("-", "^")) else _try(root, "rev-parse", "--verify", "--quiet", revision)
+    found = named and _try(root, "rev-parse", "--verify", "--quiet", f"{named}^{{commit}}")  # `:/text` takes no `^`
+    if not found:
+        raise TaxonomyError(f"there is no commit {revision!r}", where=str(root), fix=_commit_fix(root, revision))
+    return found
+
+
+def merge_base(root: Path, revision: str) -> str:
+    """The full hex sha of the newest commit that HEAD and `revision` share. Raises TaxonomyError when there is none."""
+    found = _try(root, "merge-base", resolve_commit(root, "HEAD"), resolve_commit(root, revision))
+    if not found:
+        fix = _UNSHALLOW if _is_shallow(root) else "leave --merge-base out"
+        raise TaxonomyError(f"HEAD and {revision!r} have no commit in common", where=str(root), fix=fix)
+    return found
+
 
 def open_repository(root: Path) -> Repo:
     """The repository whose top folder (or bare folder) is `root`. Raises TaxonomyError when there is none."""
@@ -20,20 +98,6 @@ def open_repository(root: Path) -> Repo:
         from git import Repo
 
         return Repo(root)
-
-
-def resolve_commit(repo: Repo, revision: str, *, where: str) -> str:
-    """The full hex sha of the commit that `revision` names. Raises TaxonomyError when there is none."""
-    from git.exc import GitCommandError
-
-    what = f"there is no commit {revision!r}"
-    if revision.startswith("-"):
-        raise TaxonomyError(what, where=where)
-    try:
-        return str(repo.git.rev_parse("--verify", "--quiet", f"{revision}^{{commit}}"))
-    except GitCommandError as error:
-        fix = "commit something first" if not repo.head.is_valid() else "`git log` lists them"
-        raise TaxonomyError(what, where=where, fix=fix) from error
 
 
 @contextlib.contextmanager
@@ -52,12 +116,64 @@ def git_errors(where: str) -> Generator[None]:
     except exc.GitCommandNotFound as error:
         raise TaxonomyError("git is not installed", where=where, fix="install git") from error
     except exc.GitCommandError as error:
-        raise TaxonomyError(f"git: {_reason(str(error.stderr or error))}", where=where) from error
+        told = str(error.stderr or error).strip().removeprefix("stderr:").strip().strip("'")
+        raise TaxonomyError(f"git: {_reason(told)}", where=where) from error
+
+
+def _command(root: Path, arguments: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
+    """The command line and the environment of a git that reads `root` and no repository above it."""
+    if not root.is_dir():
+        raise TaxonomyError("there is no such folder", where=str(root))
+    if (root / ".git").exists():
+        place = f"--work-tree={root}"  # whatever core.worktree says
+    elif (root / "HEAD").is_file() and (root / "objects").is_dir():
+        place = f"--git-dir={root}"
+    else:
+        raise TaxonomyError("this is no git repository", where=str(root), fix="run `tilth init` there")
+    settings = [part for setting in _SETTINGS for part in ("-c", setting)]
+    environment = {name: value for name, value in os.environ.items() if name not in _NOT_OURS}
+    return ["git", *settings, place, *arguments], {
+        **environment,
+        **_ENVIRONMENT,
+        "GIT_CEILING_DIRECTORIES": str(root.parent),
+    }
+
+
+@contextlib.contextmanager
+def _missing_git() -> Generator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise TaxonomyError("git is not installed", fix="install git") from error
+
+
+def _try(root: Path, *arguments: str) -> str:
+    """What a command prints, or nothing where it fails."""
+    command, environment = _command(root, arguments)
+    with _missing_git():
+        done = subprocess.run(command, capture_output=True, cwd=root, env=environment, check=False)
+    return "" if done.returncode else done.stdout.decode(errors="replace").strip()
+
+
+_UNSHALLOW = "this clone holds only the newest commits; run `git fetch --unshallow`"
+
+
+def _is_shallow(root: Path) -> bool:
+    return _try(root, "rev-parse", "--is-shallow-repository") == "true"
+
+
+def _commit_fix(root: Path, revision: str) -> str:
+    git_output(root, "rev-parse", "--git-dir")  # a repository that git does not read at all is told as that
+    if not _try(root, "rev-parse", "--verify", "--quiet", "HEAD"):
+        return "commit something first"
+    names = _try(root, "for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/remotes", "refs/tags")
+    if close := difflib.get_close_matches(revision, names.splitlines(), n=1):
+        return f"did you mean {close[0]!r}?"
+    return _UNSHALLOW if _is_shallow(root) else "`git log` and `git branch --all` list them"
 
 
 def _reason(stderr: str) -> str:
     """The line of git's output that says why: the `fatal:` or `error:` one where there is one."""
-    text = stderr.strip().removeprefix("stderr:").strip().strip("'")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     told = [line for line in lines if re.match(r"(fatal|error):", line)]
-    return (told or lines or ["failed without a word"])[-1].rstrip("'")
+    return (told or lines or ["failed without a word"])[-1]

@@ -1,18 +1,24 @@
-"""Where a taxonomy is read from: the working tree as it is, or a commit. Reading changes neither.
+r"""Where a taxonomy is read from: the working tree as it is, or a commit. Reading changes neither.
 
 Paths are relative to the repository's root, with `/`. Links are no files here: nothing is ever read
-through one, so nothing outside the repository can be reached.
+through one, so nothing outside the repository can be reached. A name that is not UTF-8 is shown with `\xNN` for each
+odd byte, and its file is not read: no message, record or prompt could name it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
+from collections.abc import Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Protocol
 
 from ..core.errors import TaxonomyError
-from .repository import git_errors, open_repository, resolve_commit
+from .git_blobs import BlobReader
+from .git_index import IndexEntry, object_format, tracked_files, unchanged_blob_ids, untracked_files
+from .repository import git_output, resolve_commit
 
 
 class Source(Protocol):
@@ -23,7 +29,7 @@ class Source(Protocol):
         """What it is called in messages and provenance: `working tree`, or the commit's full sha."""
         ...
 
-    def files(self) -> list[str]:
+    def files(self) -> Sequence[str]:
         """The paths of all plain files, sorted; hidden ones and those in hidden folders do not count."""
         ...
 
@@ -31,102 +37,232 @@ class Source(Protocol):
         """The bytes of one file. Raises TaxonomyError when it is no plain file of this tree."""
         ...
 
+    def blob_ids(self) -> Mapping[str, str]:
+        """Path -> the hex id that git gives to the file's bytes, for each of `files`; empty for one not readable.
+
+        Two files with the same id hold the same bytes; what git's index knows is not read.
+        """
+        ...
+
+    def others(self) -> Mapping[str, str]:
+        """Path -> what it is (a link, a pipe, …) of what is neither a plain file nor a folder."""
+        ...
+
+
+class EmptyTree:
+    """A tree without files: what there was before the first leaf."""
+
+    name = "nothing"
+
+    def files(self) -> Sequence[str]:
+        """See `Source.files`."""
+        return []
+
+    def read(self, path: str) -> bytes:
+        """See `Source.read`."""
+        raise TaxonomyError("there is no such file", where=path)
+
+    def blob_ids(self) -> Mapping[str, str]:
+        """See `Source.blob_ids`."""
+        return {}
+
+    def others(self) -> Mapping[str, str]:
+        """See `Source.others`."""
+        return {}
+
 
 class WorkingTree:
     """The files that are in a folder now; in a git repository the tracked ones, and new ones that it does not ignore.
 
-    The list of files is made at the first call of `files` and kept.
+    What is there is looked up at the first call of `files` or `blob_ids` and kept.
     """
 
     name = "working tree"
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
-        self._files: list[str] | None = None
+        self._git = (self._root / ".git").exists()
+        self._index: dict[str, IndexEntry | None] = {}
+        self._stats: dict[str, os.stat_result] | None = None
+        self._files: list[str] = []
+        self._odd: set[str] = set()
+        """The paths, as shown, that are not UTF-8."""
+        self._others: set[str] = set()
+        """What git names and is no plain file, or is not there any more."""
+        self._blob_ids: dict[str, str] | None = None
+        self._is_link: dict[str, bool] = {}
+        """Folder -> whether it is a link."""
         if not self._root.is_dir():
             raise TaxonomyError("there is no such folder", where=str(root))
 
-    def files(self) -> list[str]:
+    def files(self) -> Sequence[str]:
         """See `Source.files`. Raises TaxonomyError when git cannot list them."""
-        if self._files is None:
-            paths = _git_paths(self._root) if (self._root / ".git").exists() else _walked_paths(self._root)
-            self._files = sorted(path for path in paths if not _hidden(path) and self._is_plain(path))
-        return list(self._files)
+        self._look()
+        return self._files
 
     def read(self, path: str) -> bytes:
         """See `Source.read`."""
-        place = self._root / path
+        with self._open(path) as file:
+            return file.read()
+
+    def blob_ids(self) -> Mapping[str, str]:
+        """See `Source.blob_ids`."""
+        if self._blob_ids is None:
+            stats = self._look()
+            known = unchanged_blob_ids(self._root, self._index, stats) if self._git else {}
+            algorithm = object_format(self._root) if self._git else "sha1"
+            self._blob_ids = {path: known.get(path) or self._hash(path, algorithm) for path in stats}
+        return self._blob_ids
+
+    def others(self) -> Mapping[str, str]:
+        """See `Source.others`."""
+        self._look()
+        found = {path: _kind(self._root / path) for path in self._others}
+        return {path: kind for path, kind in found.items() if kind}
+
+    def _look(self) -> dict[str, os.stat_result]:
+        """Path -> what the file system says of the file, sorted."""
+        if self._stats is None:
+            if self._git:
+                self._index = tracked_files(self._root)
+                names = {*self._index, *untracked_files(self._root)}
+            else:
+                names = _walked_names(self._root)
+            shown = {name: _shown(name) for name in names if not _hidden(name)}
+            found = {path: stats for name, path in shown.items() if (stats := self._plain(name))}
+            self._stats = {path: found[path] for path in sorted(found)}
+            self._files = list(self._stats)
+            self._others = set(shown.values()) - found.keys()
+            self._odd = {path for name, path in shown.items() if path != name}
+        return self._stats
+
+    def _plain(self, name: str) -> os.stat_result | None:
+        """None where there is no file, or a link, a folder, a pipe."""
         try:
-            plain = stat.S_ISREG(place.lstat().st_mode) and place.is_relative_to(self._root)
-            # A link anywhere on the way, or a step out with `..`, makes the two differ.
-            if not plain or os.path.realpath(place) != str(place):
+            found = os.lstat(f"{self._root}/{name}")
+        except OSError:  # tracked, and deleted since
+            return None
+        return found if stat.S_ISREG(found.st_mode) and self._reachable(name) else None
+
+    def _reachable(self, name: str) -> bool:
+        """Whether the way to a file stays in the repository: no link, no `..`."""
+        place = ""
+        for folder in name.split("/")[:-1]:
+            place = f"{place}/{folder}"
+            if place not in self._is_link:
+                self._is_link[place] = os.path.islink(f"{self._root}{place}")  # noqa: PTH114  there are thousands
+            if self._is_link[place] or folder in {"", ".", ".."}:
+                return False
+        return True
+
+    def _open(self, path: str) -> FileIO:
+        if path in self._odd:
+            raise _odd_name(path)
+        try:
+            if not self._reachable(path) or (self._root / path).is_symlink():
                 raise TaxonomyError("a link or a path out of the repository is not followed", where=path)
-            return place.read_bytes()
+            # A pipe of that name must not make us wait for a writer.
+            file = FileIO(os.open(f"{self._root}/{path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK))
         except FileNotFoundError as error:
             raise TaxonomyError("there is no such file", where=path) from error
         except (OSError, ValueError) as error:
             raise TaxonomyError(f"the file cannot be read ({error})", where=path) from error
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise TaxonomyError("this is no file", where=path)
+        return file
 
-    def _is_plain(self, path: str) -> bool:
+    def _hash(self, path: str, algorithm: str) -> str:
+        """As git does: the length, then the bytes."""
         try:
-            return stat.S_ISREG((self._root / path).lstat().st_mode)
-        except (FileNotFoundError, NotADirectoryError):  # tracked, and deleted since
-            return False
+            with self._open(path) as file:
+                start = b"blob %d\0" % os.fstat(file.fileno()).st_size
+                return hashlib.file_digest(
+                    file, lambda: hashlib.new(algorithm, start, usedforsecurity=False)
+                ).hexdigest()
+        except (TaxonomyError, OSError):
+            return ""
 
 
 class CommitTree:
     """The files of one commit, read from git's objects: nothing is checked out."""
 
     def __init__(self, root: Path, revision: str) -> None:
-        self._repo = open_repository(root)
-        self.commit = resolve_commit(self._repo, revision, where=str(root))
-        self._blobs: dict[str, str] | None = None
+        self._root = root.resolve()
+        self.commit = resolve_commit(self._root, revision)
+        self._blobs = BlobReader(self._root)
+        self._blob_ids: dict[str, str] | None = None
+        self._files: list[str] = []
+        self._others: dict[str, str] = {}
 
     @property
     def name(self) -> str:
         """The commit's full sha."""
         return self.commit
 
-    def files(self) -> list[str]:
+    def files(self) -> Sequence[str]:
         """See `Source.files`."""
-        return list(self._index())
+        self.blob_ids()
+        return self._files
 
     def read(self, path: str) -> bytes:
         """See `Source.read`."""
-        sha = self._index().get(path)
-        if sha is None:
+        blob_id = self.blob_ids().get(path)
+        if blob_id is None:
             raise TaxonomyError(f"there is no such file in commit {self.commit[:12]}", where=path)
-        return self._repo.odb.stream(bytes.fromhex(sha)).read()
+        if not blob_id:
+            raise _odd_name(path)
+        return self._blobs.read(blob_id, where=path)
 
-    def _index(self) -> dict[str, str]:
-        """Path -> blob sha of every plain file."""
-        if self._blobs is None:
-            with git_errors(str(self._repo.git_dir)):
-                listing: str = self._repo.git.ls_tree("-r", "-z", "--full-tree", self.commit)
-            entries = [entry.partition("\t") for entry in listing.split("\0") if entry]
-            # An entry is "<mode> <type> <sha>\t<path>"; links are 120000, submodules 160000.
-            self._blobs = {
-                path: meta.split()[2]
-                for meta, _, path in sorted(entries, key=lambda entry: entry[2])
-                if meta.startswith("100") and not _hidden(path)
-            }
-        return self._blobs
+    def blob_ids(self) -> Mapping[str, str]:
+        """See `Source.blob_ids`."""
+        if self._blob_ids is None:
+            listing = os.fsdecode(git_output(self._root, "ls-tree", "-r", "-z", "--full-tree", self.commit))
+            # An entry is "<mode> <type> <id>\t<path>".
+            parts = [entry.partition("\t") for entry in listing.split("\0") if entry]
+            entries = [(meta.split(), name, _shown(name)) for meta, _, name in parts if not _hidden(name)]
+            ids = {path: meta[2] if path == name else "" for meta, name, path in entries if meta[0] not in _NO_FILES}
+            self._blob_ids = {path: ids[path] for path in sorted(ids)}
+            self._files = list(self._blob_ids)
+            self._others = {path: _NO_FILES[meta[0]] for meta, _, path in entries if meta[0] in _NO_FILES}
+        return self._blob_ids
 
-
-def _hidden(path: str) -> bool:
-    return path.startswith(".") or "/." in path
-
-
-def _git_paths(root: Path) -> set[str]:
-    with git_errors(str(root)):
-        repo = open_repository(root)
-        listing: str = repo.git.ls_files("--cached", "--others", "--exclude-standard", "-z")
-        repo.close()
-    return {path for path in listing.split("\0") if path}
+    def others(self) -> Mapping[str, str]:
+        """See `Source.others`."""
+        self.blob_ids()
+        return self._others
 
 
-def _walked_paths(root: Path) -> set[str]:
-    paths: set[str] = set()
-    for folder, _, names in os.walk(root):
-        paths |= {(Path(folder) / name).relative_to(root).as_posix() for name in names}
-    return paths
+_NO_FILES = {"120000": "link", "160000": "submodule"}
+"""Git's mode -> what it is."""
+
+
+def _kind(path: Path) -> str:
+    """What stands there and is no plain file; empty: nothing does."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return ""
+    kinds = {stat.S_IFLNK: "link", stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
+    return "" if stat.S_ISREG(mode) else kinds.get(stat.S_IFMT(mode), "device")
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or "/." in name
+
+
+def _shown(name: str) -> str:
+    """The name as it is, unless Python made half characters of odd bytes in it."""
+    return name if name.isascii() else os.fsencode(name).decode(errors="backslashreplace")
+
+
+def _odd_name(path: str) -> TaxonomyError:
+    return TaxonomyError("the file's name is not UTF-8", where=path, fix="rename it")
+
+
+def _walked_names(root: Path) -> set[str]:
+    names: set[str] = set()
+    for folder, _, files in os.walk(root):
+        above = os.path.relpath(folder, root)
+        names |= {os.path.normpath(f"{above}/{name}") for name in files}
+    return names

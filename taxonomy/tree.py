@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 
-from ..core.errors import TaxonomyError, nearest
+from ..core.errors import TaxonomyError
 from .leaf import Leaf, read_leaf
 from .schema import QNA_NAME, SECTIONS
 from .source import Source
@@ -50,5 +51,8 @@ def known_ids(source: Source, ids: Iterable[str] | None) -> list[str]:
 
 
 def _unknown(name: str, known: list[str]) -> TaxonomyError:
-    fix = nearest(name, known) if known else "the taxonomy has no leaves yet: `tilth add` makes one"
+    close = difflib.get_close_matches(name, known, n=1)
+    fix = f"did you mean {close[0]!r}?" if close else "`tilth tree` lists them"
+    if not known:
+        fix = "the taxonomy has no leaves yet: `tilth add` makes one"
     return TaxonomyError(f"there is no leaf {name!r}", fix=fix)

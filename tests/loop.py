@@ -34,6 +34,7 @@ FORMS = (
     "The {thing} at {subject} consists of which substance?",
     "Name the raw material behind the {thing} {subject} has.",
 )
+ATTRIBUTION = "Title of work: Made up\nLicense of the work: CC0-1.0\nCreator names: tester\n"
 HELD_OUT = "From what was the {thing} that {subject} uses once cut or cast?"
 
 PLAN = """
@@ -78,7 +79,8 @@ def knowledge_files(leaf: str) -> dict[str, str]:
         "seed_examples": seeds,
         "test_questions": asked,
     }
-    return {"qna.yaml": yaml.safe_dump(qna, sort_keys=False), "page.md": f"# {subject}\n\n{' '.join(sentences)}\n"}
+    page = f"# {subject}\n\n{' '.join(sentences)}\n"
+    return {"qna.yaml": yaml.safe_dump(qna, sort_keys=False), "page.md": page, "attribution.txt": ATTRIBUTION}
 
 
 def skill_files() -> dict[str, str]:
@@ -87,7 +89,7 @@ def skill_files() -> dict[str, str]:
         {"question": f"Say {word} backwards.", "answer": word[::-1]} for word in ("alpha", "beta", "gam", "dok", "eru")
     ]
     qna = {"version": 4, "created_by": "tester", "task_description": "Say words backwards.", "seed_examples": seeds}
-    return {"qna.yaml": yaml.safe_dump(qna, sort_keys=False)}
+    return {"qna.yaml": yaml.safe_dump(qna, sort_keys=False), "attribution.txt": ATTRIBUTION}
 
 
 # The teacher ---------------------------------------------------------------------------------------------------------
@@ -112,7 +114,8 @@ class Teacher:
         time.sleep(self.slow_s)
         request = json.loads(body)
         prompt = request["messages"][-1]["content"]
-        text = json.dumps(self._value(request["response_format"]["json_schema"]["schema"], prompt, "", 0))
+        form = request.get("response_format")
+        text = json.dumps(self._value(form["json_schema"]["schema"], prompt, "", 0)) if form else _stuff(prompt)
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
         usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(text.split()), "total_tokens": 0}
         head = {"id": "1", "object": "chat.completion", "created": 0, "model": "rule"}
@@ -138,11 +141,14 @@ class Teacher:
         return _about(prompt, name, number, pair=pair)
 
 
+def _stuff(prompt: str) -> str:
+    """What the judge is asked for in plain words."""
+    return next(stuff for subject, stuff in SUBJECTS.values() if subject in prompt)
+
+
 def _about(prompt: str, name: str, number: int, *, pair: bool) -> str:
     """A question about one thing of the subject, its short answer beside a question, its long answer elsewhere."""
     subject, stuff = next(known for known in SUBJECTS.values() if known[0] in prompt)
-    if re.search(rf"^{name}: ", prompt, re.MULTILINE):  # the judge is asked for the answer
-        return stuff
     shown = [thing for thing in THINGS if thing in prompt]
     thing = THINGS[number % len(THINGS)] if len(shown) == len(THINGS) else max(shown, key=prompt.rfind)
     if name != "answer":
@@ -189,6 +195,41 @@ def serve_teacher() -> Generator[Teacher]:
         thread.join()
 
 
+@contextlib.contextmanager
+def suggesting_teacher() -> Generator[Teacher]:
+    """Serve a teacher who asks about the one thing that a text names, and asks for it anew in words of its own."""
+    with serve_teacher() as teacher:
+        teach = teacher.reply
+
+        def reply(body: str) -> dict[str, Any]:
+            request = json.loads(body)
+            prompt = request["messages"][-1]["content"]
+            answer = teach(body)
+            if "different contexts" in prompt:
+                items = [f"alpha{number}" for number in range(8)]
+                told = {
+                    f"q{number}": {
+                        "context": f"Somebody wrote {item} on a slate.",
+                        "question": f"Say {item} backwards.",
+                        "answer": item[::-1],
+                    }
+                    for number, item in enumerate(items, start=1)
+                }
+                answer["choices"][0]["message"]["content"] = json.dumps(told)
+            if "examination" in prompt:
+                subject = next(subject for subject, _ in SUBJECTS.values() if subject in prompt)
+                thing = next(thing for thing in THINGS if thing in prompt)
+                forms = {
+                    "q1": f"What of {subject} is larch, or brass?",
+                    "q2": HELD_OUT.format(thing=thing, subject=subject),
+                }
+                answer["choices"][0]["message"]["content"] = json.dumps(forms)
+            return answer
+
+        teacher.reply = reply
+        yield teacher
+
+
 # The student ---------------------------------------------------------------------------------------------------------
 
 
@@ -209,7 +250,7 @@ def make_student(folder: Path) -> Path:
         special_tokens=special,
         show_progress=False,
     )
-    texts = [text for leaf in SUBJECTS for text in knowledge_files(leaf).values()]
+    texts = [knowledge_files(leaf)[name] for leaf in SUBJECTS for name in ("qna.yaml", "page.md")]
     inner.train_from_iterator(texts, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="<|im_end|>")
     tokenizer.chat_template = (

@@ -70,6 +70,11 @@ class Phase(Section):
     adapter: Literal["none", "lora"] = "none"
     lora: Lora = Field(default_factory=Lora)
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    neftune_alpha: Annotated[float, Field(ge=0)] = 0.0
+    """Noise on the embeddings, so that a small model learns less of a question by heart than of what it asks.
+
+    Uniform within alpha / sqrt(length * width), in training only; 5 to 15 in the source (NEFTune, arXiv 2310.05914).
+    """
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradients are scaled down to this norm."""
 

@@ -94,6 +94,7 @@ def training_arguments(phase: Phase, folder: Path, seed: int, *, num_parameters:
         warmup_steps=phase.warmup_ratio,
         weight_decay=phase.weight_decay,
         max_grad_norm=phase.clip_norm,
+        neftune_noise_alpha=phase.neftune_alpha or None,
         adam_beta1=_BETAS[0],
         adam_beta2=_BETAS[1],
         optim="adamw_torch_fused",

@@ -117,31 +117,41 @@ async def _deepened(run: LeafRun, settings: KnowledgeSettings, pair: _Pair) -> l
     """The same detail asked for in other words, and told in full sentences."""
     made_by = pair.sample.source.model_copy(update={"teacher": run.source.teacher, "grades": {}})
     source = _with_fact(made_by, pair.passage, pair.asked, pair.sample.answer)
-    made = await run.rows([_reworded(run, settings, pair, source), _long(run, settings, pair, source)])
-    failures = [outcome for outcome in made if not isinstance(outcome, Sample)]
-    samples = [outcome for outcome in made if isinstance(outcome, Sample)]
-    return await _kept(run, settings, pair.passage, samples) + failures
+    return await run.rows([_reworded(run, settings, pair, source), _long(run, settings, pair, source)])
 
 
 async def _reworded(run: LeafRun, settings: KnowledgeSettings, pair: _Pair, source: Provenance) -> list[Outcome]:
-    reply = await run.ask("reword", source, {**pair.variables, "number": settings.rewordings})
-    return [_short(pair.passage, question, pair.sample.answer, reply.source) for question in reply.items]
+    reply = await run.ask("reword", source, {**pair.variables, "fact": source.fact, "number": settings.rewordings})
+    samples = [_short(pair.passage, question, pair.sample.answer, reply.source) for question in reply.items]
+    return await _kept(run, settings, pair.passage, samples)
 
 
 async def _long(run: LeafRun, settings: KnowledgeSettings, pair: _Pair, source: Provenance) -> list[Outcome]:
     """The question with a long answer. It says that one is wanted, for the short one is right as well."""
     reply = await run.ask("long", source, pair.variables)
     question = f"{pair.asked} {settings.long_instruction}"
-    return [_sample("knowledge_long", pair.passage, question, reply.data["answer"], reply.source)]
+    sample = _sample("knowledge_long", pair.passage, question, reply.data["answer"], reply.source)
+    return await _kept(run, settings, pair.passage, [sample], asked=pair.sample.question)
 
 
 async def _kept(
-    run: LeafRun, settings: KnowledgeSettings, passage: _Passage, samples: Sequence[Sample]
+    run: LeafRun, settings: KnowledgeSettings, passage: _Passage, samples: Sequence[Sample], *, asked: str = ""
 ) -> list[Outcome]:
-    """What becomes of samples about one passage: the filters, then the judge, who is asked once for all."""
-    different, repeated = filters.without_duplicates(samples, settings.near_duplicate)
+    """What becomes of samples about one passage: the filters, then repetitions go, then the judge.
+
+    `asked` is the question for the judge where it is another than the sample's.
+    """
     checks = _checks(run, settings, passage)
-    return [*await run.grade_together(different, checks, "judge", passage.variables), *repeated]
+    drops = [filters.first_drop(sample, checks) for sample in samples]
+    dropped = [run.reject(sample, drop) for sample, drop in zip(samples, drops, strict=True) if drop]
+    passed = [sample for sample, drop in zip(samples, drops, strict=True) if not drop]
+    different, repeated = filters.without_duplicates(passed, settings.near_duplicate)
+    graded = await run.rows(_judged(run, passage, sample, asked or sample.question) for sample in different)
+    return [*graded, *repeated, *dropped]
+
+
+async def _judged(run: LeafRun, passage: _Passage, sample: Sample, question: str) -> list[Outcome]:
+    return [await run.grade_by_asking(sample, question, "judge", passage.variables)]
 
 
 def _checks(run: LeafRun, settings: KnowledgeSettings, passage: _Passage) -> list[filters.Filter]:

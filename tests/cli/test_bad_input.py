@@ -39,7 +39,10 @@ def loop(untouched: Loop, copy: Callable[[Loop], Loop]) -> Loop:
     [
         (["lnt"], "there is no verb 'lnt'; did you mean 'lint'?"),
         (["lint", "--jsn"], "no such option: --jsn (Possible options: --json); `tilth lint --help` shows how"),
-        (["lint", "--format", "xml"], "'xml' is not one of 'text', 'json', 'github'; `tilth lint --help` shows how"),
+        (
+            ["lint", "--format", "xml"],
+            "'xml' is not one of 'text', 'json', 'github', 'sarif'; `tilth lint --help` shows how",
+        ),
         (["add", "knowledge"], "missing argument 'PATH'; `tilth add --help` shows how"),
         (["add"], "Choose from: knowledge, skill; `tilth add --help` shows how"),
         (["releases", "show", "x"], "`tilth releases show --help` shows how"),
@@ -52,11 +55,14 @@ def test_wrong_usage(fails: Fails, tmp_path: Path, arguments: list[str], line: s
     assert fails(tmp_path, *arguments).endswith(line)
 
 
-@pytest.mark.parametrize(
-    "verb", ["lint", "diff", "generate", "samples", "train", "eval", "cycle", "report", "releases"]
-)
+@pytest.mark.parametrize("verb", ["generate", "samples", "train", "eval", "cycle", "report", "releases"])
 def test_no_workspace(fails: Fails, tmp_path: Path, verb: str) -> None:
     assert fails(tmp_path, verb) == f"{tmp_path}: there is no tilth.yaml; run `tilth init` first"
+
+
+@pytest.mark.parametrize("verb", ["lint", "diff"])
+def test_no_taxonomy(fails: Fails, tmp_path: Path, verb: str) -> None:
+    assert fails(tmp_path, verb) == f"{tmp_path}: there is no taxonomy here; go into one, or run `tilth init` here"
 
 
 @pytest.mark.parametrize("verb", ["lint", "cycle", "releases"])

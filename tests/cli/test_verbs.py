@@ -41,7 +41,9 @@ def test_help_names_every_verb(spawner: Spawner, tmp_path: Path) -> None:
         assert " ".join(told.out.split()).count(line.removesuffix(".")) == 1
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["lint"], ["diff"], ["releases"], ["report"], ["cycle"], ["train"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["lint"], ["diff"], ["tree"], ["releases"], ["report"], ["cycle"], ["train"]]
+)
 def test_nothing_heavy_is_loaded_where_nothing_is_to_do(turned_twice: Loop, arguments: list[str]) -> None:
     code = f"import sys; sys.argv = ['tilth', *{arguments}]\nfrom tilth.cli.main import main\ntry: main()\n"
     code += "finally: print([name for name in ('torch', 'transformers', 'openai', 'numpy') if name in sys.modules])"
@@ -60,7 +62,7 @@ def test_init_add_lint_diff(spawner: Spawner, tmp_path: Path) -> None:
     assert (made.code, made.err) == (0, "")
     root = tmp_path / "new"
     (root / "page.md").write_text("# A page\n\nIt says something.\n")
-    added = spawner.run(root, "add", "knowledge", "things/page", "--document", "page.md")
+    added = spawner.run(root, "add", "knowledge", "things/page", "--from", "page.md")
     assert "wrote knowledge/things/page/qna.yaml" in added.out
     assert (root / "knowledge/things/page/page.md").is_file()
     linted = spawner.run(root, "lint", "--json")
@@ -68,7 +70,7 @@ def test_init_add_lint_diff(spawner: Spawner, tmp_path: Path) -> None:
     assert {finding["severity"] for finding in linted.json} >= {"error"}
     by_path = spawner.run(root / "knowledge", "lint", "things", "--format", "github")
     assert by_path.code == 1
-    assert by_path.out.startswith("::error file=knowledge/things/page/qna.yaml,line=")
+    assert "::error file=knowledge/things/page/qna.yaml,line=" in by_path.out
     assert spawner.run(root, "init").out.startswith("adopted 1 leaves")
     again = spawner.run(root, "add", "knowledge", "things/page")
     assert again.code == 2
@@ -88,14 +90,14 @@ def test_lint_and_diff(run: Run) -> None:
     assert found["unchanged"] == [SKILL, FERRY, MILL]
     assert run("diff").out.splitlines()[-1] == "  3 unchanged"
     against_first = run("diff", "HEAD~1").out
-    assert f"added     {FERRY}" in against_first
+    assert f"added      {FERRY}" in against_first
     assert "2 unchanged" in against_first
 
 
 def test_diff_sees_what_is_not_committed(spawner: Spawner, turned_once: Loop, copy: Copy) -> None:
     loop = copy(turned_once)
     (loop.root / SKILL / "qna.yaml").write_text(skill_files()["qna.yaml"].replace("alpha", "omega"))
-    assert f"  modified  {SKILL}\n" in spawner.run(loop.root, "diff").out
+    assert f"  modified   {SKILL} (qna.yaml)\n" in spawner.run(loop.root, "diff").out
 
 
 def test_generate_and_samples(run: Run, turned_twice: Loop) -> None:

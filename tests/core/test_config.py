@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 from tilth.core.config import Config, load_config
 from tilth.core.errors import ConfigError, TilthError
+from tilth.core.yaml_source import YamlProblems
 
 
 def write(folder: Path, text: str) -> Path:
@@ -35,7 +36,7 @@ def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
 def test_a_file_in_another_encoding_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "tilth.yaml"
     path.write_bytes("student: {system_prompt: café}".encode("latin-1"))
-    with pytest.raises(ConfigError, match=r"^tilth\.yaml: the file is not UTF-8 text"):
+    with pytest.raises(YamlProblems, match=r"^tilth\.yaml:1:1: not UTF-8 text; save the file as UTF-8$"):
         load_config(path)
 
 
@@ -70,7 +71,7 @@ def test_a_later_override_wins(tmp_path: Path) -> None:
     [
         ("seed", "--set: cannot read 'seed'; write it as section.key=value"),
         ("=3", "--set: cannot read '=3'; write it as section.key=value"),
-        ("seed=[1", "--set seed:1:3: not valid YAML"),
+        ("seed=[1", "--set seed:1:1: not valid YAML"),
         ("teacher.modle=x", "--set teacher.modle=x: unknown key 'teacher.modle'; did you mean 'model'?"),
         ("teacher.concurrency=0", "--set teacher.concurrency=0: teacher.concurrency: input should be greater"),
         ("teacher=fast", "--set teacher=fast: teacher: "),

@@ -109,7 +109,7 @@ def write_recipe(folder: Path, flow: str, **changes: Any) -> Path:
         prompt = {
             "system": f"{flow} {name}",
             "user": "{{ {" + shown + "} | tojson }}",
-            "schema": _answer(part.answers),
+            **({"schema": _answer(part.answers)} if part.answers else {}),
             "repeat": part.repeat,
             "max_tokens": 100,
         }
@@ -139,17 +139,13 @@ def reword(asked: dict[str, Any]) -> dict[str, Any]:
     return items(*forms)
 
 
-def answer_all(asked: dict[str, Any]) -> dict[str, Any]:
+def answer(asked: dict[str, Any]) -> str:
     """The judge reads the text as it is, but for rye, which it takes for oats."""
     sentences = re.findall(r"[A-Z][^.#\n]+(?=\.)", asked["chunk"])
     known = {f"{most} what?": last for most, last in (sentence.rsplit(" ", 1) for sentence in sentences)}
     known |= {"Which grain does Orla Mill grind?": "rye", "Who runs Orla Mill?": "Bram Osk"}
-
-    def answer(question: str) -> str:
-        told = next((last for asks, last in known.items() if asks in question), "unknown")
-        return "oats" if told == "rye" else told
-
-    return items(*map(answer, asked["questions"]))
+    told = next((last for asks, last in known.items() if asks in asked["question"]), "unknown")
+    return "oats" if told == "rye" else told
 
 
 def _questions(asked: dict[str, Any]) -> dict[str, Any]:
@@ -166,11 +162,11 @@ def judge(asked: dict[str, Any]) -> dict[str, Any]:
     return {"verdict": "no" if "rye" in asked["answer"] else "yes"}
 
 
-RULES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+RULES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "knowledge questions": about,
     "knowledge reword": reword,
     "knowledge long": lambda asked: {"answer": f"Of {asked['title']} the text says {asked['answer']}."},
-    "knowledge judge": answer_all,
+    "knowledge judge": answer,
     "skills questions": _questions,
     "skills answer": lambda asked: {"answer": asked["question"].split()[1][::-1]},
     "skills judge": judge,
@@ -286,6 +282,6 @@ def bench(tmp_path: Path) -> Generator[Bench]:
     with _serving(teacher):
         server = ModelServer(model="rule", base_url=teacher.url)
         bench = Bench(tmp_path, teacher, Config(teacher=server), three_leaves())
-        bench.use_recipe("knowledge", chunk_words=12, rewordings=2, long_instruction="At length.")
+        bench.use_recipe("knowledge", chunk_tokens=15, rewordings=2, long_instruction="At length.")
         bench.use_recipe("skills", tasks_per_call=2)
         yield bench

@@ -17,7 +17,7 @@ from tilth.sdg.generate import estimate_calls, plan
 from tilth.sdg.store import REJECTS, SAMPLES, Entry, read_manifest, read_rejects, read_samples
 from tilth.taxonomy.source import WorkingTree
 
-from .conftest import KNOWLEDGE_ID, RULES, SKILL_ID, Bench, about, answer_all, items, leaf, seeds
+from .conftest import KNOWLEDGE_ID, RULES, SKILL_ID, Bench, about, answer, items, leaf, seeds
 
 GOLDEN = """\
 knowledge_short: Which grain does Orla Mill grind? = rye
@@ -85,7 +85,7 @@ def test_provenance_is_complete(bench: Bench) -> None:
     assert len(source.requests) == len(set(source.requests)) == 2  # questions, judge
     long = samples[-1].source
     assert (long.heading, long.fact, long.grades) == ("Orla Mill", "Its wheel is made of larch.", {"judge": "larch"})
-    assert len(long.requests) == len(set(long.requests)) == 4  # questions, judge, long, judge
+    assert len(long.requests) == len(set(long.requests)) == 3  # questions, judge (of both), long
     reworded = next(sample for sample in samples if sample.question == "Form 1: Who runs Orla Mill?").source
     assert (reworded.teacher, reworded.seed_example, reworded.document) == ("rule", 1, "")
     assert (reworded.fact, len(reworded.requests)) == ("The miller is Bram Osk.", 2)  # reword, judge
@@ -120,12 +120,12 @@ def test_the_manifest_counts_everything(bench: Bench) -> None:
     assert manifest.rejects_by_reason == {"judge_answers_otherwise": 4, "not_a_question": 3, "same_question": 1}
     assert (manifest.judge, manifest.seed, manifest.failures) == ("rule", bench.config.seed, ())
     asked = manifest.requests
-    assert (asked.asked, asked.paid, asked.cached) == (18, 18, 0)
+    assert (asked.asked, asked.paid, asked.cached) == (28, 26, 2)  # a short pair's judgement serves the long one too
     assert bench.teacher.asked == {
         "knowledge questions": 3,
         "knowledge reword": 4,
         "knowledge long": 4,
-        "knowledge judge": 7,
+        "knowledge judge": 15,
     }
     assert asked.prompt_tokens > 100
     assert asked.completion_tokens > 50
@@ -201,15 +201,12 @@ def test_a_bad_answer_costs_its_row_only(bench: Bench) -> None:
         return "I would rather not" if asked["answer"] == "1702" else RULES["knowledge reword"](asked)
 
     def judge(asked: dict[str, Any]) -> Any:
-        last = asked["questions"][-1]
-        return items(7) if "wheel" in last and last.endswith("At length.") else answer_all(asked)
+        return "" if "Form 2" in asked["question"] and "wheel" in asked["question"] else answer(asked)
 
     bench.teacher.rules |= {"knowledge reword": reword, "knowledge judge": judge}
     entries = bench.run()
-    lost = [
-        line for line in GOLDEN.splitlines(keepends=True) if re.search(r"Form.*1702|Form.*larch|At length.*larch", line)
-    ]
-    assert len(lost) == 5
+    lost = [line for line in GOLDEN.splitlines(keepends=True) if re.search(r"Form.*1702|Form 2.*larch", line)]
+    assert len(lost) == 3
     assert told(entries) == "".join(line for line in GOLDEN.splitlines(keepends=True) if line not in lost)
     failures = read_manifest(entries[0].folder).failures
     assert [(failure.step, failure.source.fact) for failure in failures] == [
@@ -217,12 +214,12 @@ def test_a_bad_answer_costs_its_row_only(bench: Bench) -> None:
         ("judge", "Its wheel is made of larch."),
     ]
     assert all(failure.reason and failure.request for failure in failures)
-    assert len(failures[1].source.requests) == 3  # the pairs that could not be judged are still in the ledger
+    assert len(failures[1].source.requests) == 3  # what could not be judged is still in the ledger
 
 
 def test_a_judge_that_fails_takes_no_reject_with_it(bench: Bench) -> None:
     bench.leaves = bench.leaves[:1]
-    bench.teacher.rules["knowledge judge"] = lambda _: "{"
+    bench.teacher.rules["knowledge judge"] = lambda _: ""
     (entry,) = bench.run()
     assert [sample.source.teacher for sample in read_samples(entry)] == ["seed", "seed"]
     assert {failure.step for failure in read_manifest(entry.folder).failures} == {"judge"}
@@ -239,19 +236,8 @@ def test_a_chunk_without_questions_leaves_the_others(bench: Bench) -> None:
     assert "1702" not in told([entry])
 
 
-def test_verdicts_are_read_by_their_names_not_their_order(bench: Bench) -> None:
-    bench.leaves = bench.leaves[:1]
-
-    def backwards(asked: dict[str, Any]) -> dict[str, Any]:
-        return dict(reversed(answer_all(asked).items()))
-
-    first = told(bench.run())
-    bench.teacher.rules["knowledge judge"] = backwards
-    assert told(bench.run(state="again")) == first
-
-
 def test_an_answer_that_is_known_is_not_asked_for_again(bench: Bench) -> None:
-    bench.use_recipe("knowledge", chunk_words=12, calls_per_chunk=2, rewordings=2)
+    bench.use_recipe("knowledge", chunk_tokens=15, calls_per_chunk=2, rewordings=2)
     context = "Orla Mill was built in 1702. Its wheel is made of larch. The miller is Bram Osk."
     examples = seeds((context, "Is Orla Mill there?", "It is."), (context, "Who is it?", "Bram Osk, the miller."))
     bench.leaves = [leaf(KNOWLEDGE_ID, seed_examples=examples)]
@@ -272,7 +258,7 @@ def test_a_passage_without_a_sentence_is_asked_for_a_question(bench: Bench) -> N
     (bench.root / "taxonomy" / KNOWLEDGE_ID / "mill.md").write_text("- wheel: larch\n")
     bench.leaves = [leaf(KNOWLEDGE_ID)]
     numbers: list[int] = []
-    bench.teacher.rules["knowledge judge"] = lambda asked: items(*("larch" for _ in asked["questions"]))
+    bench.teacher.rules["knowledge judge"] = lambda _: "larch"
     pair = {"question": "Of what is the wheel of Orla mill?", "answer": "larch"}
     bench.teacher.rules["knowledge questions"] = lambda asked: (numbers.append(asked["number"]), items(pair))[1]
     assert f"knowledge_short: {pair['question']} = larch" in told(bench.run())
@@ -298,7 +284,7 @@ def test_every_filter_is_at_work(bench: Bench, question: str, answer: str, reaso
     bench.teacher.rules["knowledge questions"] = lambda asked: items(*[pair] * asked["number"])
     (entry,) = bench.run()
     dropped = [reject for reject in read_rejects(entry) if reject.sample.source.heading == "Orla Mill"]
-    assert [(reject.step, reject.reason) for reject in dropped if reject.step == "filters"] == [("filters", reason)]
+    assert {(reject.step, reject.reason) for reject in dropped if reject.step == "filters"} == {("filters", reason)}
     assert question not in told([entry])
 
 
@@ -423,14 +409,16 @@ def test_foundational_leaves_take_both_ways(bench: Bench) -> None:
 
 @pytest.mark.parametrize("judge", [True, False])
 def test_the_estimate_is_what_is_asked_where_nothing_is_dropped(bench: Bench, judge: bool) -> None:
-    bench.use_recipe("knowledge", chunk_words=12, calls_per_chunk=2, judge=judge)
+    bench.use_recipe("knowledge", chunk_tokens=15, calls_per_chunk=2, judge=judge)
     bench.use_recipe("skills", tasks_per_call=2, judge=judge)
     tree = WorkingTree(bench.root / "taxonomy")
     planned = plan(bench.leaves, bench.config, bench.store())
-    estimates = [estimate_calls(each, tree, bench.root / "cache") for each in planned]
-    # 3 chunks, 2 calls each; 2 seeds and half of 5 sentences; 3 seeds, 2 tasks each; 2 seeds, 2 tasks each.
+    estimates = [estimate_calls(each, tree, bench.config, bench.root / "cache") for each in planned]
+    # 3 chunks and 5 sentences, 2 calls each; 2 seeds and 2 answers, 4 rewordings and a long answer of each;
+    # 3 seeds, 2 tasks each; 2 seeds, 2 tasks each.
     calls = 2 if judge else 1
-    assert estimates == [3 * 2 * calls + (2 + 2) * (1 + calls), 3 * (1 + 2 * calls), 2 * (1 + 2 * calls)]
+    judged = 2 * 5 + (2 + 2) * (4 + 1) if judge else 0
+    assert estimates == [2 * 3 + (2 + 2) * 2 + judged, 3 * (1 + 2 * calls), 2 * (1 + 2 * calls)]
     assert bench.teacher.asked.total() == 0
     asked = [read_manifest(entry.folder).requests.asked for entry in bench.run()]
     # Rye is judged away, and where no judge is, it is known from a seed: new are the year and the wood.

@@ -54,7 +54,7 @@ def changed(tmp_path: Path, **changes: object) -> str:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"chunk_word": 10}, "unknown key 'chunk_word'; did you mean 'chunk_words'"),
+        ({"chunk_token": 10}, "unknown key 'chunk_token'; did you mean 'chunk_tokens'"),
         ({"rewordings": 0}, "rewordings"),
         ({"extra_questions": -1}, "extra_questions"),
         ({"question_words": [9, 3]}, "fewest, most"),
@@ -82,8 +82,8 @@ def test_a_wrong_recipe_is_told_in_one_line(tmp_path: Path, changes: dict[str, o
         ("questions", "- answer", "- question", "does not require 'answer'"),
         ("questions", "type: string", "type: integer", "does not require 'question' as"),
         ("reword", "type: string", "type: object", "the schema does not fit; this part of the flow needs {'type': 'st"),
-        ("judge", "type: string", "type: object", "the schema does not fit; this part of the flow needs {'type': 'st"),
-        ("judge", "repeat: questions", "repeat: chunk", "`repeat` is 'chunk'; this part of the flow needs 'questions'"),
+        ("judge", "max_tokens", "schema: {type: string}\nmax_tokens", "it has a schema; remove it"),
+        ("judge", "repeat: ''", "repeat: chunk", "`repeat` is 'chunk'; this part of the flow needs ''"),
     ],
 )
 def test_a_prompt_that_does_not_give_what_its_part_needs_is_refused(

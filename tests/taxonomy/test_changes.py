@@ -4,9 +4,8 @@ import shutil
 
 import pytest
 import yaml
-from tilth.core.errors import TaxonomyError
-from tilth.taxonomy.changes import Changes, changes
-from tilth.taxonomy.source import CommitTree, WorkingTree
+from tilth.taxonomy.changes import Changes, Modified, Unreadable, changes
+from tilth.taxonomy.source import CommitTree, EmptyTree, WorkingTree
 
 BRIDGE, HELLO, BYE = "knowledge/bridge", "compositional_skills/hello", "compositional_skills/bye"
 
@@ -25,7 +24,7 @@ def since(base, repository) -> Changes:
 
 
 def test_against_nothing_all_is_added(base, repository):
-    assert changes(None, base) == Changes(added=(HELLO, BRIDGE))
+    assert changes(EmptyTree(), base) == Changes(added=(HELLO, BRIDGE))
 
 
 def test_the_same_tree_has_no_changes(base, repository):
@@ -43,10 +42,10 @@ def test_reformatting_is_no_change(base, repository, skill):
 def test_edits_new_leaves_and_deletions_are_seen_before_they_are_committed(base, repository, skill):
     repository.write(f"{BRIDGE}/bridge.md", "# Bridge\n\nIt fell.\n")
     shutil.rmtree(repository.root / HELLO)
-    skill["task_description"] = "Take leave."
+    skill["seed_examples"] = [{"question": f"Leave {name}.", "answer": f"Bye, {name}."} for name in "ABCDE"]
     repository.write(f"{BYE}/qna.yaml", skill)
     found = since(base, repository)
-    assert found == Changes(added=(BYE,), modified=(BRIDGE,), removed=(HELLO,))
+    assert found == Changes(added=(BYE,), modified=(Modified(leaf=BRIDGE, files=("bridge.md",)),), removed=(HELLO,))
     assert found
 
 
@@ -64,11 +63,70 @@ def test_a_copy_is_added_and_of_two_copies_one_is_moved(base, repository):
     assert found == Changes(added=("compositional_skills/hi",), moved=((HELLO, BYE),), unchanged=(BRIDGE,))
 
 
-def test_a_mistake_in_the_base_is_a_change_and_one_in_the_head_an_error(repository, skill):
+def test_a_leaf_that_moved_and_was_edited_is_one_leaf(base, repository, skill):
+    (repository.root / HELLO).rename(repository.root / BYE)
+    skill["seed_examples"][0]["answer"] = "Good day, A."
+    skill["seed_examples"][1]["question"] = "Welcome B."
+    repository.write(f"{BYE}/qna.yaml", skill)
+    found = since(base, repository)
+    assert found == Changes(modified=(Modified(leaf=BYE, moved_from=HELLO, files=("qna.yaml",)),), unchanged=(BRIDGE,))
+
+
+def test_a_leaf_with_other_questions_is_another_leaf(base, repository, skill):
+    shutil.rmtree(repository.root / HELLO)
+    for number, seed in enumerate(skill["seed_examples"][:3]):
+        seed["question"] = f"Take leave of {number}."
+    repository.write(f"{BYE}/qna.yaml", skill)
+    assert since(base, repository) == Changes(added=(BYE,), removed=(HELLO,), unchanged=(BRIDGE,))
+
+
+def test_what_changed_in_a_leaf_is_told(base, repository, knowledge):
+    knowledge["document"]["files"] += ["/docs/*.md"]
+    repository.write(f"{BRIDGE}/qna.yaml", knowledge)
+    repository.write("docs/pier.md", "# Pier\n")
+    repository.write(f"{BRIDGE}/attribution.txt", "Title of work: Bridge\n")
+    (told,) = since(base, repository).modified
+    assert told == Modified(leaf=BRIDGE, files=("/docs/pier.md", "attribution.txt", "qna.yaml"))
+    repository.commit()
+    second = CommitTree(repository.root, "HEAD")
+    repository.write("docs/pier.md", "# Pier\n\nOf stone.\n")
+    repository.write(f"{BRIDGE}/qna.yaml", "# tidy\n" + yaml.safe_dump(knowledge))
+    assert since(second, repository).modified == (Modified(leaf=BRIDGE, files=("/docs/pier.md",)),)
+
+
+def test_another_attribution_is_told_and_no_change_of_the_leaf(base, repository):
+    repository.write(f"{HELLO}/attribution.txt", "Title of work: Hello\n")
+    assert since(base, repository) == Changes(unchanged=(HELLO, BRIDGE), attributed=(HELLO,))
+    (repository.root / HELLO).rename(repository.root / BYE)
+    assert since(base, repository) == Changes(moved=((HELLO, BYE),), unchanged=(BRIDGE,), attributed=(BYE,))
+
+
+def test_names_that_differ_by_a_slash_do_not_collide(repository, skill):
+    names = [f"compositional_skills/{name}" for name in ("A/b", "a/b", "a/b_c", "a_b", "a_b/c")]
+    for name in names[:3]:
+        repository.write(f"{name}/qna.yaml", {**skill, "task_description": name})
+    repository.commit()
+    base = CommitTree(repository.root, "HEAD")
+    for name in names:
+        repository.write(f"{name}/qna.yaml", {**skill, "task_description": f"New: {name}"})
+    found = since(base, repository)
+    assert [each.leaf for each in found.modified] == names[:3]
+    assert found.added == tuple(names[3:])
+
+
+def test_a_mistake_stops_nothing(repository, skill, base):
     repository.write(f"{HELLO}/qna.yaml", "version: 9\n")
+    shutil.rmtree(repository.root / BRIDGE)
+    found = since(base, repository)
+    reason = f"{HELLO}/qna.yaml:1:1: version 9 is unknown; use 1 or 2 or 3 or 4"
+    assert found == Changes(removed=(BRIDGE,), unreadable=(Unreadable(leaf=HELLO, reason=reason),))
+    assert found
     repository.commit()
     broken = CommitTree(repository.root, "HEAD")
+    assert since(broken, repository) == Changes(unchanged=(HELLO,))
+    repository.write(f"{HELLO}/qna.yaml", "version: 8\n")
+    assert [each.leaf for each in since(broken, repository).unreadable] == [HELLO]
     repository.write(f"{HELLO}/qna.yaml", skill)
-    assert since(broken, repository) == Changes(modified=(HELLO,))
-    with pytest.raises(TaxonomyError, match=r"hello/qna\.yaml:1:1: version 9 is unknown"):
-        changes(None, broken)
+    assert since(broken, repository) == Changes(modified=(Modified(leaf=HELLO, files=("qna.yaml",)),))
+    (repository.root / HELLO).rename(repository.root / BYE)
+    assert since(broken, repository) == Changes(added=(BYE,), removed=(HELLO,))

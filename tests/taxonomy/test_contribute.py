@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+import json
 import subprocess
 
 import pytest
 import yaml
 from git import Repo
 from tilth.core.errors import TaxonomyError
-from tilth.taxonomy.contribute import add_files, add_leaf, commit_files, full_leaf_id, init_repository
+from tilth.taxonomy.contribute import (
+    add_files,
+    author_name,
+    commit_files,
+    full_leaf_id,
+    init_repository,
+    plan_leaf,
+    write_leaf,
+    write_schema,
+)
 from tilth.taxonomy.leaf import read_leaf
 from tilth.taxonomy.lint import lint
 from tilth.taxonomy.source import CommitTree, WorkingTree
@@ -29,17 +39,28 @@ def test_a_repository_that_is_there_keeps_its_branch_and_its_rules(tmp_path):
     assert (tmp_path / ".gitignore").read_text() == "*.log\n.tilth/\n"
 
 
+def add_leaf(root, kind, leaf_id, *documents, created_by=""):
+    return write_leaf(root, plan_leaf(root, kind, leaf_id, documents), created_by=created_by)
+
+
+def gaps(repository) -> set[str]:
+    return {f"{finding.path.rsplit('/', 1)[-1]} {finding.code}" for finding in lint(WorkingTree(repository.root))}
+
+
 @pytest.mark.parametrize("kind", ["knowledge", "skill", "grounded_skill"])
 def test_a_scaffold_names_its_gaps_until_they_are_filled(repository, kind):
     paths = add_leaf(repository.root, kind, "things/new_one", created_by="ada")
     leaf_id = full_leaf_id(kind, "things/new_one")
     qna = repository.root / leaf_id / "qna.yaml"
     assert paths == [qna, qna.parent / "attribution.txt"]
-    assert {finding.code for finding in lint(WorkingTree(repository.root))} == {"E106"}
+    document = {"qna.yaml E122"} if kind == "knowledge" else set()
+    assert gaps(repository) - document == {"qna.yaml E106", "attribution.txt E132"}
     for number in range(qna.read_text().count(': ""')):
         qna.write_text(qna.read_text().replace(': ""', f": text {number}", 1))
+    owned = qna.parent / "attribution.txt"
+    owned.write_text(owned.read_text().replace("work:\n", "work: MIT\n"))
+    assert gaps(repository) == document
     if kind == "knowledge":
-        assert [finding.code for finding in lint(WorkingTree(repository.root))] == ["E122"]
         (qna.parent / "new_one.md").write_text("# New one\n")
     assert lint(WorkingTree(repository.root)) == []
     assert read_leaf(WorkingTree(repository.root), leaf_id).kind == kind
@@ -48,16 +69,43 @@ def test_a_scaffold_names_its_gaps_until_they_are_filled(repository, kind):
 def test_a_document_is_copied_beside_the_leaf(repository, tmp_path):
     document = tmp_path / "My page [1].md"
     document.write_text("# Bridge\n")
-    add_leaf(repository.root, "knowledge", "knowledge/places/bridge/", document=document)
+    add_leaf(repository.root, "knowledge", "knowledge/places/bridge/", document)
     folder = repository.root / "knowledge/places/bridge"
     assert (folder / "My page [1].md").read_text() == "# Bridge\n"
     assert yaml.safe_load((folder / "qna.yaml").read_text())["document"] == {"files": ["My page [1].md"]}
-    assert {finding.code for finding in lint(WorkingTree(repository.root))} == {"E106"}
+    assert gaps(repository) == {"qna.yaml E106", "attribution.txt E132"}
+
+
+def test_several_documents(repository, tmp_path):
+    files = [tmp_path / name for name in ("a.md", "b.txt")]
+    for file in files:
+        file.write_text("text")
+    paths = add_leaf(repository.root, "knowledge", "bridge", *files)
+    assert [path.name for path in paths] == ["qna.yaml", "a.md", "b.txt", "attribution.txt"]
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c/a.md").write_text("text")
+    with pytest.raises(TaxonomyError, match=r"^a\.md: two documents have this name; rename one$"):
+        plan_leaf(repository.root, "knowledge", "tower", [*files, tmp_path / "c/a.md"])
+
+
+def test_the_schema_is_written_once_and_found_from_the_leaf(repository):
+    [schema] = write_schema(repository.root)
+    assert write_schema(repository.root) == []
+    qna = add_leaf(repository.root, "skill", "a/b")[0]
+    named = qna.read_text().splitlines()[0].partition("$schema=")[2]
+    assert (qna.parent / named).resolve() == schema.resolve()
+    assert json.loads(schema.read_text())
+
+
+def test_the_author_is_who_git_says(repository):
+    assert author_name(repository.root) == ""
+    repository.git.git.config("user.name", "Ada Ö.")
+    assert author_name(repository.root) == "Ada Ö."
 
 
 def test_a_document_that_is_in_its_place_already_stays_there(repository):
     document = repository.write("knowledge/bridge/page.md", "# Bridge\n")
-    paths = add_leaf(repository.root, "knowledge", "bridge", document=document)
+    paths = add_leaf(repository.root, "knowledge", "bridge", document)
     assert [path.name for path in paths] == ["qna.yaml", "attribution.txt"]
     assert document.read_text() == "# Bridge\n"
 
@@ -73,18 +121,18 @@ def test_nothing_is_overwritten_and_a_refusal_writes_nothing(repository, tmp_pat
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.pdf", b"%PDF", "documents of this format cannot be read; use one of: .markdown, .md, .txt"),
+        ("a.epub", b"x", "cannot be read; use one of: .md, .markdown, .txt"),
         ("attribution.txt", b"x", "this name is taken by the leaf's own file"),
         ("a.md", None, "there is no such document"),
-        ("a.md", b"\xff", "not UTF-8 text"),
-        ("a.md", b" \n", "the document is empty"),
+        ("a.md", b"\xff", "UTF-8"),
+        ("a.md", b" \n", "is empty; write it"),
     ],
 )
 def test_a_document_that_cannot_be_used_is_refused(repository, tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(TaxonomyError, match=message):
-        add_leaf(repository.root, "knowledge", "bridge", document=tmp_path / name)
+        add_leaf(repository.root, "knowledge", "bridge", tmp_path / name)
     assert not (repository.root / "knowledge").exists()
 
 

@@ -87,7 +87,7 @@ def test_documents_are_found_from_the_leaf_and_from_the_root(repository, knowled
         ("../../../../secret.md", "the document '../../../../secret.md' is outside the repository"),
         ("../../../..", "the document '../../../..' is outside the repository"),
         ("/../secret.md", "the document '/../secret.md' is outside the repository"),
-        ("scan.pdf", "'knowledge/places/bridge/scan.pdf' cannot be read; use one of: .md, .markdown, .txt"),
+        ("scan.png", "'knowledge/places/bridge/scan.png' cannot be read; use one of: .md, .markdown, .txt"),
         ("latin.md", "'knowledge/places/bridge/latin.md' is not UTF-8 text"),
         ("empty.md", "'knowledge/places/bridge/empty.md' is empty"),
     ],
@@ -95,7 +95,7 @@ def test_documents_are_found_from_the_leaf_and_from_the_root(repository, knowled
 def test_a_document_that_cannot_be_read_is_placed(repository, knowledge, tmp_path, entry, message):
     (tmp_path / "secret.md").write_text("secret")
     repository.write(".gitignore", "ignored.md\n")
-    for name, data in (("scan.pdf", b"x"), ("latin.md", b"\xff"), ("empty.md", b" \n"), ("ignored.md", b"x")):
+    for name, data in (("scan.png", b"x"), ("latin.md", b"\xff"), ("empty.md", b" \n"), ("ignored.md", b"x")):
         repository.write(f"{LEAF}/{name}", data)
     (repository.root / LEAF / "link.md").symlink_to(tmp_path / "secret.md")
     knowledge["document"]["files"] = [entry]

@@ -6,9 +6,12 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tilth.core.yaml_source import Problem
 from tilth.taxonomy.qna import LeafProblems, comparable, parse_qna
 from tilth.taxonomy.schema import KnowledgeV3, KnowledgeV4, SkillV1, SkillV2, SkillV4
+from tilth.taxonomy.starter_taxonomy import FIRST_KNOWLEDGE, STARTER_LEAVES, starter_files
 
+REAL = [(starter_files(leaf)["qna.yaml"].encode(), f"{leaf}/qna.yaml") for leaf in (*STARTER_LEAVES, FIRST_KNOWLEDGE)]
 SKILL_PATH = "compositional_skills/x/qna.yaml"
 KNOWLEDGE_PATH = "knowledge/x/qna.yaml"
 
@@ -41,6 +44,11 @@ def test_later_skills_need_five(skill, version, model):
     assert problem(skill, SKILL_PATH) == "too_few 4:1 seed_examples: 4 given, at least 5 needed; add 1"
 
 
+def test_a_version_is_a_number_as_json_schema_knows_them(skill):
+    skill["version"] = 3.0
+    assert parse(skill, SKILL_PATH).version == 3
+
+
 def test_knowledge_of_version_3_names_a_repository(knowledge):
     del knowledge["test_questions"]
     knowledge["version"] = 3
@@ -55,9 +63,12 @@ def test_knowledge_of_version_4_has_files_or_a_repository(knowledge):
     assert type(parse(knowledge, KNOWLEDGE_PATH)) is KnowledgeV4
     knowledge["document"] = {"repo": "https://x.org/y.git", "commit": "abcdef0", "patterns": ["*.md"]}
     assert type(parse(knowledge, KNOWLEDGE_PATH)) is KnowledgeV4
-    for wrong in ({"files": ["a.md"], "repo": "https://x.org/y.git"}, {"repo": "https://x.org/y.git"}, {"files": []}):
+    for wrong in ({"files": ["a.md"], "repo": "https://x.org/y.git"}, {"repo": "https://x.org/y.git"}, {}):
         knowledge["document"] = wrong
         assert "write either files, or all of repo, commit and patterns" in problem(knowledge, KNOWLEDGE_PATH)
+    for files, what in (([], "at least 1 needed; add 1"), (["*.md"] * 101, "too many entries; use globs")):
+        knowledge["document"] = {"files": files}
+        assert what in problem(knowledge, KNOWLEDGE_PATH)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +76,9 @@ def test_knowledge_of_version_4_has_files_or_a_repository(knowledge):
     [
         (1, "knowledge of version 1 is not read any more; rewrite it as version 4"),
         (2, "knowledge of version 2 is not read any more; rewrite it as version 4"),
+        (2.0, "knowledge of version 2.0 is not read any more; rewrite it as version 4"),
         (5, "version 5 is unknown; use 3 or 4"),
+        (3.5, "version 3.5 is unknown; use 3 or 4"),
         ("3", "version '3' is unknown; use 3 or 4"),
         (True, "version True is unknown; use 3 or 4"),
         (None, "version None is unknown; use 3 or 4"),
@@ -90,9 +103,33 @@ def test_an_empty_text_is_refused(skill, value):
     assert problem(skill, SKILL_PATH).endswith("seed_examples.1.answer: there is no text; write it")
 
 
-def test_a_number_for_a_text_is_refused_with_the_way_out(skill):
-    skill["seed_examples"][1]["answer"] = 37
-    assert problem(skill, SKILL_PATH).endswith("seed_examples.1.answer: must be text, not 37; put it in quotes")
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("1874", "the number 1874"),
+        ("12:30", "the number 750"),
+        ("1.0e+3", "the number 1000.0"),
+        ("yes", "true"),
+        ("No", "false"),
+        ("[a, b]", "a list"),
+        ("{a: b}", "keys and values"),
+    ],
+)
+def test_what_yaml_does_not_read_as_text_is_refused_with_the_way_out(skill, written, read):
+    skill["seed_examples"][1]["answer"] = "@"
+    data = yaml.safe_dump(skill, sort_keys=False).replace("'@'", written).encode()
+    with pytest.raises(LeafProblems) as caught:
+        parse_qna(data, SKILL_PATH)
+    (found,) = caught.value.problems
+    assert found.message == f"seed_examples.1.answer: YAML reads this as {read}, not as text; put it in quotes"
+    assert (found.line, found.column, found.kind) == (8, 3, "not_text")
+
+
+@pytest.mark.parametrize("text", ["2024-01-31", "=", "1.2.3", "n", "12:30 o'clock"])
+def test_what_can_only_be_text_is_read_as_text(skill, text):
+    skill["seed_examples"][1]["answer"] = "@"
+    data = yaml.safe_dump(skill, sort_keys=False).replace("'@'", text).encode()
+    assert parse_qna(data, SKILL_PATH)[0].seed_examples[1].answer == text
 
 
 def test_the_wrong_shape_is_refused_in_plain_words(skill):
@@ -118,6 +155,13 @@ def test_grounded_and_freeform_seeds_do_not_mix(skill):
     parse(skill, SKILL_PATH)
     del skill["seed_examples"][4]["context"]
     assert problem(skill, SKILL_PATH).startswith("mixed 17:3 some seed examples have a context and this one has none")
+
+
+def test_no_more_repetitions_are_told_than_someone_reads(skill):
+    skill["seed_examples"] *= 1000
+    with pytest.raises(LeafProblems, match=r"\(and 4994 more\)") as caught:
+        parse(skill, SKILL_PATH)
+    assert len(caught.value.problems) == 100
 
 
 def test_a_held_out_question_is_no_seed_and_stands_once(knowledge):
@@ -147,11 +191,38 @@ def test_questions_are_compared_without_case_punctuation_and_spacing():
     assert comparable("Where?") != comparable("Who?")
 
 
-@given(st.binary() | st.text().map(str.encode))
+WORDS = ["version: 4", "seed_examples:", "question: ", ": ", "- ", "\n  ", "&a ", "*a", "!!int ", "? ", "---\n", "<<: "]
+yaml_ish = st.lists(st.sampled_from([*WORDS, *"aé5\0\n\t[]{},|>'\"#%\\\ufeff\x85"])).map("".join)
+
+
+@given(st.binary() | st.text().map(str.encode) | yaml_ish.map(str.encode))
 def test_no_bytes_make_a_traceback(data):
     for path in (SKILL_PATH, KNOWLEDGE_PATH):
         with pytest.raises(LeafProblems, match=r"^[^\n]*$"):
             parse_qna(data, path)
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_no_change_of_a_real_leaf_makes_a_traceback(data):
+    """Pieces of a leaf cut out, doubled, or replaced by other pieces, bytes or signs of YAML."""
+    leaf, path = data.draw(st.sampled_from(REAL))
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(leaf)))
+        end = data.draw(st.integers(start, min(start + 40, len(leaf))))
+        piece = data.draw(st.binary(max_size=4) | yaml_ish.map(str.encode) | st.just(leaf[start:end] * 2))
+        leaf = leaf[:start] + piece + leaf[end:]
+    problems = problems_of(leaf, path)
+    assert all("\n" not in problem.message for problem in problems)
+    assert all(0 < problem.line <= len(leaf) + 1 for problem in problems)
+
+
+def problems_of(data: bytes, path: str) -> list[Problem]:
+    try:
+        parse_qna(data, path)
+    except LeafProblems as error:
+        return error.problems
+    return []
 
 
 json_values = st.recursive(

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from tilth.core.errors import TaxonomyError
+from tilth.taxonomy.changes import changes
+from tilth.taxonomy.repository import git_output, merge_base
 from tilth.taxonomy.source import CommitTree, WorkingTree
 
 
@@ -68,25 +70,149 @@ def test_a_commit_keeps_what_it_held(repository):
         tree.read("link.txt")
 
 
-def test_reading_writes_nothing(repository):
+def test_reading_writes_nothing_not_even_what_git_would_refresh(repository, skill):
     repository.write("a.txt", "one")
+    repository.write("compositional_skills/hello/qna.yaml", skill)
     repository.commit()
     repository.write("a.txt", "two")
     repository.write("b.txt", "staged")
     repository.git.git.add("b.txt")
+    (repository.root / "compositional_skills/hello/qna.yaml").touch()  # git's status would note that it is as before
     before = _snapshot(repository.root)
-    for tree in (WorkingTree(repository.root), CommitTree(repository.root, "main")):
+    head, base = WorkingTree(repository.root), CommitTree(repository.root, "main")
+    changes(base, head)
+    for tree in (head, base):
+        tree.blob_ids()
         for path in tree.files():
             tree.read(path)
+    merge_base(repository.root, "main")
     assert _snapshot(repository.root) == before
 
 
-@pytest.mark.parametrize("revision", ["nowhere", "-h", "--output=x", "HEAD:a.txt", ""])
+def test_blob_ids_are_those_of_git_and_need_no_reading(repository, monkeypatch):
+    repository.write("a.txt", "one")
+    repository.write("ü b.txt", "two")
+    repository.commit()
+    repository.write("c.txt", "new")
+    ids = CommitTree(repository.root, "HEAD").blob_ids()
+    assert ids == {
+        "a.txt": repository.git.git.hash_object("a.txt"),
+        "ü b.txt": repository.git.git.hash_object("ü b.txt"),
+    }
+    new = {"c.txt": repository.git.git.hash_object("c.txt")}
+    assert WorkingTree(repository.root).blob_ids() == {**ids, **new}
+    os.utime(repository.root / ".git/index", (4e9, 4e9))  # all files were written long before git looked at them
+    monkeypatch.setattr(WorkingTree, "_hash", lambda *_: "read")
+    assert WorkingTree(repository.root).blob_ids() == {**ids, "c.txt": "read"}
+
+
+def test_a_git_that_lists_its_index_otherwise_only_costs_time(repository, monkeypatch):
+    repository.write("a.txt", "one")
+    repository.commit()
+    os.utime(repository.root / ".git/index", (4e9, 4e9))
+    ids = WorkingTree(repository.root).blob_ids()
+
+    def without_stats(root, *arguments, **options):
+        return git_output(root, *(argument for argument in arguments if argument != "--debug"), **options)
+
+    monkeypatch.setattr("tilth.taxonomy.git_index.git_output", without_stats)
+    assert WorkingTree(repository.root).blob_ids() == ids
+    monkeypatch.setattr(WorkingTree, "_hash", lambda *_: "read")
+    assert WorkingTree(repository.root).blob_ids() == {"a.txt": "read"}
+
+
+def test_blob_ids_without_git_are_those_that_git_would_give(repository, tmp_path):
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain/a.txt").write_text("one")
+    repository.write("a.txt", "one")
+    assert WorkingTree(tmp_path / "plain").blob_ids() == {"a.txt": repository.git.git.hash_object("a.txt")}
+
+
+def test_a_repository_of_sha256_objects(tmp_path):
+    _git(tmp_path, "init", "-q", "--object-format=sha256", "new")
+    (tmp_path / "new/a.txt").write_text("one")
+    _git(tmp_path / "new", "add", "a.txt")
+    _git(tmp_path / "new", "-c", "user.name=a", "-c", "user.email=a@x", "commit", "-qm", "x")
+    tree = CommitTree(tmp_path / "new", "HEAD")
+    assert WorkingTree(tmp_path / "new").blob_ids() == tree.blob_ids()
+    assert tree.read("a.txt") == b"one"
+
+
+def test_a_file_that_cannot_be_read_has_no_id(repository, monkeypatch):
+    repository.write("a.txt", "one")
+    monkeypatch.setattr("tilth.taxonomy.source.FileIO", _refused)
+    assert WorkingTree(repository.root).blob_ids() == {"a.txt": ""}
+
+
+def test_a_worktree_and_a_submodule_are_repositories_too(repository, tmp_path):
+    repository.write("a.txt", "one")
+    repository.commit()
+    _git(repository.root, "worktree", "add", "-q", "--detach", str(tmp_path / "beside"))
+    _git(tmp_path, "init", "-q", "outer")
+    _git(
+        tmp_path / "outer",
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+        str(repository.root),
+        "sub",
+    )
+    for root in (tmp_path / "beside", tmp_path / "outer/sub"):
+        (root / "b.txt").write_text("two")
+        assert WorkingTree(root).files() == ["a.txt", "b.txt"]
+        assert CommitTree(root, "HEAD").read("a.txt") == b"one"
+    assert WorkingTree(tmp_path / "outer").files() == []
+    assert WorkingTree(tmp_path / "outer").others() == {"sub": "folder"}
+
+
+@pytest.mark.parametrize("revision", ["nowhere", "-h", "--output=x", "HEAD:a.txt", "", "HEAD^{tree}", "^main"])
 def test_an_unknown_revision_is_told_in_a_line(repository, revision):
     repository.write("a.txt", "a")
     repository.commit()
     with pytest.raises(TaxonomyError, match="there is no commit"):
         CommitTree(repository.root, revision)
+
+
+@pytest.mark.parametrize("revision", ["main", "HEAD@{0}", ":/work", "v1", "main~0", "HEAD^{}"])
+def test_any_revision_names_a_commit(repository, revision):
+    repository.write("a.txt", "a")
+    commit = repository.commit()
+    _git(repository.root, "-c", "user.name=a", "-c", "user.email=a@x", "tag", "-a", "v1", "-m", "one")
+    assert CommitTree(repository.root, revision).commit == commit
+
+
+def test_an_unknown_revision_is_told_with_the_nearest_name(repository, tmp_path):
+    with pytest.raises(TaxonomyError, match="there is no commit 'main'; commit something first"):
+        CommitTree(repository.root, "main")
+    repository.write("a.txt", "a")
+    repository.commit()
+    with pytest.raises(TaxonomyError, match="there is no commit 'mian'; did you mean 'main'"):
+        CommitTree(repository.root, "mian")
+    with pytest.raises(TaxonomyError, match="`git log` and `git branch --all` list them"):
+        CommitTree(repository.root, "v2.0.0")
+    repository.write("a.txt", "b")
+    repository.commit()
+    _git(tmp_path, "clone", "-q", "--depth=1", f"file://{repository.root}", "shallow")
+    with pytest.raises(TaxonomyError, match="run `git fetch --unshallow`"):
+        CommitTree(tmp_path / "shallow", "HEAD~1")
+
+
+def test_the_merge_base_is_where_head_left_the_branch(repository):
+    repository.write("a.txt", "a")
+    fork = repository.commit()
+    _git(repository.root, "checkout", "-q", "-b", "contribution")
+    repository.write("b.txt", "b")
+    repository.commit()
+    _git(repository.root, "checkout", "-q", "main")
+    repository.write("c.txt", "c")
+    repository.commit()
+    assert merge_base(repository.root, "contribution") == fork
+    _git(repository.root, "checkout", "-q", "--orphan", "other")
+    repository.commit()
+    with pytest.raises(TaxonomyError, match="HEAD and 'main' have no commit in common"):
+        merge_base(repository.root, "main")
 
 
 def test_a_folder_that_is_no_repository_is_told_in_a_line(tmp_path):
@@ -98,7 +224,15 @@ def test_a_folder_that_is_no_repository_is_told_in_a_line(tmp_path):
         WorkingTree(tmp_path / "nowhere")
 
 
-def _snapshot(root: Path) -> tuple[str, dict[str, bytes]]:
-    status = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, check=True)
-    files = {str(path): path.read_bytes() for path in root.rglob("*") if path.is_file() and path.name != "index"}
-    return status.stdout, files
+def _git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def _refused(descriptor: int) -> None:
+    os.close(descriptor)
+    raise PermissionError(13, "Permission denied")
+
+
+def _snapshot(root: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file of the working tree and of git, with the time of its last change."""
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in root.rglob("*") if path.is_file()}

@@ -39,6 +39,8 @@ def test_an_unknown_leaf_is_told_with_the_nearest(tree):
         leaf_ids_under(tree, ["foundational_skill/c"])
     with pytest.raises(TaxonomyError, match="did you mean 'compositional_skills/a_b'"):
         read_leaves(tree, ["compositional_skills/ab"])
+    with pytest.raises(TaxonomyError, match="no leaf 'x'; `tilth tree` lists them"):
+        read_leaves(tree, ["x"])
 
 
 def test_an_empty_taxonomy_says_what_to_do(repository):

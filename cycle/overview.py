@@ -1,0 +1,101 @@
+"""What is known of every leaf: what it holds, whether there are samples for it, whether the current release saw it.
+
+Only `tree` and `show` want all of this at once. No model is asked, no address is fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from ..core.atomic import read_json
+from ..core.progress import Progress
+from ..core.workspace import Workspace
+from ..eval.evaluation import Evaluation
+from ..eval.statistics import Rate
+from ..llm.endpoint import identity
+from ..sdg.recipe import load_recipes
+from ..sdg.store import MANIFEST, complete_entries
+from ..taxonomy.source import WorkingTree
+from ..taxonomy.summary import LeafSummary, summaries
+from ..taxonomy.tree import leaf_ids, leaf_ids_under
+from .journal import EVALUATION, JUDGEMENT, Judgement, cycle_folder, read_record
+from .releases import current_release, releases
+
+
+@dataclass(frozen=True)
+class LeafState:
+    """One leaf of the working tree."""
+
+    summary: LeafSummary
+    samples: int | None
+    """For what it says now; None: they are not made yet."""
+    trained: bool
+    """The current release was trained on what it says now."""
+    score: Rate | None
+    """The current release's right answers to its held-out questions, when the release was made."""
+
+
+class Score(NamedTuple):
+    """What one model answered rightly of a leaf's held-out questions."""
+
+    model: str
+    rate: Rate
+    finding: str
+    """`learned` or `forgotten`, against the release before, where the paired test said so."""
+
+
+def leaf_states(workspace: Workspace, paths: list[str], progress: Progress) -> list[LeafState]:
+    """Every leaf of the working tree, or those that `paths` (from the root) name. Raises TaxonomyError for others."""
+    source = WorkingTree(workspace.root)
+    ids = leaf_ids_under(source, paths) if paths else leaf_ids(source)
+    entries = _entries(workspace)
+    release = current_release(workspace)
+    trained = {each.leaf: each.leaf_fingerprint for each in release.datasets} if release else {}
+    scores: Mapping[str, Rate] = release.scores if release else {}
+    states: list[LeafState] = []
+    for summary in summaries(source, ids, workspace.state / "leaves.db", progress):
+        folder = entries.get((summary.kind or "", summary.fingerprint))
+        states.append(
+            LeafState(
+                summary,
+                samples=_num_samples(folder) if folder else None,
+                trained=not summary.fault and trained.get(summary.id) == summary.fingerprint,
+                score=scores.get(summary.id),
+            )
+        )
+    return states
+
+
+def scores_over_releases(workspace: Workspace, leaf_id: str) -> list[Score]:
+    """What the base and each release answered, as their evaluations have it, the newest where there are several.
+
+    Raises DataError when a cycle's file is missing or broken.
+    """
+    rates: dict[str, Rate] = {}
+    findings: dict[str, str] = {}
+    for release in releases(workspace):
+        folder = cycle_folder(workspace, release.cycle)
+        evaluation = read_record(folder / EVALUATION, Evaluation)
+        if leaf_id in evaluation.leaves:
+            rates |= {model: evaluation.rate(model, leaf_id) for model in evaluation.models}
+        for item in read_record(folder / JUDGEMENT, Judgement).comparisons:
+            if item.leaf == leaf_id and item.verdict in {"learned", "forgotten"}:
+                findings[release.name] = item.verdict
+    return [Score(model, rate, findings.get(model, "")) for model, rate in rates.items()]
+
+
+def _entries(workspace: Workspace) -> dict[tuple[str, str], Path]:
+    """(kind, leaf fingerprint) -> the complete folder of the store, for the recipes and the teacher of `tilth.yaml`."""
+    recipes, teacher = load_recipes(workspace.config), identity(workspace.config.teacher)
+    found = {recipe.fingerprint: complete_entries(workspace.store, recipe, teacher) for recipe in recipes.values()}
+    return {
+        (kind, leaf): folder for kind, recipe in recipes.items() for leaf, folder in found[recipe.fingerprint].items()
+    }
+
+
+def _num_samples(folder: Path) -> int:
+    """Read without the checks of `read_manifest`: they would take seconds for ten thousand leaves."""
+    return int(read_json(folder / MANIFEST)["samples"])
