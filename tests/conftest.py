@@ -22,6 +22,13 @@ settings.load_profile("tilth")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs the miniature loop runs in one process of several, so that the loop is turned once."""
+    for item in items:
+        if {"untouched", "turned_once", "trained"}.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group("loop"))
+
+
 @pytest.fixture(scope="session")
 def teacher() -> Generator[Teacher]:
     with serve_teacher() as teacher:

@@ -149,6 +149,7 @@ os.fsync = full
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["cycle.json", "samples.jsonl", "model.safetensors", "eval.json"])
 def test_a_full_disk(fails: Fails, untouched: Loop, spawner: Spawner, loop: Loop, place: str) -> None:
     (loop.root / "plan.yaml").write_text("phases: [{name: all, kinds: [skill], epochs: 1, learning_rate: 1.0e-5}]")

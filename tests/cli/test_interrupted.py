@@ -60,6 +60,7 @@ def stop_once(spawner: Spawner, loop: Loop, number: int, reached: Callable[[], b
     assert said == [ran.err.splitlines()[-1]] == ["tilth: stopped; the same command goes on from here"]
 
 
+@pytest.mark.slow
 def test_stopped_again_and_again_it_comes_to_the_same_release(
     spawner: Spawner, loop: Loop, turned_once: Loop, tmp_path: Path
 ) -> None:

@@ -29,6 +29,7 @@ def loop(trained: Loop, copy: Callable[[Loop], Loop]) -> Loop:
     return copy(trained)
 
 
+@pytest.mark.slow  # each trains and examines a student of its own
 @pytest.mark.parametrize(
     ("module", "name"),
     [

@@ -15,6 +15,8 @@ from tilth.llm.ask import Gateway
 from tilth.llm.ledger import Ledger
 from tilth.llm.scripted import serve_scripted
 
+pytestmark = pytest.mark.slow  # many processes and servers
+
 NUM_PROMPTS, CONCURRENCY = 40, 4
 
 RUN = f"""

@@ -14,6 +14,8 @@ from tilth.llm.catalogue import CatalogueModel, catalogue, fetch, fetch_model
 from tilth.llm.hub import HubSource
 from tilth.llm.packages import PackageSource
 
+pytestmark = pytest.mark.slow  # many processes and servers
+
 DATA = bytes(range(256)) * 6  # 1,536 bytes in parts of 1,000
 PARTS = {1: DATA[:1000], 2: DATA[1000:]}
 

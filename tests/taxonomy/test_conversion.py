@@ -8,6 +8,8 @@ from tilth.core.errors import TaxonomyError
 from tilth.taxonomy import conversion, converter, html_markdown
 from tilth.taxonomy.conversion import convert
 
+pytestmark = pytest.mark.slow  # many processes and servers
+
 
 def test_a_page_is_converted_once_for_each_content_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert convert("a.html", b"<h1>One</h1>", tmp_path) == "# One\n"

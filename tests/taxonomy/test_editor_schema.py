@@ -44,6 +44,7 @@ def test_the_verdict_on_every_public_leaf_is_that_of_the_reader(public_tree: Any
         assert validator(kind).is_valid(data) == accepts(text, f"{leaf_id}/qna.yaml"), leaf_id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leaf", STARTER_LEAVES)
 def test_the_verdict_on_mutated_leaves_is_that_of_the_reader(leaf: str) -> None:
     different: set[str] = set()

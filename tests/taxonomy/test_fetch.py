@@ -26,7 +26,10 @@ from .git_server import HOST, GitServer, serve
 LEAF = "knowledge/bridge"
 Load = Callable[..., tuple[Document, ...]]
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the server's certificate")
+pytestmark = [
+    pytest.mark.slow,  # a server of its own for every test
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the server's certificate"),
+]
 
 
 def commit(repo: Repo, text: str) -> str:

@@ -12,6 +12,8 @@ import pytest
 import yaml
 from git import Repo
 
+pytestmark = pytest.mark.slow  # many processes and servers
+
 READ = """
 import json, resource, sys
 from pathlib import Path

@@ -131,13 +131,15 @@ def differences(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], set
     return find
 
 
-@pytest.mark.parametrize("group", [*GROUPS, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE_GROUPS)])
+@pytest.mark.slow
+@pytest.mark.parametrize("group", [*GROUPS, *MORE_GROUPS])
 def test_both_judge_mutated_leaves_alike(group: str, differences: Differences) -> None:
     listed = {True: "|".join(WE_ACCEPT), False: "|".join(WE_REFUSE)}
     found = differences((GROUPS | MORE_GROUPS)[group])
     assert not sorted(name for name, ours in found if not re.fullmatch(listed[ours], name))
 
 
+@pytest.mark.slow
 def test_every_difference_that_is_listed_is_there(differences: Differences) -> None:
     found = {entry for leaf in GROUPS.values() for entry in differences(leaf)}
     for listed, ours in ((WE_ACCEPT, True), (WE_REFUSE, False)):
