@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from .errors import ConfigError
 from .yaml_source import YamlProblems, YamlSource, parse_yaml, read_yaml
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        right = not url or (parts.scheme in {"http", "https"} and bool(parts.hostname))
+    except ValueError:
+        right = False
+    if not right:
+        raise PydanticCustomError(
+            "address", "{url} is no http address; write it like http://127.0.0.1:8000/v1", {"url": repr(url)}
+        )
+    return url
 
 
 class Section(BaseModel):
@@ -24,7 +39,7 @@ class ModelServer(Section):
 
     model: str = "qwen2.5-coder-1.5b-instruct"
     """A name of the catalogue, or (with `base_url`) the name that the endpoint knows the model by."""
-    base_url: str = ""
+    base_url: Annotated[str, AfterValidator(_address)] = ""
     """The endpoint, such as `http://127.0.0.1:8000/v1`; empty: tilth serves `model` itself."""
     api_key_env: str = "OPENAI_API_KEY"
     """The environment variable that holds the key; the key itself never stands in a file."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from ..core.config import ModelServer
-from ..core.errors import ConfigError, ModelError
+from ..core.errors import ModelError
 from ..core.progress import Progress
 from . import catalogue, gguf_server
 
@@ -53,7 +53,7 @@ def identity(server: ModelServer) -> str:
 def open_endpoint(server: ModelServer, progress: Progress) -> Generator[Endpoint]:
     """The endpoint of `server`. Without a `base_url` the model is fetched and served until the block ends.
 
-    Raises ModelError when it cannot be fetched or served, ConfigError when the settings are wrong.
+    Raises ModelError when it cannot be fetched or served, or its key is not set.
     """
     if server.base_url:
         yield _remote(server)
@@ -65,13 +65,6 @@ def open_endpoint(server: ModelServer, progress: Progress) -> Generator[Endpoint
 
 
 def _remote(server: ModelServer) -> Endpoint:
-    what, fix = f"the base_url {server.base_url!r} is no http address", "write it like http://127.0.0.1:8000/v1"
-    try:
-        parts = urlsplit(server.base_url)
-    except ValueError as error:
-        raise ConfigError(what, fix=fix) from error
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigError(what, fix=fix)
     key = os.environ.get(server.api_key_env, "")
     endpoint = Endpoint(server.base_url, server.model, key, server.concurrency, server.timeout_s)
     if not key and not endpoint.is_loopback:

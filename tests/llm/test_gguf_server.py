@@ -40,7 +40,7 @@ time.sleep(60)
 HOLD_THE_PIPE = """
 import os
 if os.fork() == 0:  # a sibling with a copy of the pipe's other end: no end of file will come
-    time.sleep(4)
+    time.sleep(30)
     os._exit(0)
 """
 
@@ -53,7 +53,7 @@ def test_the_child_dies_with_its_parent(more):
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
-    wait_until_gone(child, 3.0)
+    wait_until_gone(child, 20.0)
 
 
 def test_a_model_that_cannot_be_loaded_is_one_line(tmp_path, progress):
