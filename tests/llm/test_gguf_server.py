@@ -29,7 +29,8 @@ def wait_until_gone(pid, seconds=10.0):
 
 PARENT = """
 import subprocess, sys, time
-code = "import os; from tilth.llm.gguf_server import wait_for_parent_to_end as w; print(1, flush=True); w(os.getppid())"
+wait = "from tilth.llm.gguf_server import wait_for_parent_to_end as wait"
+code = f"import os; {{wait}}; parent = os.getppid(); print(1, flush=True); wait(parent)"
 child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 child.stdout.readline()
 {more}
