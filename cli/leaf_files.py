@@ -29,7 +29,11 @@ class Taxonomy:
 
     def leaf_ids(self, source: WorkingTree, paths: Sequence[Path] | None) -> list[str] | None:
         """The leaves that paths of the command line name; None: all. Raises TaxonomyError where there is none."""
-        return leaf_ids_under(source, [self._named(path) for path in paths]) if paths else None
+        return leaf_ids_under(source, self.named(paths)) if paths else None
+
+    def named(self, paths: Sequence[Path] | None) -> list[str]:
+        """Paths of the command line, seen from the taxonomy's root. Raises TaxonomyError for one outside."""
+        return [self._named(path) for path in paths or ()]
 
     def _named(self, path: Path) -> str:
         absolute = Path(os.path.abspath(path))  # noqa: PTH100  resolves `..`, follows no link

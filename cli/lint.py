@@ -61,7 +61,7 @@ def _findings(taxonomy: Taxonomy, paths: list[Path] | None, workers: int | None)
     source = WorkingTree(taxonomy.root)
     return lint_leaves(
         source,
-        taxonomy.leaf_ids(source, paths),
+        taxonomy.named(paths),
         taxonomy.config,
         cache_file=taxonomy.state / "lint.db" if taxonomy.state else None,
         mirrors=taxonomy.state / "documents" if taxonomy.state else None,

@@ -29,7 +29,7 @@ def migrate(
 ) -> None:
     """Bring leaves of older versions to the newest. What a leaf says stays, so no sample is made again.
 
-    Exit code 1 when a leaf lacks something that the newest version wants; it stays as it is.
+    Exit code 1 when a leaf lacks something that the newest version wants. Where its qna.yaml does, it stays as it is.
     """
     taxonomy = open_taxonomy()
     source = WorkingTree(taxonomy.root)
@@ -56,6 +56,7 @@ def migrate(
     print(f", which wants an {ATTRIBUTION_NAME}: {_leaves(bare)} without" if bare else "")
     if refused:
         print(f"{_leaves(refused)} left as before: the lines above say what is missing")
+    if refused or bare:
         raise typer.Exit(1)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..core.atomic import write_text
+from ..core.errors import TilthError
 from ..taxonomy.editor_schema import schema_text
 from ..taxonomy.scaffold import SCHEMA_NAME
 from .leaf_files import open_taxonomy
@@ -30,6 +31,8 @@ def schema(
     write: Annotated[bool, typer.Option("--write", help=f"Write {SCHEMA_NAME} into the taxonomy instead.")] = False,
 ) -> None:
     """Print the JSON Schema of a qna.yaml, for editors. They complete its keys, explain them and mark what is wrong."""
+    if write and (kind or version):
+        raise TilthError(f"{SCHEMA_NAME} serves all leaves", fix="leave --kind and --version out, or --write")
     text = schema_text(kind.value if kind else None, version)
     if not write:
         print(text, end="")

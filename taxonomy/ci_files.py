@@ -46,9 +46,12 @@ jobs:
 
 _HOOK = f"""\
 #!/bin/sh
-# Lints the leaves of a commit before it is made; written by `tilth ci`. To switch it on, once in every clone:
+# Lints the leaves whose qna.yaml is in a commit, as they are in the folder, before it is made; written by `tilth ci`.
+# To switch it on, once in every clone:
 #   {SWITCH_ON}
-git diff --cached --name-only -z --diff-filter=d -- '*/qna.yaml' | xargs -0 -r tilth lint --
+unset GIT_LITERAL_PATHSPECS
+git diff --cached --name-only -z --diff-filter=d -- \\
+  'knowledge/*/qna.yaml' 'compositional_skills/*/qna.yaml' 'foundational_skills/*/qna.yaml' | xargs -0 -r tilth lint --
 """
 
 

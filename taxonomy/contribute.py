@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from ..core.workspace import STATE_NAME
 from .attribution import ATTRIBUTION_NAME
 from .documents import Document, load_documents
 from .editor_schema import schema_text
-from .formats import content_problem, suffix_problem
+from .formats import content_problem, size_problem, suffix_problem
 from .leaf import DocumentSpec, Leaf
 from .repository import git_errors, open_repository
 from .scaffold import SCHEMA_NAME, Draft, attribution, knowledge_qna, skill_qna
@@ -246,9 +247,9 @@ def _refuse_present(folder: Path, leaf_id: str, names: Iterable[str]) -> None:
 
 
 def _document_bytes(document: Path) -> bytes:
-    problem = suffix_problem(document.name)
     try:
-        data = b"" if problem else document.read_bytes()
+        problem = suffix_problem(document.name) or size_problem(document.stat().st_size)
+        data = b"" if problem else _read_plain(document)
     except FileNotFoundError as error:
         raise TaxonomyError("there is no such document", where=str(document)) from error
     except OSError as error:
@@ -257,6 +258,14 @@ def _document_bytes(document: Path) -> bytes:
         what, _, fix = problem.rpartition("; ")
         raise TaxonomyError(what, where=str(document), fix=fix)
     return data
+
+
+def _read_plain(document: Path) -> bytes:
+    """The bytes of a plain file: a device never ends, a pipe makes us wait."""
+    with open(os.open(document, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123  a descriptor
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise TaxonomyError("this is no plain file", where=str(document), fix="name a document")
+        return file.read()
 
 
 def _author(repo: Repo) -> dict[str, str]:

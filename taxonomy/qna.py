@@ -64,7 +64,11 @@ def _schema(source: YamlSource, section: str) -> type[Qna]:
     number = type(version) in {int, float}  # 3.0 is 3 to JSON Schema, and True is neither
     if number and version in schemas:
         return schemas[version]
-    if number and version in SKILLS:
+    if "version" not in source.data:
+        what = f"knowledge without a version is version 1, which is not read any more; add 'version: {NEWEST_VERSION}'"
+    elif isinstance(version, str) and version.strip().isdigit():
+        what = f"version {shortened(repr(version))} is text; write the number without quotes"
+    elif number and version in SKILLS:
         what = f"knowledge of version {version} is not read any more; rewrite it as version {NEWEST_VERSION}"
     else:
         what = f"version {shortened(repr(version))} is unknown; use {' or '.join(map(str, schemas))}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -129,10 +130,12 @@ def _without_spaces(text: str) -> str:
 
 
 def _blocks(text: str) -> Iterator[range]:
-    """The lines of each block scalar, counted from 0."""
+    """The lines of each block scalar, counted from 0; libyaml's own count takes other signs for line ends as well."""
+    ends = [at for at, sign in enumerate(text) if sign == "\n"]
     for token in yaml.scan(text, Loader=yaml.CSafeLoader):
         if isinstance(token, yaml.ScalarToken) and token.style in {"|", ">"}:
-            yield range(token.start_mark.line + 1, token.end_mark.line + bool(token.end_mark.column))
+            start, end = token.start_mark.index, token.end_mark.index
+            yield range(bisect_left(ends, start) + 1, bisect_left(ends, end) + (text[end - 1] != "\n"))
 
 
 def _kept_in(lines: list[str], block: range) -> Iterator[int]:

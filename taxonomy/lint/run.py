@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +15,7 @@ from ...core.errors import TaxonomyError
 from ...core.fingerprint import fingerprint
 from ..schema import QNA_NAME
 from ..source import Source
-from ..tree import known_ids
+from ..tree import leaf_ids, leaf_ids_under
 from .cache import Facts, open_facts
 from .finding import Fault, Finding
 from .near_copies import Copy, near_copies
@@ -23,27 +25,28 @@ from .surroundings import Surroundings, misplaced, no_plain_files, odd_folders
 _WORTH_A_WORKER = 500
 """Files that one worker should have to read at least: fewer are read before it has started."""
 _BATCH = 100
+_LOOK_FOR_PARENT_S = 0.5
 _LARGE_BYTES = 1 << 20
 """Larger files are judged as they are read, so that never two of them are held at once."""
 
 
 def lint(
     source: Source,
-    ids: Iterable[str] | None = None,
+    paths: Sequence[str] = (),
     config: Config | None = None,
     *,
     cache_file: Path | None = None,
     mirrors: Path | None = None,
     workers: int | None = None,
 ) -> list[Finding]:
-    """The findings in the leaves `ids` (None: all, and misplaced files), by place.
+    """The findings by place, in all leaves and misplaced files, or in those that `paths` from the root name.
 
     `cache_file` keeps what was found out between runs. `mirrors` is where other repositories are on this machine, if
     they are; none is asked. `workers` is how many processes read files (None: as many as are worth it).
 
-    Raises TaxonomyError for an id that is no leaf, never for what is in one.
+    Raises TaxonomyError for a path without a leaf, never for what is in one.
     """
-    wanted = known_ids(source, ids)
+    wanted = leaf_ids_under(source, paths) if paths else leaf_ids(source)
     blob_ids = source.blob_ids() if cache_file else {}
     with open_facts(cache_file) as facts:
         reports = _reports(source, wanted, blob_ids, facts, workers)
@@ -53,11 +56,15 @@ def lint(
             findings += around.findings(leaf_id, found)
         findings += odd_folders(wanted)
         findings += _near_copies(reports, blob_ids, facts)
-        if ids is None:
-            findings += misplaced(around.files, wanted)
-            findings += no_plain_files(around.files, source.others())
+        strays = [*misplaced(around.files, leaf_ids(source)), *no_plain_files(around.files, source.others())]
+        findings += [stray for stray in strays if not paths or _is_below(stray.path, paths)]
+        if not paths:
             facts.forget_others()
     return sorted(findings, key=lambda finding: (finding.path, finding.line, finding.column, finding.code))
+
+
+def _is_below(path: str, folders: Sequence[str]) -> bool:
+    return any(folder in {".", path} or path.startswith(f"{folder}/") for folder in folders)
 
 
 def _reports(
@@ -114,13 +121,21 @@ def _made(files: Sequence[_File], workers: int | None) -> Iterator[Report]:
     from multiprocessing import get_context
 
     # Forked, not spawned: linting is one thread, and the workers have everything imported at once.
-    with ProcessPoolExecutor(workers, get_context("fork"), _leave_signals_to_the_parent) as pool:
+    with ProcessPoolExecutor(workers, get_context("fork"), _begin_worker, (os.getpid(),)) as pool:
         yield from pool.map(_report, files, chunksize=_BATCH)
 
 
-def _leave_signals_to_the_parent() -> None:
+def _begin_worker(parent: int) -> None:
+    """Leave signals to the parent, and end with it: one that is killed cannot tell its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK_FOR_PARENT_S)
+    os._exit(1)
 
 
 def _near_copies(reports: Mapping[str, Report], blob_ids: Mapping[str, str], facts: Facts) -> list[Finding]:

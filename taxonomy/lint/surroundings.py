@@ -159,7 +159,8 @@ def misplaced(files: Sequence[str], ids: Iterable[str]) -> Iterator[Finding]:
     for path in files:
         name = path.rsplit("/", 1)[-1].lower()
         if name in {"qna.yaml", "qna.yml"} and path not in read:
-            what = f"this is not read as a leaf; name it {QNA_NAME}, in a folder below {' or '.join(SECTIONS[:2])}"
+            folders = f"{', '.join(SECTIONS[:2])} or {SECTIONS[2]}"
+            what = f"this is not read as a leaf; name it {QNA_NAME}, in a folder below {folders}"
             yield Fault("W204", 1, 1, what).at(path)
 
 

@@ -31,6 +31,10 @@ def test_the_schema_is_written_into_the_taxonomy(spawner: Spawner, tmp_path: Pat
         (["--version", "9"], "tilth: there is no version 9 of qna.yaml; use one of: 1, 2, 3, 4\n"),
         (["--kind", "knowledge", "--version", "1"], "tilth: there is no version 1 of knowledge; use one of: 3, 4\n"),
         (["--write"], "there is no taxonomy here"),
+        (
+            ["--write", "--kind", "skill"],
+            "qna.schema.json serves all leaves; leave --kind and --version out, or --write",
+        ),
     ],
 )
 def test_what_there_is_not_is_told_in_a_line(spawner: Spawner, tmp_path: Path, arguments: list[str], line: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 
 import pytest
@@ -153,6 +154,14 @@ def test_a_bad_id_is_refused_with_a_better_one(repository, kind, leaf_id, messag
     with pytest.raises(TaxonomyError) as caught:
         add_leaf(repository.root, kind, leaf_id)
     assert message in str(caught.value)
+
+
+def test_what_is_no_plain_file_is_not_read(repository, tmp_path):
+    os.mkfifo(tmp_path / "pipe.md")
+    (tmp_path / "endless.md").symlink_to("/dev/zero")
+    for name in ("pipe.md", "endless.md"):
+        with pytest.raises(TaxonomyError, match=f"{name}: this is no plain file; name a document"):
+            add_leaf(repository.root, "knowledge", "things/new_one", tmp_path / name)
 
 
 def test_a_commit_holds_exactly_the_files_and_needs_no_configured_author(repository):

@@ -120,8 +120,8 @@ compositional_skills/misread/qna.yaml:9:24: E105 seed_examples.4.answer: YAML re
  it in quotes
 compositional_skills/mixed/qna.yaml:5:5: E110 some seed examples have a context and this one has none; give all of\
  them one, or none
-elsewhere/qna.yaml:1:1: W204 this is not read as a leaf; name it qna.yaml, in a folder below knowledge or\
- compositional_skills
+elsewhere/qna.yaml:1:1: W204 this is not read as a leaf; name it qna.yaml, in a folder below knowledge,\
+ compositional_skills or foundational_skills
 knowledge/bytes/qna.yaml:2:1: E112 not UTF-8 text; save the file as UTF-8
 knowledge/document/qna.yaml:6:11: E122 no file of the repository matches 'missing.md' (links and ignored files do not\
  count); start it at the leaf's folder, or with / at the repository's root
@@ -186,6 +186,17 @@ def test_only_the_leaves_asked_for_are_looked_at(broken):
     assert [finding.code for finding in lint(broken, ["knowledge/twice"])] == ["E102"]
     with pytest.raises(TaxonomyError, match="did you mean 'knowledge/twice'"):
         lint(broken, ["knowledge/twise"])
+
+
+def test_a_folder_that_is_named_has_its_misplaced_files(repository):
+    repository.write("knowledge/odd/real/qna.yaml", "version: 3\n")
+    (repository.root / "knowledge/odd/link").mkdir()
+    (repository.root / "knowledge/odd/link/qna.yaml").symlink_to("../real/qna.yaml")
+    repository.write("compositional_skills/other/qna.yml", "version: 3\n")
+    repository.commit()
+    found = {(finding.path, finding.code) for finding in lint(WorkingTree(repository.root), ["knowledge"])}
+    assert ("knowledge/odd/link/qna.yaml", "E113") in found
+    assert not [path for path, _ in found if path.startswith("compositional_skills")]
 
 
 def test_form_is_warned_about(repository, skill):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from tilth.taxonomy.lint import lint, report
@@ -78,9 +81,9 @@ def test_a_moved_leaf_is_not_read_again_unless_its_schema_is_another(leaves, tmp
 def test_part_of_the_leaves_and_then_all(leaves, tmp_path):
     cache = tmp_path / "lint.db"
     some = ["compositional_skills/a", "compositional_skills/b"]
-    assert found(leaves, ids=some, cache_file=cache) == found(leaves, ids=some)
+    assert found(leaves, paths=some, cache_file=cache) == found(leaves, paths=some)
     assert found(leaves, cache_file=cache) == found(leaves)
-    assert found(leaves, ids=some, cache_file=cache) == found(leaves, ids=some)
+    assert found(leaves, paths=some, cache_file=cache) == found(leaves, paths=some)
 
 
 @pytest.mark.parametrize("broken", [b"", b"not a database", b"SQLite format 3\0" + b"\0" * 5000])
@@ -136,6 +139,32 @@ def test_facts_of_what_is_gone_do_not_pile_up(leaves, tmp_path, skill):
 
 def test_workers_find_the_same(leaves):
     assert found(leaves, workers=2) == found(leaves)
+
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from tilth.taxonomy.lint import run
+from tilth.taxonomy.source import WorkingTree
+
+def report(file):
+    os.write(1, f"{os.getpid()}\\n".encode())
+    time.sleep(60)
+
+run._report = report
+run.lint(WorkingTree(Path(sys.argv[1])), workers=2)
+"""
+
+
+def test_workers_end_with_who_started_them_however_that_ends(leaves):
+    parent = subprocess.Popen([sys.executable, "-c", KILLED, str(leaves.root)], stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.read()  # comes back when the last worker has let go of the pipe
+    parent.stdout.close()
+    stat = Path(f"/proc/{worker}/stat")
+    assert not stat.exists() or " Z " in stat.read_text()
 
 
 def test_a_report_of_the_largest_file_needs_no_worker(leaves):

@@ -6,7 +6,7 @@ import json
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tilth.core.yaml_source import YamlProblems, parse_yaml
 from tilth.taxonomy.leaf import read_leaf
@@ -114,6 +114,11 @@ YAMLISH = st.lists(
 ).map("".join)
 
 
+# Before the block scalar stand signs that end a line to libyaml and not to an editor.
+ODD_LINE_ENDS = "a: b # \x85 # \u2028 # \x85 #   \nq: |\n    x  \n    y \nc: d"
+
+
+@example(ODD_LINE_ENDS)
 @given(YAMLISH | st.text())
 def test_whatever_the_text_its_content_stays(text):
     def said(text: str):
@@ -132,6 +137,10 @@ def test_whatever_the_text_its_content_stays(text):
     if said(text.removeprefix("\ufeff")) is not None:
         assert said(once) == said(text.removeprefix("\ufeff"))
     assert mend(once) == once
+
+
+def test_lines_are_those_of_an_editor():
+    assert mend(ODD_LINE_ENDS) == "a: b # \x85 # \u2028 # \x85 #\nq: |\n    x  \n    y\nc: d\n"
 
 
 @given(st.binary() | YAMLISH.map(str.encode))

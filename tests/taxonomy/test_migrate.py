@@ -53,7 +53,7 @@ def test_a_file_in_braces():
         (SKILL.replace("Greet.\n", '""\n', 1), "task_description: there is no text"),
         (f"{SKILL}- {{question: Greet A., answer: 'Hello, A.'}}\n", "says the same as an earlier one"),
         (f"version: 9\n{SKILL}", "version 9 is unknown"),
-        (f'version: "3"\n{SKILL}', "version '3' is unknown"),
+        (f'version: "3"\n{SKILL}', "version '3' is text"),
         ("a: [", "not valid YAML"),
         ("", "keys and values"),
     ],

@@ -79,7 +79,7 @@ def test_knowledge_of_version_4_has_files_or_a_repository(knowledge):
         (2.0, "knowledge of version 2.0 is not read any more; rewrite it as version 4"),
         (5, "version 5 is unknown; use 3 or 4"),
         (3.5, "version 3.5 is unknown; use 3 or 4"),
-        ("3", "version '3' is unknown; use 3 or 4"),
+        ("3", "version '3' is text; write the number without quotes"),
         (True, "version True is unknown; use 3 or 4"),
         (None, "version None is unknown; use 3 or 4"),
     ],

@@ -58,5 +58,5 @@ def test_every_leaf_of_the_public_trees_reads_but_for_old_knowledge(public_tree)
     assert len({leaf.fingerprint for leaf in leaves}) == len(leaves)
     assert all(pair.question and pair.answer for leaf in leaves for seed in leaf.seed_examples for pair in seed.pairs)
     for leaf_id in set(leaf_ids(source)) & set(refused):
-        with pytest.raises(TaxonomyError, match="knowledge of version 1 is not read any more"):
+        with pytest.raises(TaxonomyError, match="version 1, which is not read any more"):
             read_leaves(source, [leaf_id])
