@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..core.errors import TilthError
+from ..core.errors import TaxonomyError, TilthError
 from ..core.workspace import Workspace
 from ..cycle.basis import documents_cache
 from ..taxonomy.contribute import (
@@ -80,9 +81,18 @@ def add(  # noqa: PLR0913  the verb's options
     for written in paths:
         print(f"wrote {shown_path(written)}")
     if commit:
-        print(f"committed as {commit_files(workspace.root, paths, f'Add {new.id}')[:8]}")
+        print(f"committed as {_committed(workspace.root, paths, new.id)[:8]}")
     qna = next(written for written in paths if written.name == "qna.yaml")
     print(f"next: {'read' if suggest else 'fill in'} {shown_path(qna)}, then tilth lint {shown_path(qna.parent)}")
+
+
+def _committed(root: Path, paths: list[Path], leaf_id: str) -> str:
+    """The commit's sha. Raises TaxonomyError when git, or a hook, refuses."""
+    try:
+        return commit_files(root, paths, f"Add {leaf_id}")
+    except TaxonomyError as error:
+        fix = "the files are written; mend that, then commit them with git"
+        raise TaxonomyError(error.what, where=error.where, fix=fix) from error
 
 
 def _check(kind: ScaffoldKind, origins: list[str], task: str, *, suggest: bool, accept_all: bool) -> None:

@@ -116,7 +116,7 @@ def git_errors(where: str) -> Generator[None]:
     except exc.GitCommandNotFound as error:
         raise TaxonomyError("git is not installed", where=where, fix="install git") from error
     except exc.GitCommandError as error:
-        told = str(error.stderr or error).strip().removeprefix("stderr:").strip().strip("'")
+        told = str(error.stderr or "").strip().removeprefix("stderr:").strip().strip("'")
         raise TaxonomyError(f"git: {_reason(told)}", where=where) from error
 
 

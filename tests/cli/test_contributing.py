@@ -51,6 +51,17 @@ def test_init_brings_the_schema_that_a_leaf_names(spawner: Spawner, root: Path) 
     assert 'task_description: "Write a haiku."' in qna.read_text()
 
 
+def test_a_hook_that_refuses_a_commit_leaves_the_leaf(spawner: Spawner, root: Path) -> None:
+    hook = root / ".git" / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    ran = spawner.run(root, "add", "knowledge", "mills/orla", "--from", "../page.md", "--commit")
+    said = "git: failed without a word; the files are written; mend that, then commit them with git\n"
+    assert (ran.code, ran.err.endswith(said)) == (2, True)
+    assert (root / "knowledge/mills/orla/qna.yaml").is_file()
+
+
 def test_only_commit_commits_and_only_the_new_files(spawner: Spawner, root: Path) -> None:
     def log() -> list[str]:
         command = ["git", "log", "-1", "--format=%s", "--name-only"]
