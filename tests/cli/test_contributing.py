@@ -88,6 +88,7 @@ def test_all_proposals_unread_and_the_file_says_so(spawner: Spawner, root: Path)
     assert findings(root) == []
 
 
+@pytest.mark.slow
 def test_proposals_in_a_terminal(root: Path, clever: Teacher) -> None:
     """Some accepted, one dropped, then Ctrl-C: what was accepted is written."""
     command = [sys.executable, "-m", "tilth.cli.main", "add", "knowledge", "mills/orla", "--from", "../page.md"]

@@ -118,6 +118,7 @@ def forgetful(loop: Loop) -> None:
     (loop.root / "plan.yaml").write_text("\n".join(lines))
 
 
+@pytest.mark.slow
 def test_a_student_that_forgot_is_refused_and_the_candidate_kept(turned_once: Loop, copy: Copy) -> None:
     loop = copy(turned_once)
     forgetful(loop)

@@ -46,6 +46,7 @@ if os.fork() == 0:  # a sibling with a copy of the pipe's other end: no end of f
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", ["", HOLD_THE_PIPE])
 def test_the_child_dies_with_its_parent(more):
     parent = subprocess.Popen([sys.executable, "-c", PARENT.format(more=more)], stdout=subprocess.PIPE, text=True)

@@ -316,6 +316,7 @@ class Interrupting(SilentProgress):
         """Nothing to show."""
 
 
+@pytest.mark.slow
 def test_ctrl_c_anywhere_and_again_gives_the_same_bytes_and_asks_for_nothing_twice(bench: Bench) -> None:
     bench.leaves = bench.leaves[:1]
     undisturbed = bench.run(state="undisturbed")

@@ -163,6 +163,7 @@ EDITS: list[Callable[[Walk], None]] = [
 
 
 # These four notice each of the faults that were tried: a check left out of candidates.py or git_index.py.
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [4, 5, 6, 9])
 def test_what_blob_ids_tell_is_what_reading_everything_tells(tmp_path, knowledge, skill, seed, monkeypatch):
     walk = Walk(tmp_path / "walk", knowledge, skill, seed)

@@ -160,6 +160,7 @@ def ask_to_stop() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, LORA], ids=["full", "lora"])
 def test_an_interrupted_phase_ends_with_the_same_bytes(
     settings: dict[str, Any], train: Callable[..., TrainResult], tmp_path: Path
