@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -161,10 +162,18 @@ def test_workers_end_with_who_started_them_however_that_ends(leaves):
     worker = int(parent.stdout.readline())
     parent.kill()
     parent.wait()
-    parent.stdout.read()  # comes back when the last worker has let go of the pipe
     parent.stdout.close()
-    stat = Path(f"/proc/{worker}/stat")
-    assert not stat.exists() or " Z " in stat.read_text()
+    deadline = time.monotonic() + 20.0
+    while is_running(worker):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(pid):
+    try:
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_a_report_of_the_largest_file_needs_no_worker(leaves):
