@@ -38,10 +38,10 @@ def leaf_ids_under(source: Source, paths: Sequence[str]) -> list[str]:
 
 def read_leaves(source: Source, ids: Iterable[str] | None = None) -> list[Leaf]:
     """The leaves `ids` (None: all), in the order given. Raises TaxonomyError at the first that cannot be read."""
-    return [read_leaf(source, leaf_id) for leaf_id in known_ids(source, ids)]
+    return [read_leaf(source, leaf_id) for leaf_id in _known_ids(source, ids)]
 
 
-def known_ids(source: Source, ids: Iterable[str] | None) -> list[str]:
+def _known_ids(source: Source, ids: Iterable[str] | None) -> list[str]:
     """`ids` as they are given, or all where None. Raises TaxonomyError, with the nearest, for one that is no leaf."""
     known = leaf_ids(source)
     wanted = known if ids is None else list(ids)
