@@ -161,7 +161,7 @@ def ask_to_stop() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [{}, LORA], ids=["full", "lora"])
+@pytest.mark.parametrize("settings", [{}, {"neftune_alpha": 5.0}, LORA], ids=["full", "noise", "lora"])
 def test_an_interrupted_phase_ends_with_the_same_bytes(
     settings: dict[str, Any], train: Callable[..., TrainResult], tmp_path: Path
 ) -> None:
@@ -186,6 +186,15 @@ def test_an_interrupted_phase_ends_with_the_same_bytes(
     for step in (*curves[0], *curves[1]):
         del step["seconds"]
     assert curves[0] == curves[1]
+
+
+def test_noise_on_the_embeddings_is_trained_with_and_leaves_nothing_in_the_model(
+    train: Callable[..., TrainResult],
+) -> None:
+    plain, noisy = train(out="plain"), train(phase(neftune_alpha=5.0), out="noisy")
+    assert plain.phases[0].weights_sha256 != noisy.phases[0].weights_sha256
+    for name in ("config.json", "generation_config.json"):
+        assert (noisy.model / name).read_bytes() == (plain.model / name).read_bytes()
 
 
 def test_a_checkpoint_that_is_damaged_or_of_other_settings_is_not_used(
