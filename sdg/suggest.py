@@ -27,16 +27,19 @@ from ..taxonomy.qna import comparable
 from ..taxonomy.scaffold import NUM_PAIRS, NUM_SEEDS, Draft
 from . import filters
 from .flow import LeafRun, Outcome, RowFailed, Tally, together, user_turn
+from .flows.knowledge import SENTENCE_END
 from .prompts import load_prompt
 from .recipe import KnowledgeSettings, Recipe, SkillSettings, load_recipes
+from .words import words
 
-PROMPTS = ("suggest_outline", "suggest_questions", "suggest_held_out", "suggest_tasks", "suggest_grounded_tasks")
+PROMPTS = ("suggest_outline", "suggest_held_out", "suggest_tasks", "suggest_grounded_tasks")
 
 _PASSAGES_AT_ONCE, _MOST_ROUNDS = 6, 3
 _MOST_SEEDS = NUM_SEEDS + 1
 _MOST_PAIRS = NUM_PAIRS + 1
 """One more than are needed, so that one of each may be dropped and still nobody has to look at fifty."""
-_QUESTIONS_ASKED = 2 * NUM_PAIRS
+_EXTRA_QUESTIONS, _CALLS = 1, 2
+"""A passage is asked for a question per sentence and so many more, in so many calls: each asks for other details."""
 _FORMS_ASKED = 2
 _TASKS_ASKED = NUM_SEEDS + 3
 _FEWEST_WORDS = 8
@@ -174,14 +177,10 @@ async def _passage(run: LeafRun, settings: KnowledgeSettings, chunk: Chunk) -> _
         filters.hides_answer,
         filters.grounded(f"{title}\n{chunk.text}", settings.grounded_share),
     ]
-    try:
-        reply = await run.ask("suggest_questions", run.source, {**about, "number": _QUESTIONS_ASKED})
-    except RowFailed:
-        return _Proposed(chunk, [], [])
-    texts = [(filters.self_contained(item["question"].strip(), title), item["answer"].strip()) for item in reply.items]
-    asked = [Sample.new("knowledge_short", *text, reply.source) for text in texts]
+    asked = _samples(await run.rows(_questions(run, title, about, call) for call in range(_CALLS)))
     different, _ = filters.without_duplicates(asked, settings.near_duplicate)
-    kept = _samples(await run.rows(_examined(run, checks, about, sample) for sample in different))[:_MOST_PAIRS]
+    graded = _samples(await run.rows(_examined(run, checks, about, sample) for sample in different))
+    kept = _different_answers_first(graded)[:_MOST_PAIRS]
     new = [*checks, filters.not_like([sample.question for sample in kept], settings.near_duplicate)]
     forms = _samples(await run.rows(_reworded(run, title, sample) for sample in kept[:NUM_PAIRS]))
     examined = _samples(await run.rows(_examined(run, new, about, sample) for sample in forms))
@@ -189,6 +188,21 @@ async def _passage(run: LeafRun, settings: KnowledgeSettings, chunk: Chunk) -> _
     for sample in examined:
         one_each.setdefault(sample.answer, _pair(sample))
     return _Proposed(chunk, [_pair(sample) for sample in kept], list(one_each.values()))
+
+
+def _different_answers_first(samples: Sequence[Sample]) -> list[Sample]:
+    """In their order, but behind all others those that have an answer again."""
+    first: dict[tuple[str, ...], Sample] = {}
+    for sample in samples:
+        first.setdefault(tuple(words(sample.answer)), sample)
+    return [*first.values(), *(sample for sample in samples if sample not in first.values())]
+
+
+async def _questions(run: LeafRun, title: str, about: Mapping[str, str], call: int) -> list[Outcome]:
+    number = max(1, len(SENTENCE_END.findall(about["chunk"]))) + _EXTRA_QUESTIONS
+    reply = await run.ask("questions", run.source, {**about, "number": number}, index=call)
+    texts = [(filters.self_contained(item["question"].strip(), title), item["answer"].strip()) for item in reply.items]
+    return [Sample.new("knowledge_short", *text, reply.source) for text in texts]
 
 
 async def _examined(

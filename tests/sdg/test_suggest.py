@@ -109,7 +109,7 @@ def test_an_answer_that_fits_no_schema_costs_its_passage_alone(
     def wrong_about_the_wheel(body: str) -> dict[str, Any]:
         answer = right(body)
         asked = json.loads(body)["messages"][-1]["content"]
-        if "wheel" in asked and "Write 6" in asked:
+        if "wheel" in asked and "another detail" in asked:
             answer["choices"][0]["message"]["content"] = "no JSON"
         return answer
 
