@@ -11,6 +11,7 @@ import typer
 from ..core.errors import TaxonomyError, TilthError
 from ..core.workspace import Workspace
 from ..cycle.basis import documents_cache
+from ..taxonomy.attribution import ATTRIBUTION_NAME, attribution_faults
 from ..taxonomy.contribute import (
     NewLeaf,
     ScaffoldKind,
@@ -24,7 +25,10 @@ from ..taxonomy.contribute import (
 from ..taxonomy.documents import Document
 from ..taxonomy.origins import read_origins
 from ..taxonomy.scaffold import Draft
+from ..taxonomy.schema import QNA_NAME
 from .options import Set, open_workspace, shown_path
+from .terminal import TerminalProgress, printable
+from .tree import path_in_taxonomy
 
 
 class LeafKind(StrEnum):
@@ -69,6 +73,8 @@ def add(  # noqa: PLR0913  the verb's options
     _check(leaf_kind, origins or [], task, suggest=suggest, accept_all=accept_all)
     workspace = open_workspace(overrides)
     files, remote = read_origins(origins or [], workspace.config.documents)
+    if path.startswith("/"):
+        path = path_in_taxonomy(Path(path), workspace.root)
     new = plan_leaf(workspace.root, leaf_kind, path, files, remote)
     documents: tuple[Document, ...] = ()
     if remote or (suggest and leaf_kind == "knowledge"):  # of another repository at once: a wrong path is told here
@@ -79,11 +85,20 @@ def add(  # noqa: PLR0913  the verb's options
     author = created_by or (f"{workspace.config.teacher.model}, not reviewed" if note else author_name(workspace.root))
     paths = [*write_schema(workspace.root), *write_leaf(workspace.root, new, draft, created_by=author, note=note)]
     for written in paths:
-        print(f"wrote {shown_path(written)}")
+        print(printable(f"wrote {shown_path(written)}"))
     if commit:
         print(f"committed as {_committed(workspace.root, paths, new.id)[:8]}")
-    qna = next(written for written in paths if written.name == "qna.yaml")
-    print(f"next: {'read' if suggest else 'fill in'} {shown_path(qna)}, then tilth lint {shown_path(qna.parent)}")
+    print(f"next: {_next(workspace.root / new.id, suggested=suggest)}")
+
+
+def _next(folder: Path, *, suggested: bool) -> str:
+    """What is left for the leaf's author to do; of whose words they are nobody else can say."""
+    data = (folder / ATTRIBUTION_NAME).read_bytes()
+    lines = data.decode().splitlines()
+    blank = [lines[fault.line - 1].partition(":")[0] for fault in attribution_faults(data) if fault.kind == "blank"]
+    steps = [f"{'read' if suggested else 'fill in'} {shown_path(folder / QNA_NAME)}"]
+    steps += [f"write {' and '.join(map(repr, blank))} in {ATTRIBUTION_NAME}"] if blank else []
+    return ", ".join([*steps, f"then tilth lint {shown_path(folder)}"])
 
 
 def _committed(root: Path, paths: list[Path], leaf_id: str) -> str:
@@ -97,6 +112,8 @@ def _committed(root: Path, paths: list[Path], leaf_id: str) -> str:
 
 def _check(kind: ScaffoldKind, origins: list[str], task: str, *, suggest: bool, accept_all: bool) -> None:
     """Raise TilthError for options that do not go together, before anything is read or asked."""
+    if not all(origin.strip() for origin in origins):
+        raise TilthError("--from is empty", fix="name a file or an address")
     if task and kind == "knowledge":
         raise TilthError("--task is for skills", fix="knowledge comes from documents: --from FILE")
     if accept_all and not suggest:
@@ -116,7 +133,6 @@ def _suggested(
     """The draft that comes of the teacher's proposals, and the comment for the file where nobody has read them."""
     from ..sdg.suggest import suggest as propose
     from .review import missing, review
-    from .terminal import TerminalProgress
 
     proposed = propose(
         new,

@@ -29,14 +29,12 @@ from .terminal import TerminalProgress, table
 
 
 def demo(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The demo's workspace; made if it is not there.")
-    ] = Path("tilth-demo"),
+    name: Annotated[
+        str, typer.Argument(metavar="DIR", help="The demo's workspace; made if it is not there.")
+    ] = "tilth-demo",
 ) -> None:
     """Show the whole loop: a first cycle, a contribution, a second cycle. Stopped and called again, it goes on."""
-    folder = folder.absolute()
-    make_workspace(folder)
-    workspace, progress = Workspace.open(folder), TerminalProgress()
+    workspace, progress = Workspace.open(make_workspace(name)), TerminalProgress()
     contribute(workspace.root, (FIRST_KNOWLEDGE, FREEFORM_SKILL, GROUNDED_SKILL))
     if current_release(workspace) is None:
         _fetch_teacher_meanwhile(workspace, progress)

@@ -69,7 +69,7 @@ def _base(root: Path, base: str, release: Release | None, *, from_fork: bool) ->
     try:
         return CommitTree(root, merge_base(root, revision) if from_fork else revision)
     except TaxonomyError as error:
-        if base or not release:
+        if base or not release or not error.what.startswith("there is no commit"):
             raise
         what = f"{release.name} was made from commit {release.commit[:12]}, which is not here"
         raise TaxonomyError(what, where=error.where, fix="fetch it, or name a BASE") from error

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..core.atomic import write_text
+from ..core.config import load_config
 from ..core.errors import TilthError
 from ..core.workspace import CONFIG_NAME
 from ..taxonomy.contribute import add_files, commit_files, init_repository, write_schema
@@ -34,13 +35,12 @@ seed: 42
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where; made if it is not there.")] = Path(),
+    name: Annotated[str, typer.Argument(metavar="DIR", help="Where; made if it is not there.")] = ".",
     *,
     empty: Annotated[bool, typer.Option("--empty", help="No starter leaves in a new taxonomy.")] = False,
 ) -> None:
     """Make a workspace: a git repository with a taxonomy and tilth.yaml. A taxonomy that is there is adopted."""
-    folder = folder.absolute()
-    make_workspace(folder)
+    folder = make_workspace(name)
     leaves = leaf_ids(WorkingTree(folder))
     if leaves:
         print(f"adopted {len(leaves)} leaves in {shown_path(folder)}")
@@ -56,15 +56,20 @@ def init(
     print(f"next: {here}tilth add knowledge PATH --from FILE, tilth lint, git commit, tilth cycle")
 
 
-def make_workspace(folder: Path) -> None:
+def make_workspace(name: str) -> Path:
     """The repository, `.gitignore`, `tilth.yaml` and the editors' schema, each where it is missing, committed.
 
-    Raises TilthError.
+    `name` is the folder's path as it was typed. Returns it absolute. Raises TilthError.
     """
+    if not name:  # a variable of the shell that is not set, maybe: not the current folder
+        raise TilthError("DIR is empty", fix="name a folder, or leave it out")
+    folder = Path(name).absolute()
     if outer := next((parent for parent in folder.parents if (parent / CONFIG_NAME).is_file()), None):
         what = f"this is inside the workspace {outer}"
         raise TilthError(what, where=str(folder), fix="choose a folder outside, or work there")
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_folder(folder)
+    if (folder / CONFIG_NAME).exists():
+        load_config(folder / CONFIG_NAME)
     written = [folder / ".gitignore"] if init_repository(folder) else []
     if not (folder / CONFIG_NAME).exists():
         write_text(folder / CONFIG_NAME, _CONFIG)
@@ -72,3 +77,18 @@ def make_workspace(folder: Path) -> None:
     written += write_schema(folder)
     if written:
         commit_files(folder, written, "Make this a tilth workspace")
+    return folder
+
+
+def _make_folder(folder: Path) -> None:
+    """The folder, if it is not there. Raises TilthError where none can be, or where a file has to be is another one."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise TilthError("this is no folder", where=str(folder), fix="name a folder, new or not") from error
+    except OSError as error:
+        what = f"the folder cannot be made ({(error.strerror or str(error)).lower()})"
+        raise TilthError(what, where=str(folder), fix="name another place") from error
+    for name in (".gitignore", CONFIG_NAME):
+        if (folder / name).is_dir():
+            raise TilthError("a folder stands where a file has to be", where=str(folder / name), fix="move it away")

@@ -13,9 +13,6 @@ from .. import __version__
 from ..taxonomy.lint import Finding, Rule, load_rules
 from .terminal import printable
 
-_DOCUMENTATION = "urn:tilth:docs:reference:lint"
-"""Of docs/reference/lint.md. A name, not an address: tilth has no public one yet; each rule brings its text along."""
-
 
 def as_text(findings: Sequence[Finding], root: Path) -> str:
     """A line for each finding, its path as seen from the current folder, and a summary."""
@@ -61,6 +58,15 @@ def as_sarif(findings: Sequence[Finding]) -> str:
     return json.dumps({"$schema": schema, "version": "2.1.0", "runs": [run]}, indent=2, ensure_ascii=False)
 
 
+def rule_text(rule: Rule) -> str:
+    """All that is said of a code, as Markdown: what it stands for, why it matters, an example wrong and right."""
+    parts = [f"{rule.what[:1].upper()}{rule.what[1:]}.", rule.why]
+    language = "yaml" if rule.code < "E13" else "text"  # the others are about other files, or about folders
+    for name, example in (("Wrong", rule.wrong), ("Right", rule.right)):
+        parts += [f"{name}:", f"```{language}\n{example.rstrip()}\n```"] if example else []
+    return "\n\n".join(parts)
+
+
 def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
@@ -77,8 +83,8 @@ def _sarif_rule(rule: Rule) -> dict[str, Any]:
     return {
         "id": rule.code,
         "shortDescription": {"text": rule.what},
-        "help": {"text": rule.why},
-        "helpUri": f"{_DOCUMENTATION}#{rule.code.lower()}",
+        "fullDescription": {"text": rule.why},
+        "help": dict.fromkeys(("text", "markdown"), rule_text(rule)),  # no address of a page is public, so no `helpUri`
         "defaultConfiguration": {"level": rule.severity},
     }
 

@@ -86,6 +86,7 @@ def options(
 def main() -> NoReturn:
     """Run one command and exit: 0 done, 1 a check said no, 2 an error (told in one line), 130 stopped by the user."""
     signal.signal(signal.SIGTERM, _terminated)
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show stops nothing
@@ -107,6 +108,16 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
+def _open_streams() -> None:
+    """Put the null device where the caller closed a standard stream: else the next file opened would take its place."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
 def _run(arguments: list[str]) -> None:
     """As `app(arguments)`, which would catch what `main` is there to tell."""
     for argument in arguments:
@@ -123,20 +134,40 @@ def _terminated(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
 
 
 def _usage(error: Any) -> str:
-    what = " ".join(error.format_message().split()).replace("Value error, ", "").rstrip(".?")
-    verb = error.ctx.command_path if error.ctx else "tilth"
-    return f"{what[:1].lower()}{what[1:]}; `{verb} --help` shows how"
+    """What the parser says: of a value that does not fit, in our words; else in its own."""
+    from pydantic import ValidationError
+
+    from ..core.wording import worded
+
+    verb = error.ctx.command_path if error.ctx else " ".join(["tilth", *VERBS.keys() & set(sys.argv[1:2])])
+    if isinstance(error.__cause__, ValidationError):
+        name = error.param.get_error_hint().strip("'")
+        what = str(worded(error.__cause__.errors(include_url=False)[0], name))
+    else:
+        what = " ".join(error.format_message().split())
+        what = what[:1].lower() + what[1:]
+    return f"{what.rstrip('.?')}; `{verb} --help` shows how"
 
 
 def _os_error(error: OSError) -> str:
+    if error.errno == errno.ENOENT and not error.filename:
+        return "the current folder is gone; go into one that is there"
     where = f"{error.filename}: " if error.filename else ""
-    fixes = {
-        errno.ENOSPC: "free some disk space and run the same command again",
-        errno.EACCES: "check who may write there",
-        errno.EROFS: "the file system is read-only",
-    }
-    fix = fixes.get(error.errno or 0, "")
-    return f"{where}{(error.strerror or str(error)).lower()}" + (f"; {fix}" if fix else "")
+    fix = _SYSTEM_FIXES.get(error.errno or 0, "check that place, then run the same command again")
+    return f"{where}{(error.strerror or str(error)).lower()}; {fix}"
+
+
+_SYSTEM_FIXES = {
+    errno.ENOSPC: "free some disk space and run the same command again",
+    errno.EDQUOT: "free some disk space and run the same command again",
+    errno.EACCES: "check who may read and write there",
+    errno.EPERM: "check who may read and write there",
+    errno.EROFS: "the file system is read-only, so choose another place",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "a file stands where a folder is wanted; choose another path, or move it away",
+    errno.EISDIR: "a folder stands where a file is wanted; move it away",
+    errno.EMFILE: "raise the limit of open files: `ulimit -n 4096`",
+}
 
 
 def _fail(line: str, code: int) -> NoReturn:

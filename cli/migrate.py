@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ..core.errors import TaxonomyError
 from ..taxonomy.attribution import ATTRIBUTION_NAME
 from ..taxonomy.migrate import migrated
 from ..taxonomy.qna import LeafProblems
@@ -34,13 +35,13 @@ def migrate(
     taxonomy = open_taxonomy()
     source = WorkingTree(taxonomy.root)
     changed: list[str] = []
-    refused: list[LeafProblems] = []
+    refused: list[TaxonomyError] = []
     for leaf_id in taxonomy.leaf_ids(source, paths) or leaf_ids(source):
         path = f"{leaf_id}/{QNA_NAME}"
-        before = source.read(path)
         try:
+            before = source.read(path)
             after = migrated(before, path)
-        except LeafProblems as error:
+        except TaxonomyError as error:
             refused.append(error)
             continue
         if after != before:
@@ -60,7 +61,10 @@ def migrate(
         raise typer.Exit(1)
 
 
-def _print_problems(error: LeafProblems, root: Path) -> None:
+def _print_problems(error: TaxonomyError, root: Path) -> None:
+    if not isinstance(error, LeafProblems):
+        print(printable(str(error)))
+        return
     name = os.path.relpath(root / error.name)
     for problem in error.problems[:_SHOWN]:
         print(printable(f"{problem.where(name)}: {problem.message}"))

@@ -8,7 +8,8 @@ from typing import Any
 import typer
 
 from ..core.atomic import write_text
-from ..taxonomy.lint import Rule, load_rules
+from ..taxonomy.lint import load_rules
+from .lint_formats import rule_text
 from .main import app
 
 _FOLDER = Path(__file__).parents[1] / "docs" / "reference"
@@ -21,8 +22,8 @@ _LINT_HEAD = f"""\
 {_WRITTEN}# What `tilth lint` finds
 
 A finding is one line: the file, the line and the column, a code, what is wrong and what to do. Errors (E) make the
-command end with exit code 1. With one up to E129 a leaf is refused by `tilth generate` too; E13x are about whose words
-it holds. Warnings (W) are worth a look.
+command end with exit code 1. With one up to E129 a leaf is refused by `tilth generate` too (but E113: what is no plain
+file is no leaf to it, and is passed over); E13x are about whose words it holds. Warnings (W) are worth a look.
 
 `tilth lint --fix` mends what is only form, keeps comments and order, and shows what it changed; `--diff` shows it
 without writing. What a leaf says never changes by it, but for values that were meant as text (E105).
@@ -49,18 +50,10 @@ def lint_reference() -> str:
     rules = load_rules().values()
     rows = [f"| [{rule.code}](#{rule.code.lower()}) | {rule.what} | {_FIXED[rule.fixed]} |" for rule in rules]
     table = "\n".join(["| code | what | `--fix` |", "|---|---|---|", *rows])
-    return "\n".join([_LINT_HEAD, table + "\n", *map(_lint_section, rules)])
+    return "\n".join([_LINT_HEAD, table + "\n", *(f"## {rule.code}\n\n{rule_text(rule)}\n" for rule in rules)])
 
 
 _FIXED = {"never": "", "sometimes": "sometimes", "always": "mends it"}
-
-
-def _lint_section(rule: Rule) -> str:
-    parts = [f"## {rule.code}", f"{rule.what[:1].upper()}{rule.what[1:]}.", rule.why]
-    language = "yaml" if rule.code < "E13" else "text"  # the others are about other files, or about folders
-    for name, example in (("Wrong", rule.wrong), ("Right", rule.right)):
-        parts += [f"{name}:", f"```{language}\n{example.rstrip()}\n```"] if example else []
-    return "\n\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":

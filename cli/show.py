@@ -159,6 +159,10 @@ def _print_chunks(leaf: Leaf, chunks: list[Chunk], fault: str) -> None:
         for chunk in chunks[: 2 * _MOST_SHOWN]
     ]
     print(table(rows, [f"  chunk ({len(chunks)} in all)", "tokens, about", "characters"], cells=room()))
+    for chunk in chunks:
+        if chunk.too_long:
+            place = f"{chunk.document}, characters {chunk.span[0]}-{chunk.span[1]}"
+            _print_text("over-long:", f"{place}: a table or a block of code is never cut; split it in the document")
 
 
 def _print_samples(planned: Planned, made: dict[str, dict[str, int]] | None) -> None:

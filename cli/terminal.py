@@ -141,7 +141,9 @@ class _ShownTask:
         return f"{done}/{self._amount(self._total)}"
 
     def _amount(self, number: float) -> str:
-        return _megabytes(number) if self._bytes else f"{_number(number)} {self._unit}"
+        if self._bytes:
+            return _megabytes(number)
+        return f"{_number(number)} {_singular(self._unit) if number == 1 else self._unit}"
 
     def _rate(self, per_s: float) -> str:
         if self._bytes:
@@ -208,6 +210,11 @@ def cut(text: str, cells: int) -> str:
             break
         kept += character
     return kept + "…"
+
+
+def _singular(unit: str) -> str:
+    """`leaf` of `leaves`, `answer` of `answers`, `s` of `s`."""
+    return f"{unit[:-3]}f" if unit.endswith("ves") else unit[0] + unit[1:].removesuffix("s")
 
 
 def _number(number: float) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .errors import DataError
 
@@ -19,18 +20,19 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """As `write_text`, for bytes."""
+    """As `write_text`, for bytes. What a killed process left beside `path` goes with the next write."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
+    temporary = path.with_name(f".{path.name}.tmp")
+    with _locked(temporary) as file:
+        try:
+            file.truncate(0)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     _fsync_folder(path.parent)
 
 
@@ -39,24 +41,28 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read what `write_json` wrote. Raises DataError when the file is missing or broken."""
+def read_json(path: Path) -> dict[str, Any]:
+    """Read an object that `write_json` wrote. Raises DataError when the file is missing or broken."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise DataError("the file is missing", where=str(path)) from error
+        fix = "restore it, or remove its folder and run the same command again"
+        raise DataError("the file is missing", where=str(path), fix=fix) from error
     except ValueError as error:
         raise DataError(f"not valid JSON ({error})", where=str(path), fix="remove it and run again") from error
+    if not isinstance(value, dict):
+        raise DataError("not the JSON that was written", where=str(path), fix="remove it and run again")
+    return value  # pyright: ignore[reportUnknownVariableType]  JSON's keys are texts
 
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Generator[Path]:
     """Yield an empty temporary folder that becomes `path` if the block ends well; an older `path` is replaced.
 
-    Every file in it is fsynced before the rename, so a folder that is there is whole.
+    Every file in it is fsynced before the rename, so a folder that is there is whole. The caller holds a lock under
+    which `path` is made: what bears the temporary names was left by a killed process, and is removed.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
+    temporary, replaced = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.old")
     for leftover in (temporary, replaced):
         shutil.rmtree(leftover, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -73,6 +79,30 @@ def new_folder(path: Path) -> Generator[Path]:
         raise
     _fsync_folder(path.parent)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Generator[IO[bytes]]:
+    """The file, made where it is missing, as long as nobody else writes it.
+
+    The kernel frees the lock of a process that is killed, so its leftover is taken over; a pid in the name could not
+    tell whether that process still runs, in a container least of all.
+    """
+    while True:
+        # A contribution may bring a link of this name, which would lead the writing elsewhere.
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666), "wb") as file:  # noqa: PTH123
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _bears(file, path):
+                yield file
+                return
+
+
+def _bears(file: IO[bytes], path: Path) -> bool:
+    """Whether an open file still has its name: whoever held the lock before us has renamed or removed it."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _fsync_file(path: Path) -> None:

@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from .errors import ConfigError
+from .yaml_problem import shortened
 from .yaml_source import YamlProblems, YamlSource, parse_yaml, read_yaml
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Seconds = Annotated[float, Field(gt=0, le=1_000_000)]
+"""Twelve days: the system's own calls take little more than twice that."""
+Amount = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 def _address(url: str) -> str:
@@ -23,7 +27,7 @@ def _address(url: str) -> str:
         right = False
     if not right:
         raise PydanticCustomError(
-            "address", "{url} is no http address; write it like http://127.0.0.1:8000/v1", {"url": repr(url)}
+            "address", "{url} is no http address; write it like http://127.0.0.1:8000/v1", {"url": repr(shortened(url))}
         )
     return url
 
@@ -31,7 +35,16 @@ def _address(url: str) -> str:
 class Section(BaseModel):
     """Base of every part of the tree."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """To pydantic `seed: yes` would be 1."""
+        wanted = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and (wanted is int or wanted is float):
+            raise PydanticKnownError("int_type" if wanted is int else "float_type")
+        return value
 
 
 class ModelServer(Section):
@@ -45,7 +58,7 @@ class ModelServer(Section):
     """The environment variable that holds the key; the key itself never stands in a file."""
     concurrency: Annotated[int, Field(ge=1, le=4096)] = 8
     """Requests in flight at most."""
-    timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
+    timeout_s: Seconds = 600.0
     """How long one answer may take, in seconds."""
 
 
@@ -77,9 +90,9 @@ class Documents(Section):
     """Whether a leaf may name a repository or a folder of this machine by its path."""
     allow_hosts: tuple[str, ...] = ()
     """Hosts that may be asked though they are of a private network or of this machine."""
-    max_mb: Annotated[int, Field(ge=1)] = 1000
+    max_mb: Amount = 1000
     """The most that is fetched of a repository at once, in megabytes."""
-    timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
+    timeout_s: Seconds = 600.0
     """How long one fetch may take, in seconds."""
 
 
@@ -97,16 +110,16 @@ class Train(Section):
 
     plan: str = "lab"
     """A shipped plan or a path to one."""
-    checkpoint_every_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0
+    checkpoint_every_s: Annotated[float, Field(gt=0)] = 120.0
     """Seconds of training between two checkpoints: what a kill can cost at most."""
 
 
 class Eval(Section):
     """How models are scored."""
 
-    max_new_tokens: Annotated[int, Field(ge=1)] = 32
+    max_new_tokens: Amount = 32
     """Longest answer to a held-out question, in tokens."""
-    batch_size: Annotated[int, Field(ge=1)] = 16
+    batch_size: Amount = 16
 
 
 class Gate(Section):

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .normalise import normalise
+from .normalise import QUESTION_CHARACTERS, normalise
 from .records import Question, Record, Sample
 
 WORDS_PER_MISSING = 8
@@ -83,7 +83,7 @@ class _Needle:
 
 
 def _needle(question: Question) -> _Needle:
-    text = normalise(question.question)
+    text = normalise(question.question[:QUESTION_CHARACTERS])
     return _Needle(question.id, f" {text} ", frozenset(_content_words(text)))
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from .atomic import write_text
 from .errors import DataError
+from .wording import first_fault
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -28,13 +29,13 @@ def read_records(path: Path, kind: type[Record]) -> Iterator[Record]:
             for number, line in enumerate(file, start=1):
                 yield _parse(line, kind, f"{path}:{number}")
     except FileNotFoundError as error:
-        raise DataError("the file is missing", where=str(path)) from error
+        fix = "restore it, or remove its folder and run the same command again"
+        raise DataError("the file is missing", where=str(path), fix=fix) from error
 
 
 def _parse(line: bytes, kind: type[Record], where: str) -> Record:
     try:
         return kind.model_validate_json(line)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = "".join(f"{part}: " for part in first["loc"])
-        raise DataError(f"not a {kind.__name__}: {field}{first['msg']}", where=where) from error
+        fix = "the file was changed or cut: restore it, or remove its folder and run the same command again"
+        raise DataError(f"not a {kind.__name__}: {first_fault(error)}", where=where, fix=fix) from error

@@ -11,6 +11,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
+QUESTION_CHARACTERS = 10_000
+"""What of a question is compared with others. Nobody asks a longer one, and of some characters NFKC makes 18."""
+
 
 def normalise(text: str) -> str:
     """Words in one spelling, separated by single spaces. The module says which rules apply."""

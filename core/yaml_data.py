@@ -122,6 +122,8 @@ class _Reader:
         return mapping
 
     def _key(self, node: Node, path: Path_) -> str | None:
+        if node.tag == _TAG + "merge":
+            return self._refuse(node, path, "key", "merge keys (<<) are not read; write the keys themselves here")
         if isinstance(node, ScalarNode) and node.tag not in _READ_AS_VALUE:
             return self._scalar(node, path)
         return self._refuse(node, path, "key", "a key must be a text; put it in quotes")

@@ -12,10 +12,12 @@ from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from .errors import ConfigError, nearest
+from .wording import worded
 from .yaml_data import MAX_CHARACTERS, compose, construct, too_long
-from .yaml_problem import MAX_PROBLEMS, Path_, Problem, YamlProblems, shortened
+from .yaml_problem import MAX_PROBLEMS, Path_, Problem, YamlProblems
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -55,11 +57,9 @@ class YamlSource:
 
     def _problems(self, model: type[BaseModel], error: ValidationError) -> list[Problem]:
         problems: list[Problem] = []
-        for item in error.errors(include_url=False, include_context=False, include_input=False)[:MAX_PROBLEMS]:
-            key = tuple(item["loc"])
-            problems.append(
-                Problem(*self.place(key), _message(model, key, item["type"], item["msg"]), key, item["type"])
-            )
+        for item in error.errors(include_url=False)[:MAX_PROBLEMS]:
+            key = item["loc"]
+            problems.append(Problem(*self.place(key), _message(model, item), key, item["type"]))
         return sorted(problems, key=lambda problem: (problem.line, problem.column))
 
     def _node(self, path: Path_) -> tuple[yaml.Node | None, yaml.Node | None]:
@@ -90,9 +90,10 @@ def read_yaml(path: Path, *, name: str | None = None) -> YamlSource:
     try:
         return parse_yaml(path.read_bytes(), where)
     except FileNotFoundError as error:
-        raise ConfigError("the file does not exist", where=where) from error
+        raise ConfigError("the file does not exist", where=where, fix="make it, or name another") from error
     except OSError as error:
-        raise ConfigError(f"the file cannot be read ({error.strerror})", where=where) from error
+        what = f"the file cannot be read ({(error.strerror or str(error)).lower()})"
+        raise ConfigError(what, where=where, fix="check what it is, and who may read it") from error
 
 
 def _decoded(data: bytes, name: str) -> str:
@@ -119,15 +120,13 @@ def _place(node: yaml.Node | None) -> tuple[int, int]:
     return (node.start_mark.line + 1, node.start_mark.column + 1) if node else (1, 1)
 
 
-def _message(model: type[BaseModel], key: Path_, kind: str, text: str) -> str:
-    name = ".".join(shortened(str(part)) for part in key)
-    if kind == "extra_forbidden":
-        known = _known_keys(model, key[:-1])
-        return f"unknown key {name!r}; {nearest(str(key[-1]), known) if known else 'remove it'}"
-    if kind == "missing":
-        return f"the key {name!r} is missing; add it"
-    lower = text if text[1:2].isupper() else text[:1].lower() + text[1:]  # pydantic's own begin as sentences do
-    return f"{name}: {lower}" if name else text
+def _message(model: type[BaseModel], item: ErrorDetails) -> str:
+    wording, key = worded(item), item["loc"]
+    if item["type"] == "extra_forbidden" and (known := _known_keys(model, key[:-1])):
+        wording = wording._replace(fix=nearest(str(key[-1]), known))
+    elif item["type"] == "model_type":
+        wording = wording._replace(fix=f"{wording.fix}: {', '.join(_known_keys(model, key))}")
+    return str(wording)
 
 
 def _known_keys(model: type[BaseModel], path: Path_) -> list[str]:

@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, ValidationError
 from ..core.atomic import read_json, write_json
 from ..core.errors import DataError
 from ..core.records import Record
+from ..core.wording import first_fault
 from ..core.workspace import Workspace
 from ..eval.compare import Comparison
 from ..eval.gate import Verdict
@@ -113,4 +114,6 @@ def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
     try:
         return kind.model_validate(read_json(path))
     except ValidationError as error:
-        raise DataError(f"not a {kind.__name__}: {error.errors()[0]['msg']}", where=str(path)) from error
+        what = f"not the {kind.__name__} that was written: {first_fault(error)}"
+        fix = "restore it, or remove its folder and run `tilth cycle`"
+        raise DataError(what, where=str(path), fix=fix) from error

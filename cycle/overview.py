@@ -17,7 +17,7 @@ from ..eval.evaluation import Evaluation
 from ..eval.statistics import Rate
 from ..llm.endpoint import identity
 from ..sdg.recipe import load_recipes
-from ..sdg.store import MANIFEST, complete_entries
+from ..sdg.store import MANIFEST, complete_entries, read_manifest
 from ..taxonomy.source import WorkingTree
 from ..taxonomy.summary import LeafSummary, summaries
 from ..taxonomy.tree import leaf_ids, leaf_ids_under
@@ -98,4 +98,5 @@ def _entries(workspace: Workspace) -> dict[tuple[str, str], Path]:
 
 def _num_samples(folder: Path) -> int:
     """Read without the checks of `read_manifest`: they would take seconds for ten thousand leaves."""
-    return int(read_json(folder / MANIFEST)["samples"])
+    samples = read_json(folder / MANIFEST).get("samples")
+    return samples if isinstance(samples, int) else read_manifest(folder).samples  # which says what is wrong

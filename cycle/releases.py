@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, ValidationError
 from ..core.atomic import new_folder, read_json, write_json
 from ..core.errors import DataError, TilthError
 from ..core.records import Record
+from ..core.wording import first_fault
 from ..core.workspace import Workspace
 from ..eval.gate import Verdict
 from ..eval.statistics import Rate
@@ -133,4 +134,5 @@ def _read(path: Path) -> Release:
     try:
         return Release.model_validate(read_json(path))
     except ValidationError as error:
-        raise DataError(f"not a release: {error.errors()[0]['msg']}", where=str(path)) from error
+        fix = "restore it, or remove its folder: a release is never made again"
+        raise DataError(f"not a release: {first_fault(error)}", where=str(path), fix=fix) from error

@@ -61,7 +61,8 @@ def download_student(repository: str) -> Path:
     try:
         import huggingface_hub as hub
     except ImportError as error:
-        raise ModelError("the package huggingface_hub is not installed", where=repository) from error
+        fix = "run `pip install huggingface_hub`"
+        raise ModelError("the package huggingface_hub is not installed", where=repository, fix=fix) from error
     with quiet_hub():
         try:
             _within_reach(lambda: hub.HfApi().model_info(repository, timeout=_REACH_S), repository)

@@ -60,7 +60,8 @@ def load(folder: Path) -> tuple[Any, Any]:
         model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=compute_dtype(), use_safetensors=True, **safe)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
-        raise ModelError(f"the model cannot be loaded ({reason})", where=str(folder)) from error
+        fix = "name a folder with a whole Hugging Face model"
+        raise ModelError(f"the model cannot be loaded ({reason})", where=str(folder), fix=fix) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.generation_config = _greedy(model, tokenizer)

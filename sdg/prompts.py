@@ -51,9 +51,8 @@ class Prompt:
         try:
             self._user = _jinja().from_string(file.user)
         except TemplateSyntaxError as error:
-            raise ConfigError(
-                f"not a valid template: {error.message} (line {error.lineno} of `user`)", where=name
-            ) from error
+            what = f"not a valid template: {error.message}"
+            raise ConfigError(what, where=name, fix=f"mend line {error.lineno} of `user`") from error
 
     @functools.cached_property
     def fingerprint(self) -> str:

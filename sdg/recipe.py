@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 from ..core.config import Config, Section, Share
 from ..core.errors import ConfigError, nearest
 from ..core.fingerprint import fingerprint
-from ..core.yaml_source import YamlSource, parse_yaml
+from ..core.yaml_source import YamlSource, read_yaml
 from .prompts import Prompt, load_prompt
 
 SHIPPED = Path(__file__).parent / "recipes"
@@ -143,10 +143,7 @@ def load_recipe(name_or_path: str) -> Recipe:
     Raises ConfigError for an unknown name or flow, YamlProblems for what a file has wrong.
     """
     path, name = _find(name_or_path)
-    try:
-        source = parse_yaml(path.read_text(encoding="utf-8"), name)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the recipe cannot be read ({error})", where=name) from error
+    source = read_yaml(path, name=name)
     settings = source.validate(_flow(source))
     names: dict[str, str] = settings.prompts.model_dump()
     prompts = {part: load_prompt(prompt, beside=path.parent) for part, prompt in names.items()}

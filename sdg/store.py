@@ -21,6 +21,7 @@ from ..core.errors import DataError
 from ..core.fingerprint import file_sha256, fingerprint
 from ..core.jsonl import read_records, write_records
 from ..core.records import Record, Reject, Sample
+from ..core.wording import first_fault
 from ..taxonomy.leaf import Leaf
 from .engine import Made
 from .flow import Failure
@@ -129,7 +130,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate(read_json(path))
     except ValidationError as error:
-        what = f"not a manifest: {error.errors()[0]['msg']}"
+        what = f"not a manifest: {first_fault(error)}"
         raise DataError(what, where=str(path), fix=_REMAKE.format(folder=folder)) from error
 
 

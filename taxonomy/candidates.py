@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 from ..core.errors import TaxonomyError
-from .formats import DOCUMENT_SUFFIXES
+from .formats import DOCUMENT_SUFFIXES, as_kept
 from .schema import QNA_NAME
 from .source import Source
 from .tree import leaf_ids
@@ -20,7 +20,11 @@ def leaves_that_may_differ(base: Source, head: Source) -> set[str]:
     """The leaves of both trees but for those that surely read the same: the same fingerprint, or the same fault."""
     before, after = base.blob_ids(), head.blob_ids()
     both = set(leaf_ids(base)) & set(leaf_ids(head))
-    changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    changed = {
+        path
+        for path in before.keys() | after.keys()
+        if before.get(path) != after.get(path) and differ(base, path, head, path)
+    }
     suspects = {leaf for leaf in both if f"{leaf}/{QNA_NAME}" in changed}
     # A file of another format that is there before and after is no document before and after.
     documents = [
@@ -30,6 +34,20 @@ def leaves_that_may_differ(base: Source, head: Source) -> set[str]:
     if documents:
         suspects |= {leaf for leaf in both - suspects if _may_name_others(head, leaf)}
     return suspects
+
+
+def differ(base: Source, before: str, head: Source, after: str) -> bool:
+    """Whether a file of `base` and one of `head` say something else, or only one of them is there.
+
+    Texts that differ in line ends alone do not. Only what has two blob ids is read.
+    """
+    old, new = base.blob_ids().get(before), head.blob_ids().get(after)
+    if old == new or not (old and new):
+        return old != new
+    try:
+        return as_kept(before, base.read(before)) != as_kept(after, head.read(after))
+    except TaxonomyError:
+        return True
 
 
 def _folders_above(path: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ from ..core.errors import TilthError
 from ..core.progress import Progress, SilentProgress, Task
 from ..core.records import Record
 from .attribution import ATTRIBUTION_NAME
-from .candidates import leaves_that_may_differ
+from .candidates import differ, leaves_that_may_differ
 from .leaf import Leaf, document_files, read_leaf
 from .moves import edited_moves, moves
 from .schema import QNA_NAME
@@ -67,7 +67,7 @@ def changes(base: Source, head: Source, progress: Progress | None = None) -> Cha
     shown = progress if progress and num_reads >= _WORTH_SHOWING else SilentProgress()
     with shown.task("reading leaves", total=num_reads, unit="leaves") as task:
         old, new = _read(base, gone | suspects, task), _read(head, fresh | suspects, task)
-    changed = {leaf for leaf in suspects if old[leaf].identity != new[leaf].identity}
+    changed = {leaf for leaf in suspects if _changed(base, old[leaf], head, new[leaf])}
     unreadable = {leaf for leaf in fresh | changed if not new[leaf].leaf}
     moved = moves(_fingerprints(old, gone), _fingerprints(new, fresh))
     edited = edited_moves(_leaves(old, gone - set(moved.values())), _leaves(new, fresh - moved.keys()))
@@ -75,7 +75,7 @@ def changes(base: Source, head: Source, progress: Progress | None = None) -> Cha
     unchanged = (before & after) - changed
     return Changes(
         added=_sorted(fresh - unreadable - moved.keys() - edited.keys()),
-        modified=tuple(_modified(leaf, old[was], new[leaf]) for leaf, was in sorted(modified.items())),
+        modified=tuple(_modified(base, old[was], head, new[leaf]) for leaf, was in sorted(modified.items())),
         removed=_sorted(gone - set(moved.values()) - set(edited.values())),
         moved=tuple(sorted((was, leaf) for leaf, was in moved.items())),
         unreadable=tuple(Unreadable(leaf=leaf, reason=new[leaf].fault) for leaf in sorted(unreadable)),
@@ -92,11 +92,7 @@ class _Seen(NamedTuple):
     fault: str
     """Why it cannot be read."""
     files: dict[str, str]
-    """Name as in `Modified.files` -> blob id."""
-
-    @property
-    def identity(self) -> str:
-        return self.leaf.fingerprint if self.leaf else f"{self.files[QNA_NAME]} {self.fault}"
+    """Name as in `Modified.files` -> path."""
 
 
 def _read(source: Source, ids: Iterable[str], task: Task) -> dict[str, _Seen]:
@@ -113,13 +109,15 @@ def _read(source: Source, ids: Iterable[str], task: Task) -> dict[str, _Seen]:
 
 def _files(source: Source, leaf_id: str, leaf: Leaf | None) -> dict[str, str]:
     documents = document_files(source, leaf_id, leaf.documents) if leaf and leaf.documents else []
-    folder, blob_ids = f"{leaf_id}/", source.blob_ids()
+    folder = f"{leaf_id}/"
     paths = [folder + QNA_NAME, folder + ATTRIBUTION_NAME, *documents]
-    return {
-        path.removeprefix(folder) if path.startswith(folder) else f"/{path}": blob_ids[path]
-        for path in paths
-        if path in blob_ids
-    }
+    return {path.removeprefix(folder) if path.startswith(folder) else f"/{path}": path for path in paths}
+
+
+def _changed(base: Source, old: _Seen, head: Source, new: _Seen) -> bool:
+    if old.leaf and new.leaf:
+        return old.leaf.fingerprint != new.leaf.fingerprint
+    return old.fault != new.fault or differ(base, old.files[QNA_NAME], head, new.files[QNA_NAME])
 
 
 def _leaves(seen: Mapping[str, _Seen], ids: Iterable[str]) -> dict[str, Leaf]:
@@ -130,12 +128,13 @@ def _fingerprints(seen: Mapping[str, _Seen], ids: Iterable[str]) -> dict[str, st
     return {leaf_id: leaf.fingerprint for leaf_id, leaf in _leaves(seen, ids).items()}
 
 
-def _modified(leaf_id: str, old: _Seen, new: _Seen) -> Modified:
+def _modified(base: Source, old: _Seen, head: Source, new: _Seen) -> Modified:
     """A `qna.yaml` that is only written otherwise is no file that differs."""
-    differing = {name for name in old.files.keys() | new.files.keys() if old.files.get(name) != new.files.get(name)}
+    names = old.files.keys() | new.files.keys()
+    differing = {name for name in names if differ(base, old.files.get(name, ""), head, new.files.get(name, ""))}
     if old.leaf and new.leaf and _said(old.leaf) == _said(new.leaf):
         differing.discard(QNA_NAME)
-    return Modified(leaf=leaf_id, moved_from="" if old.id == leaf_id else old.id, files=_sorted(differing))
+    return Modified(leaf=new.id, moved_from="" if old.id == new.id else old.id, files=_sorted(differing))
 
 
 def _said(leaf: Leaf) -> dict[str, Any]:
@@ -146,9 +145,8 @@ def _said(leaf: Leaf) -> dict[str, Any]:
 
 def _attributed(base: Source, head: Source, stays: Mapping[str, str]) -> tuple[str, ...]:
     """The leaves of `stays` (id -> id in the base) whose attribution is another."""
-    old, new = base.blob_ids(), head.blob_ids()
     pairs = ((leaf, f"{was}/{ATTRIBUTION_NAME}", f"{leaf}/{ATTRIBUTION_NAME}") for leaf, was in stays.items())
-    return _sorted(leaf for leaf, before, after in pairs if old.get(before) != new.get(after))
+    return _sorted(leaf for leaf, before, after in pairs if differ(base, before, head, after))
 
 
 def _sorted(names: Iterable[str]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from .. import __version__
 from ..core import atomic
 from ..core.errors import TaxonomyError
+from .repository import git_output
 
 WORKFLOW, HOOK = ".github/workflows/tilth.yml", ".githooks/pre-commit"
 SWITCH_ON = "git config core.hooksPath .githooks"
@@ -35,6 +36,8 @@ jobs:
       - uses: actions/setup-python@v5
         with:
           python-version: "3.12"
+      # From the package index, in the version that wrote this file. If yours comes from elsewhere, say here where from:
+      # "tilth @ git+https://HOST/PATH@COMMIT", or the address of a wheel.
       - name: Install tilth
         run: python -m pip install "tilth=={__version__}"
       - name: Lint
@@ -46,12 +49,14 @@ jobs:
 
 _HOOK = f"""\
 #!/bin/sh
-# Lints the leaves whose qna.yaml is in a commit, as they are in the folder, before it is made; written by `tilth ci`.
+# Lints what a commit is about to change in leaves, as it will be committed; written by `tilth ci`.
 # To switch it on, once in every clone:
 #   {SWITCH_ON}
-unset GIT_LITERAL_PATHSPECS
-git diff --cached --name-only -z --diff-filter=d -- \\
-  'knowledge/*/qna.yaml' 'compositional_skills/*/qna.yaml' 'foundational_skills/*/qna.yaml' | xargs -0 -r tilth lint --
+if ! command -v tilth >/dev/null; then
+    echo "pre-commit: tilth is not on the PATH; activate its environment, or commit with --no-verify" >&2
+    exit 1
+fi
+exec tilth lint --staged
 """
 
 
@@ -63,7 +68,11 @@ class CiFile(NamedTuple):
 
 
 def write_ci_files(root: Path) -> list[CiFile]:
-    """Write the files that are not there; what is there is kept as it is. Raises TaxonomyError."""
+    """Write the files that are not there; what is there is kept as it is.
+
+    Raises TaxonomyError, also where `root` is no repository's top folder: nobody looks for them elsewhere.
+    """
+    git_output(root, "rev-parse", "--git-dir")
     return [CiFile(WORKFLOW, _write(root, WORKFLOW, _WORKFLOW)), CiFile(HOOK, _write(root, HOOK, _HOOK, mode=0o755))]
 
 
@@ -75,5 +84,6 @@ def _write(root: Path, name: str, text: str, *, mode: int = 0o644) -> bool:
         atomic.write_text(path, text)
         path.chmod(mode)
     except OSError as error:
-        raise TaxonomyError(f"the file cannot be written ({error.strerror})", where=name) from error
+        what = f"the file cannot be written ({error.strerror})"
+        raise TaxonomyError(what, where=name, fix="check that folder and its disk") from error
     return True

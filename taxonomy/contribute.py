@@ -14,14 +14,15 @@ from ..core import atomic
 from ..core.config import Documents
 from ..core.errors import TaxonomyError
 from ..core.workspace import STATE_NAME
+from ..core.yaml_problem import shortened
 from .attribution import ATTRIBUTION_NAME
 from .documents import Document, load_documents
 from .editor_schema import schema_text
 from .formats import content_problem, size_problem, suffix_problem
 from .leaf import DocumentSpec, Leaf
-from .repository import git_errors, open_repository
+from .repository import git_errors, git_output, open_repository
 from .scaffold import SCHEMA_NAME, Draft, attribution, knowledge_qna, skill_qna
-from .schema import NEWEST_VERSION, QNA_NAME
+from .schema import NEWEST_VERSION, QNA_NAME, SECTIONS
 
 if TYPE_CHECKING:
     from git import Repo
@@ -34,6 +35,8 @@ _SECTION: dict[str, str] = {
     "grounded_skill": "compositional_skills",
 }
 _NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
+_LONGEST_NAME = 100
+"""Letters of a folder's name: file systems take 255, and other names are made of it."""
 
 
 def init_repository(root: Path) -> bool:
@@ -42,7 +45,11 @@ def init_repository(root: Path) -> bool:
     Returns whether `.gitignore` was written.
     """
     with git_errors(str(root)):
-        if not (root / ".git").exists():
+        if (root / ".git").exists():
+            git_output(root, "rev-parse", "--git-dir")
+        elif (root / "HEAD").is_file() and (root / "objects").is_dir():
+            raise TaxonomyError("this is a bare repository", where=str(root), fix="clone it, and go into the clone")
+        else:
             from git import Repo
 
             Repo.init(root, initial_branch="main").close()
@@ -106,6 +113,7 @@ def plan_leaf(
     used, or a file is there already.
     """
     leaf_id = full_leaf_id(kind, leaf_id)
+    _refuse_way(root, leaf_id)
     if kind != "knowledge" and (files or remote):
         raise TaxonomyError("a skill has no document", where=leaf_id, fix="add it as knowledge, or leave it out")
     if remote is not None:
@@ -159,22 +167,34 @@ def add_files(root: Path, leaf_id: str, files: Mapping[str, str | bytes]) -> lis
         for name, content in files.items():
             atomic.write_bytes(folder / name, content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        raise TaxonomyError(f"the leaf cannot be written ({error})", where=leaf_id) from error
+        what = f"the leaf cannot be written ({(error.strerror or str(error)).lower()})"
+        raise TaxonomyError(what, where=leaf_id, fix="check that folder and its disk") from error
     return [folder / name for name in files]
 
 
 def full_leaf_id(kind: ScaffoldKind, leaf_id: str) -> str:
-    """The id with its first folder. Raises TaxonomyError for a name not in lower_snake or another kind's folder."""
+    """The id with its first folder; a skill may name `foundational_skills/`.
+
+    Raises TaxonomyError for a name not in lower_snake or another kind's folder.
+    """
     section = _SECTION[kind]
-    names = leaf_id.strip("/").split("/")
-    if names[0] in _SECTION.values():
+    names = [name for name in leaf_id.split("/") if name not in {"", "."}]
+    if names and names[0] in SECTIONS:
         first = names.pop(0)
-        if first != section:
-            raise TaxonomyError(f"a {kind} leaf belongs below {section}/, not {first}/", where=leaf_id)
-    for name in names or [""]:
+        if (first == "knowledge") != (kind == "knowledge"):
+            what = f"a {kind.replace('_', ' ')} leaf belongs below {section}/, not {first}/"
+            raise TaxonomyError(what, where=leaf_id, fix=f"leave {first}/ out, or add the other kind")
+        section = first
+    if not names:
+        fix = "write it like science/animals/birds"
+        raise TaxonomyError(f"the path {leaf_id!r} names no folder for the leaf", fix=fix)
+    for name in names:
+        if len(name) > _LONGEST_NAME:
+            what = f"a folder's name has {len(name)} letters"
+            raise TaxonomyError(what, where=shortened(name), fix=f"choose one with {_LONGEST_NAME} at most")
         if not _NAME.fullmatch(name):
             snake = "_".join(re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()))
-            fix = f"did you mean {snake!r}?" if snake else "name a folder"
+            fix = f"did you mean {snake!r}?" if snake else "write it like science/animals/birds"
             raise TaxonomyError(f"{name!r} must be lower case letters, digits and _", where=leaf_id, fix=fix)
     return "/".join([section, *names])
 
@@ -240,6 +260,16 @@ class _Files:
         return {}
 
 
+def _refuse_way(root: Path, leaf_id: str) -> None:
+    """Raise TaxonomyError where a link or a file stands in the leaf's way: nothing is read, or written, behind it."""
+    folder = root
+    for name in leaf_id.split("/"):
+        folder = folder / name
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            what = f"this is a {'link' if folder.is_symlink() else 'file'}, not a folder"
+            raise TaxonomyError(what, where=str(folder.relative_to(root)), fix="choose another path")
+
+
 def _refuse_present(folder: Path, leaf_id: str, names: Iterable[str]) -> None:
     for name in names:
         if os.path.lexists(folder / name):
@@ -251,9 +281,12 @@ def _document_bytes(document: Path) -> bytes:
         problem = suffix_problem(document.name) or size_problem(document.stat().st_size)
         data = b"" if problem else _read_plain(document)
     except FileNotFoundError as error:
-        raise TaxonomyError("there is no such document", where=str(document)) from error
+        raise TaxonomyError(
+            "there is no such document", where=str(document), fix="name a file that is there"
+        ) from error
     except OSError as error:
-        raise TaxonomyError(f"the document cannot be read ({error.strerror})", where=str(document)) from error
+        what = f"the document cannot be read ({(error.strerror or str(error)).lower()})"
+        raise TaxonomyError(what, where=str(document), fix="name a file that can be") from error
     if problem := problem or content_problem(document.name, data):
         what, _, fix = problem.rpartition("; ")
         raise TaxonomyError(what, where=str(document), fix=fix)

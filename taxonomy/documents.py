@@ -7,7 +7,7 @@ folder of this machine whose content has a given hash. A contribution names them
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.config import Documents
@@ -17,12 +17,12 @@ from ..core.records import Record
 from .address import allowed_address, pinned
 from .conversion import convert
 from .fetch import list_refs
-from .formats import TEXT_SUFFIXES, content_problem, size_problem, suffix_problem
+from .formats import TEXT_SUFFIXES, content_problem, suffix_problem
 from .globs import matching
 from .leaf import DocumentSpec, Leaf, document_files
-from .mirror import COMMIT, blob_sizes, fetch_commit, mirrored_commit
+from .mirror import COMMIT, fetch_commit, mirrored_commit
 from .schema import QNA_NAME
-from .source import CommitTree, Source, WorkingTree
+from .source import Source, WorkingTree
 
 _PUBLIC_ONLY = Documents()
 
@@ -50,10 +50,7 @@ def load_documents(leaf: Leaf, source: Source, cache: Path, settings: Documents 
         return tuple(_document(path, source, cache) for path in document_files(source, leaf.id, spec))
     where = f"{leaf.id}/{QNA_NAME}"
     tree = _tree(spec, cache, settings, where)
-    paths = _named(spec, tree, where)
-    if isinstance(tree, CommitTree):  # a small pack can hold a file of any size, so ask before git unpacks it
-        _refuse_large(dict(zip(paths, blob_sizes(spec.repo, tree, paths, cache), strict=True)))
-    return tuple(_document(path, tree, cache) for path in paths)
+    return tuple(_document(path, tree, cache) for path in _named(spec, tree, where))
 
 
 def mirrored_files(repo: str, commit: str, cache: Path) -> Sequence[str] | None:
@@ -86,7 +83,6 @@ def _pinned_folder(folder: Path, spec: DocumentSpec, where: str) -> WorkingTree:
     """A folder without git has no commits: the hash of the files stands for one, so that a leaf says what they are."""
     tree = WorkingTree(folder)
     paths = _named(spec, tree, where)
-    _refuse_large({path: (folder / path).lstat().st_size for path in paths})
     found = fingerprint({path: bytes_sha256(tree.read(path)) for path in paths}, length=40)
     if spec.commit != found:
         what = f"the documents in {folder} are others than when the leaf was written"
@@ -101,12 +97,6 @@ def _named(spec: DocumentSpec, tree: Source, where: str) -> list[str]:
         what = f"no file matches {pattern!r} in {spec.repo} at {spec.commit[:12]}"
         raise TaxonomyError(what, where=where, fix="mend document.patterns")
     return list(dict.fromkeys(path for paths in found.values() for path in paths))
-
-
-def _refuse_large(sizes: Mapping[str, int]) -> None:
-    for path, size in sizes.items():
-        if problem := size_problem(size):
-            raise _refusal(problem, path)
 
 
 def _document(path: str, source: Source, cache: Path) -> Document:

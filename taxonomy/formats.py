@@ -17,6 +17,11 @@ class Unreadable(Exception):
     """A file is not what its name says, or hostile; the message says what to do. For the process that converts it."""
 
 
+def as_kept(path: str, data: bytes) -> bytes:
+    """The bytes of a file with the line ends that git keeps: of the same text a checkout may hold others (autocrlf)."""
+    return data.replace(b"\r\n", b"\n") if path.lower().endswith((*TEXT_SUFFIXES, *HTML_SUFFIXES, ".yaml")) else data
+
+
 # What is wrong is said as the rest of a sentence that begins with the document: `what; what to do`.
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from ..core.errors import TaxonomyError
 from .repository import git_output
 
 
@@ -43,6 +44,46 @@ def tracked_files(root: Path) -> dict[str, IndexEntry | None]:
     """
     listing = git_output(root, "ls-files", "--stage", "--debug", "-z")
     return {os.fsdecode(match["path"]): _entry(match) for match in _ENTRY.finditer(listing)}
+
+
+class TreeEntry(NamedTuple):
+    """What a commit holds at a path, or would hold."""
+
+    mode: str
+    """As git writes it: `100644`, `120000` for a link, …"""
+    blob_id: str
+    path: str
+
+
+def staged_entries(root: Path) -> list[TreeEntry]:
+    """Every entry of the index that is about to be committed. Raises TaxonomyError where a merge is not done."""
+    listing = git_output(root, "ls-files", "--stage", "--debug", "-z", index=_index_to_commit(root))
+    entries: list[TreeEntry] = []
+    for match in _ENTRY.finditer(listing):
+        path = os.fsdecode(match["path"])
+        if match["stage"] != b"0":
+            raise TaxonomyError("a merge is not done here", where=path, fix="mend the file, then `git add` it")
+        if not int(match["flags"] or b"0", 16) & _INTENT_TO_ADD:
+            entries.append(TreeEntry(match["mode"].decode(), match["blob_id"].decode(), path))
+    return entries
+
+
+def _index_to_commit(root: Path) -> Path | None:
+    """The index that git made for the commit whose hook we run in; None: the repository's own.
+
+    `git commit -a` and `git commit PATH` commit another index than the staged one, which they write beside it and name
+    to their hooks. Nothing but a file in this repository's own git folder is believed: in a hook of another repository
+    the variable names that one's index, and linting it would tell nothing of ours.
+    """
+    named = os.environ.get("GIT_INDEX_FILE")
+    if not named or not (root / named).exists():
+        return None
+    index = root / named
+    folder = Path(os.fsdecode(git_output(root, "rev-parse", "--absolute-git-dir").removesuffix(b"\n")))
+    if index.parent.resolve() != folder.resolve():
+        what = f"GIT_INDEX_FILE names {str(index)!r}, which is not in this repository's {str(folder)!r}"
+        raise TaxonomyError(what, fix="unset it")
+    return index
 
 
 def untracked_files(root: Path) -> list[str]:
@@ -84,15 +125,17 @@ def unchanged_blob_ids(
 _ENTRY = re.compile(
     rb"(?P<mode>\d{6}) (?P<blob_id>[0-9a-f]+) (?P<stage>\d)\t(?P<path>[^\0]+)\0"
     rb"(?:  ctime: (\d+):(\d+)\n  mtime: (\d+):(\d+)\n  dev: \d+\tino: (\d+)\n"
-    rb"  uid: \d+\tgid: \d+\n  size: (\d+)\tflags: \w+\n)?"
+    rb"  uid: \d+\tgid: \d+\n  size: (\d+)\tflags: (?P<flags>[0-9a-f]+)\n)?"
 )
 _32_BITS = 0xFFFFFFFF
+_INTENT_TO_ADD = 1 << 29
+"""Git's flag of what `git add -N` put there: a name to be filled later, left out of commits."""
 
 
 def _entry(match: re.Match[bytes]) -> IndexEntry | None:
     if not match["mode"].startswith(b"100") or match["stage"] != b"0":
         return None
-    return IndexEntry(match["blob_id"].decode(), FileStat(*(int(number or 0) for number in match.groups()[4:])))
+    return IndexEntry(match["blob_id"].decode(), FileStat(*(int(number or 0) for number in match.groups()[4:10])))
 
 
 def _as_indexed(found: os.stat_result) -> FileStat:

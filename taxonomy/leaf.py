@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from typing import Any, Literal, NamedTuple
 
+from ..core.errors import TaxonomyError
 from ..core.fingerprint import bytes_sha256, fingerprint
 from ..core.records import Question, Record
 from ..core.yaml_source import Problem, YamlSource
@@ -103,8 +104,12 @@ def _document_digests(source: Source, leaf_id: str, spec: DocumentSpec, yaml: Ya
         paths = matching(from_root(leaf_id, entry), source.files())
         found = entry_problem(leaf_id, entry, paths)
         for path in paths if found is None else ():
-            data = source.read(path)
-            digests[path] = bytes_sha256(data)
+            try:
+                data = source.read(path)
+            except TaxonomyError as error:
+                found = found or unread_problem(path, error)
+                continue
+            digests[path] = bytes_sha256(formats.as_kept(path, data))
             found = found or content_problem(path, data)
         if found is not None:
             problems.append(Problem(*yaml.place(key), found[1], key, found[0]))
@@ -130,6 +135,11 @@ def content_problem(path: str, data: bytes) -> tuple[str, str] | None:
     """The kind of problem and its message, or None. Nothing is converted for it."""
     problem = formats.content_problem(path, data)
     return ("document_format", f"{path!r} {problem}") if problem else None
+
+
+def unread_problem(path: str, error: TaxonomyError) -> tuple[str, str]:
+    """The kind of problem and its message, for a document that its source does not give."""
+    return "document_format", f"{path!r}: {error.what}" + (f"; {error.fix}" if error.fix else "")
 
 
 def _leaf(leaf_id: str, qna: Qna, spec: DocumentSpec | None, digests: list[str]) -> Leaf:

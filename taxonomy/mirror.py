@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from pathlib import Path
 from typing import IO
 
@@ -56,14 +56,6 @@ def fetch_commit(address: Address, commit: str, cache: Path, settings: Documents
         _prepare(mirror)
         _fetch(mirror, checked, commit, settings, lock)
     return mirrored_commit(address.url, commit, cache) or CommitTree(mirror, commit)
-
-
-def blob_sizes(url: str, tree: CommitTree, paths: Sequence[str], cache: Path) -> list[int]:
-    """The sizes in bytes of some files of a fetched commit; none of them is unpacked."""
-    ids = tree.blob_ids()
-    wanted = "\n".join(ids[path] for path in paths).encode()
-    listing = git_output(_mirror(url, cache), "cat-file", "--batch-check=%(objectsize)", stdin=wanted)
-    return [int(size) for size in listing.split()]
 
 
 def _mirror(url: str, cache: Path) -> Path:

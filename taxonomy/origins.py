@@ -73,7 +73,7 @@ def _document(address: str, repo: str, commit: str, path: str) -> DocumentSpec:
         fix = f"add a path or a pattern: {repo}#docs/*.md"
         raise TaxonomyError("this is a whole repository, not a document", where=address, fix=fix)
     if not commit:
-        raise TaxonomyError("this repository has no commits", where=address)
+        raise TaxonomyError("this repository has no commits", where=address, fix="name another")
     return DocumentSpec(repo=repo, commit=commit, patterns=(path,))
 
 

@@ -6,14 +6,15 @@ of nothing but white space.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from ..core.errors import TaxonomyError
-from ..core.yaml_source import Path_, Problem, YamlProblems, YamlSource, parse_yaml, shortened
+from ..core.normalise import QUESTION_CHARACTERS
+from ..core.yaml_problem import Path_, Problem, YamlProblems, shortened
+from ..core.yaml_source import YamlSource, parse_yaml
 from .schema import (
     KNOWLEDGE,
     NEWEST_VERSION,
@@ -44,7 +45,7 @@ def parse_qna(data: bytes, path: str) -> tuple[Qna, YamlSource]:
         source = parse_yaml(data, path)
         qna: Qna = source.validate(_schema(source, path.split("/", 1)[0]))
     except YamlProblems as error:
-        raise LeafProblems(path, [_reworded(problem) for problem in error.problems]) from error
+        raise LeafProblems(path, error.problems) from error
     if problems := _rule_problems(qna, source):
         raise LeafProblems(path, problems)
     return qna, source
@@ -73,19 +74,6 @@ def _schema(source: YamlSource, section: str) -> type[Qna]:
     else:
         what = f"version {shortened(repr(version))} is unknown; use {' or '.join(map(str, schemas))}"
     raise YamlProblems(source.name, [Problem(*source.place(("version",)), what, ("version",), "version")])
-
-
-def _reworded(problem: Problem) -> Problem:
-    name = ".".join(shortened(str(part)) for part in problem.key)
-    match problem.kind:
-        case "model_type" if name:
-            return dataclasses.replace(problem, message=f"{name} must hold keys and values, not text or a list")
-        case "list_type":
-            return dataclasses.replace(problem, message=f"{name} must be a list; start each item with '- '")
-        case "too_long":
-            return dataclasses.replace(problem, message=f"{name} has too many entries; use globs such as '*.md'")
-        case _:
-            return problem
 
 
 def _rule_problems(qna: Qna, source: YamlSource) -> list[Problem]:
@@ -139,7 +127,7 @@ def _held_out_problems(qna: SkillV4 | KnowledgeV4, problem: Callable[..., Proble
 
 def comparable(question: str) -> str:
     """A question without case, punctuation and spacing: two that are equal so are the same question."""
-    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", question).casefold()).strip()
+    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", question[:QUESTION_CHARACTERS]).casefold()).strip()
 
 
 def _seed_questions(qna: SkillV4 | KnowledgeV4) -> Iterable[str]:

@@ -51,17 +51,23 @@ _NOT_OURS = frozenset(
 """What git tells its hooks about their repository; it must not lead us from ours to that one."""
 
 
-def git_output(root: Path, *arguments: str, stdin: bytes = b"") -> bytes:
+def git_output(root: Path, *arguments: str, stdin: bytes = b"", index: Path | None = None) -> bytes:
     """What a reading git command prints in the repository whose top folder (or bare folder) is `root`.
 
-    Raises TaxonomyError, with git's own reason, when it fails.
+    `index` is read in place of the repository's own. Raises TaxonomyError, with git's own reason, when it fails.
     """
     command, environment = _command(root, arguments)
+    if index:
+        environment["GIT_INDEX_FILE"] = str(index)
     with _missing_git():
         done = subprocess.run(command, input=stdin, capture_output=True, cwd=root, env=environment, check=False)
     if done.returncode:
         reason = _reason(done.stderr.decode(errors="replace"))
-        fix = f"`git config --global --add safe.directory {root}` trusts it" if "dubious ownership" in reason else ""
+        fix = (
+            f"`git config --global --add safe.directory {root}` trusts it"
+            if "dubious ownership" in reason
+            else _SAYS_MORE
+        )
         raise TaxonomyError(f"git: {reason}", where=str(root), fix=fix)
     return done.stdout
 
@@ -81,6 +87,11 @@ def resolve_commit(root: Path, revision: str) -> str:
     if not found:
         raise TaxonomyError(f"there is no commit {revision!r}", where=str(root), fix=_commit_fix(root, revision))
     return found
+
+
+def has_commit(root: Path) -> bool:
+    """Whether the branch that is checked out has a commit already."""
+    return bool(_try(root, "rev-parse", "--verify", "--quiet", "HEAD"))
 
 
 def merge_base(root: Path, revision: str) -> str:
@@ -112,24 +123,24 @@ def git_errors(where: str) -> Generator[None]:
     except exc.InvalidGitRepositoryError as error:
         raise TaxonomyError("this is no git repository", where=where, fix="run `tilth init` there") from error
     except exc.NoSuchPathError as error:
-        raise TaxonomyError("there is no such folder", where=where) from error
+        raise TaxonomyError("there is no such folder", where=where, fix="name one that is there") from error
     except exc.GitCommandNotFound as error:
         raise TaxonomyError("git is not installed", where=where, fix="install git") from error
     except exc.GitCommandError as error:
         told = str(error.stderr or "").strip().removeprefix("stderr:").strip().strip("'")
-        raise TaxonomyError(f"git: {_reason(told)}", where=where) from error
+        raise TaxonomyError(f"git: {_reason(told)}", where=where, fix=_SAYS_MORE) from error
 
 
 def _command(root: Path, arguments: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
     """The command line and the environment of a git that reads `root` and no repository above it."""
     if not root.is_dir():
-        raise TaxonomyError("there is no such folder", where=str(root))
+        raise TaxonomyError("there is no such folder", where=str(root), fix="name one that is there")
     if (root / ".git").exists():
         place = f"--work-tree={root}"  # whatever core.worktree says
     elif (root / "HEAD").is_file() and (root / "objects").is_dir():
         place = f"--git-dir={root}"
     else:
-        raise TaxonomyError("this is no git repository", where=str(root), fix="run `tilth init` there")
+        raise _no_repository(root)
     settings = [part for setting in _SETTINGS for part in ("-c", setting)]
     environment = {name: value for name, value in os.environ.items() if name not in _NOT_OURS}
     return ["git", *settings, place, *arguments], {
@@ -137,6 +148,17 @@ def _command(root: Path, arguments: tuple[str, ...]) -> tuple[list[str], dict[st
         **_ENVIRONMENT,
         "GIT_CEILING_DIRECTORIES": str(root.parent),
     }
+
+
+def _no_repository(root: Path) -> TaxonomyError:
+    above = next((folder for folder in root.parents if (folder / ".git").exists()), None)
+    what = f"this is a folder of the git repository {above}" if above else "this is no git repository"
+    fix = (
+        "a taxonomy is one of its own; move it to the top, or run `git init` here"
+        if above
+        else "run `tilth init` there"
+    )
+    return TaxonomyError(what, where=str(root), fix=fix)
 
 
 @contextlib.contextmanager
@@ -164,12 +186,15 @@ def _is_shallow(root: Path) -> bool:
 
 def _commit_fix(root: Path, revision: str) -> str:
     git_output(root, "rev-parse", "--git-dir")  # a repository that git does not read at all is told as that
-    if not _try(root, "rev-parse", "--verify", "--quiet", "HEAD"):
+    if not has_commit(root):
         return "commit something first"
     names = _try(root, "for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/remotes", "refs/tags")
     if close := difflib.get_close_matches(revision, names.splitlines(), n=1):
         return f"did you mean {close[0]!r}?"
     return _UNSHALLOW if _is_shallow(root) else "`git log` and `git branch --all` list them"
+
+
+_SAYS_MORE = "mend that with git: `git status` and `git fsck` say more"
 
 
 def _reason(stderr: str) -> str:

@@ -1,4 +1,4 @@
-r"""Where a taxonomy is read from: the working tree as it is, or a commit. Reading changes neither.
+r"""Where a taxonomy is read from: the working tree as it is, git's index, or a commit. Reading changes none of them.
 
 Paths are relative to the repository's root, with `/`. Links are no files here: nothing is ever read
 through one, so nothing outside the repository can be reached. A name that is not UTF-8 is shown with `\xNN` for each
@@ -10,15 +10,30 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import Protocol
 
 from ..core.errors import TaxonomyError
+from .formats import size_problem
 from .git_blobs import BlobReader
-from .git_index import IndexEntry, object_format, tracked_files, unchanged_blob_ids, untracked_files
+from .git_index import (
+    IndexEntry,
+    TreeEntry,
+    object_format,
+    staged_entries,
+    tracked_files,
+    unchanged_blob_ids,
+    untracked_files,
+)
 from .repository import git_output, resolve_commit
+from .schema import QNA_NAME, SECTIONS
+
+
+class TooLarge(TaxonomyError):
+    """A file larger than any that is read; nothing of it was."""
 
 
 class Source(Protocol):
@@ -34,7 +49,7 @@ class Source(Protocol):
         ...
 
     def read(self, path: str) -> bytes:
-        """The bytes of one file. Raises TaxonomyError when it is no plain file of this tree."""
+        """The bytes of one file. Raises TaxonomyError when it is no plain file of this tree, TooLarge."""
         ...
 
     def blob_ids(self) -> Mapping[str, str]:
@@ -45,7 +60,10 @@ class Source(Protocol):
         ...
 
     def others(self) -> Mapping[str, str]:
-        """Path -> what it is (a link, a pipe, …) of what is neither a plain file nor a folder."""
+        """Path -> what it is (a link, a pipe, …) of what is neither a plain file nor a folder.
+
+        A folder is one of them where a leaf's file, or one that git names, should be.
+        """
         ...
 
 
@@ -103,6 +121,7 @@ class WorkingTree:
     def read(self, path: str) -> bytes:
         """See `Source.read`."""
         with self._open(path) as file:
+            _refuse_large(path, os.fstat(file.fileno()).st_size)
             return file.read()
 
     def blob_ids(self) -> Mapping[str, str]:
@@ -116,8 +135,9 @@ class WorkingTree:
 
     def others(self) -> Mapping[str, str]:
         """See `Source.others`."""
-        self._look()
-        found = {path: _kind(self._root / path) for path in self._others}
+        stats = self._look()
+        suspects = {*self._others, *_leaf_names(self._root)} - stats.keys()
+        found = {path: _kind(self._root / path) for path in suspects}
         return {path: kind for path, kind in found.items() if kind}
 
     def _look(self) -> dict[str, os.stat_result]:
@@ -160,16 +180,17 @@ class WorkingTree:
             raise _odd_name(path)
         try:
             if not self._reachable(path) or (self._root / path).is_symlink():
-                raise TaxonomyError("a link or a path out of the repository is not followed", where=path)
+                raise TaxonomyError("a link or a path out of the repository is not followed", where=path, fix=_PUT)
             # A pipe of that name must not make us wait for a writer.
             file = FileIO(os.open(f"{self._root}/{path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK))
         except FileNotFoundError as error:
             raise TaxonomyError("there is no such file", where=path) from error
         except (OSError, ValueError) as error:
-            raise TaxonomyError(f"the file cannot be read ({error})", where=path) from error
+            what = f"the file cannot be read ({(isinstance(error, OSError) and error.strerror) or error})"
+            raise TaxonomyError(what, where=path, fix="check what it is, and who may read it") from error
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             file.close()
-            raise TaxonomyError("this is no file", where=path)
+            raise TaxonomyError("this is no file", where=path, fix=_PUT)
         return file
 
     def _hash(self, path: str, algorithm: str) -> str:
@@ -184,21 +205,19 @@ class WorkingTree:
             return ""
 
 
-class CommitTree:
-    """The files of one commit, read from git's objects: nothing is checked out."""
+class _BlobTree(ABC):
+    """Files that git holds as blobs; they are listed at the first call that asks for them, and kept."""
 
-    def __init__(self, root: Path, revision: str) -> None:
-        self._root = root.resolve()
-        self.commit = resolve_commit(self._root, revision)
+    def __init__(self, root: Path, name: str, where: str) -> None:
+        self._root, self.name, self._where = root.resolve(), name, where
         self._blobs = BlobReader(self._root)
         self._blob_ids: dict[str, str] | None = None
         self._files: list[str] = []
         self._others: dict[str, str] = {}
 
-    @property
-    def name(self) -> str:
-        """The commit's full sha."""
-        return self.commit
+    @abstractmethod
+    def _entries(self) -> Iterable[TreeEntry]:
+        """All that the tree holds."""
 
     def files(self) -> Sequence[str]:
         """See `Source.files`."""
@@ -209,22 +228,24 @@ class CommitTree:
         """See `Source.read`."""
         blob_id = self.blob_ids().get(path)
         if blob_id is None:
-            raise TaxonomyError(f"there is no such file in commit {self.commit[:12]}", where=path)
+            raise TaxonomyError(f"there is no such file in {self._where}", where=path)
         if not blob_id:
             raise _odd_name(path)
+        _refuse_large(path, self._blobs.size(blob_id, where=path))
         return self._blobs.read(blob_id, where=path)
 
     def blob_ids(self) -> Mapping[str, str]:
         """See `Source.blob_ids`."""
         if self._blob_ids is None:
-            listing = os.fsdecode(git_output(self._root, "ls-tree", "-r", "-z", "--full-tree", self.commit))
-            # An entry is "<mode> <type> <id>\t<path>".
-            parts = [entry.partition("\t") for entry in listing.split("\0") if entry]
-            entries = [(meta.split(), name, _shown(name)) for meta, _, name in parts if not _hidden(name)]
-            ids = {path: meta[2] if path == name else "" for meta, name, path in entries if meta[0] not in _NO_FILES}
+            entries = [(entry, _shown(entry.path)) for entry in self._entries() if not _hidden(entry.path)]
+            ids = {
+                path: entry.blob_id if path == entry.path else ""
+                for entry, path in entries
+                if entry.mode not in _NO_FILES
+            }
             self._blob_ids = {path: ids[path] for path in sorted(ids)}
             self._files = list(self._blob_ids)
-            self._others = {path: _NO_FILES[meta[0]] for meta, _, path in entries if meta[0] in _NO_FILES}
+            self._others = {path: _NO_FILES[entry.mode] for entry, path in entries if entry.mode in _NO_FILES}
         return self._blob_ids
 
     def others(self) -> Mapping[str, str]:
@@ -233,8 +254,48 @@ class CommitTree:
         return self._others
 
 
+class CommitTree(_BlobTree):
+    """The files of one commit, read from git's objects: nothing is checked out."""
+
+    def __init__(self, root: Path, revision: str) -> None:
+        self.commit = resolve_commit(root.resolve(), revision)
+        super().__init__(root, self.commit, f"commit {self.commit[:12]}")
+
+    def _entries(self) -> Iterator[TreeEntry]:
+        listing = os.fsdecode(git_output(self._root, "ls-tree", "-r", "-z", "--full-tree", self.commit))
+        for entry in filter(None, listing.split("\0")):  # "<mode> <type> <id>\t<path>"
+            meta, _, path = entry.partition("\t")
+            mode, _, blob_id = meta.split()
+            yield TreeEntry(mode, blob_id, path)
+
+
+class IndexTree(_BlobTree):
+    """The files that `git commit` would commit: what is staged, and in a commit's hook what that commit will hold."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, "index", "git's index")
+
+    def _entries(self) -> list[TreeEntry]:
+        return staged_entries(self._root)
+
+
 _NO_FILES = {"120000": "link", "160000": "submodule"}
 """Git's mode -> what it is."""
+
+
+def _refuse_large(path: str, num_bytes: int) -> None:
+    if problem := size_problem(num_bytes):
+        what, _, fix = problem.rpartition("; ")
+        raise TooLarge(f"the file {what}", where=path, fix=fix)
+
+
+def _leaf_names(root: Path) -> Iterator[str]:
+    """What bears the name of a leaf's file, as shown; git lists neither pipes nor empty folders."""
+    for section in SECTIONS:
+        for folder, folders, files in os.walk(f"{root}/{section}"):
+            name = f"{folder}/{QNA_NAME}".removeprefix(f"{root}/")
+            if (QNA_NAME in folders or QNA_NAME in files) and not _hidden(name):
+                yield _shown(name)
 
 
 def _kind(path: Path) -> str:
@@ -254,6 +315,9 @@ def _hidden(name: str) -> bool:
 def _shown(name: str) -> str:
     """The name as it is, unless Python made half characters of odd bytes in it."""
     return name if name.isascii() else os.fsencode(name).decode(errors="backslashreplace")
+
+
+_PUT = "put the file itself there"
 
 
 def _odd_name(path: str) -> TaxonomyError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 from ..core.errors import TaxonomyError
@@ -20,20 +21,30 @@ def leaf_ids(source: Source) -> list[str]:
     )
 
 
-def leaf_ids_under(source: Source, paths: Sequence[str]) -> list[str]:
+def leaf_ids_under(source: Source, paths: Sequence[str], *, strays: Iterable[str] = ()) -> list[str]:
     """The ids of the leaves that `paths` name: leaves, folders above leaves, or `qna.yaml` files; sorted, each once.
 
-    Raises TaxonomyError for a path without a leaf.
+    `strays` are paths that may be named as well, though no leaf stands there. Raises TaxonomyError for another path.
     """
-    known = leaf_ids(source)
+    known, others = leaf_ids(source), sorted(strays)
     found: set[str] = set()
     for path in paths:
-        folder = path.removesuffix(QNA_NAME).removeprefix("./").rstrip("/")
-        under = [leaf_id for leaf_id in known if folder in {"", ".", leaf_id} or leaf_id.startswith(f"{folder}/")]
-        if not under:
+        folder = path.removesuffix(f"/{QNA_NAME}").removeprefix("./").rstrip("/")
+        under = _below(folder, known)
+        if not under and not _below(folder, others):
             raise _unknown(path, known)
         found |= set(under)
     return sorted(found)
+
+
+def _below(folder: str, paths: Sequence[str]) -> Sequence[str]:
+    """What of `paths` (sorted) stands at or below a folder."""
+    if folder in {"", "."}:
+        return paths
+    first = bisect_left(paths, f"{folder}/")
+    below = paths[first : bisect_left(paths, f"{folder}0", first)]  # 0 is the sign after /
+    at = bisect_left(paths, folder)
+    return [folder, *below] if paths[at : at + 1] == [folder] else below
 
 
 def read_leaves(source: Source, ids: Iterable[str] | None = None) -> list[Leaf]:

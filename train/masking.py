@@ -52,7 +52,8 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder))
     except (OSError, ValueError) as error:
-        raise ModelError(f"the tokenizer cannot be loaded ({error})", where=str(folder)) from error
+        fix = "name a folder with a whole Hugging Face model"
+        raise ModelError(f"the tokenizer cannot be loaded ({error})", where=str(folder), fix=fix) from error
     if not tokenizer.is_fast:
         raise ModelError(
             "the tokenizer cannot tell token offsets", where=str(folder), fix="use a model with a fast one"

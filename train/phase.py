@@ -65,7 +65,7 @@ def weights_sha256(model: Path) -> str:
     """One hash for all safetensors files of a model folder. Raises ModelError when there is none."""
     files = sorted(model.glob("*.safetensors"))
     if not files:
-        raise ModelError("there are no safetensors weights", where=str(model))
+        raise ModelError("there are no safetensors weights", where=str(model), fix="name a folder that has them")
     return fingerprint([[file.name, file_sha256(file)] for file in files], length=64)
 
 
@@ -78,7 +78,7 @@ def run_phase(job: PhaseJob, parent: Path, parent_sha256: str, config: Config, p
     checkpoint_folder = _clear(job, job.inputs(parent_sha256))
     checkpoint = checkpoints.newest_whole(checkpoint_folder)
     done = checkpoints.step_of(checkpoint) if checkpoint else 0
-    with _errors_told(job), progress.task(job.phase.name, total=job.mix.steps, unit="step") as task:
+    with _errors_told(job), progress.task(job.phase.name, total=job.mix.steps, unit="steps") as task:
         log = StepLog(job.folder / METRICS_NAME, keep=done)
         watch = Watch(_reporter(log, task), config.train.checkpoint_every_s)
         task.advance(done)
@@ -99,7 +99,8 @@ def load_model(folder: Path) -> Any:
     try:
         return AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32)
     except (OSError, ValueError) as error:
-        raise ModelError(f"the model cannot be loaded ({error})", where=str(folder)) from error
+        fix = "name a folder with a whole Hugging Face model"
+        raise ModelError(f"the model cannot be loaded ({error})", where=str(folder), fix=fix) from error
 
 
 def _train(

@@ -9,5 +9,6 @@ from .finding import Finding
 from .form import mended
 from .rules import Rule, load_rules
 from .run import lint
+from .staged import touched
 
-__all__ = ["Finding", "Rule", "lint", "load_rules", "mended"]
+__all__ = ["Finding", "Rule", "lint", "load_rules", "mended", "touched"]

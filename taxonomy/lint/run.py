@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from ...core.config import Config
 from ...core.errors import TaxonomyError
 from ...core.fingerprint import fingerprint
 from ..schema import QNA_NAME
-from ..source import Source
+from ..source import Source, TooLarge
 from ..tree import leaf_ids, leaf_ids_under
 from .cache import Facts, open_facts
 from .finding import Fault, Finding
@@ -44,9 +44,10 @@ def lint(
     `cache_file` keeps what was found out between runs. `mirrors` is where other repositories are on this machine, if
     they are; none is asked. `workers` is how many processes read files (None: as many as are worth it).
 
-    Raises TaxonomyError for a path without a leaf, never for what is in one.
+    Raises TaxonomyError for a path that names none of them, never for what is in one.
     """
-    wanted = leaf_ids_under(source, paths) if paths else leaf_ids(source)
+    strays = [*misplaced(source.files(), leaf_ids(source)), *no_plain_files(source.files(), source.others())]
+    wanted = leaf_ids_under(source, paths, strays=[stray.path for stray in strays]) if paths else leaf_ids(source)
     blob_ids = source.blob_ids() if cache_file else {}
     with open_facts(cache_file) as facts:
         reports = _reports(source, wanted, blob_ids, facts, workers)
@@ -55,16 +56,17 @@ def lint(
         for leaf_id, found in reports.items():
             findings += around.findings(leaf_id, found)
         findings += odd_folders(wanted)
-        findings += _near_copies(reports, blob_ids, facts)
-        strays = [*misplaced(around.files, leaf_ids(source)), *no_plain_files(around.files, source.others())]
-        findings += [stray for stray in strays if not paths or _is_below(stray.path, paths)]
+        findings += _near_copies(reports, blob_ids, Facts({}) if paths else facts)  # those of all are worth keeping
+        named = set(paths) or {"."}
+        findings += [stray for stray in strays if _is_below(stray.path, named)]
         if not paths:
             facts.forget_others()
     return sorted(findings, key=lambda finding: (finding.path, finding.line, finding.column, finding.code))
 
 
-def _is_below(path: str, folders: Sequence[str]) -> bool:
-    return any(folder in {".", path} or path.startswith(f"{folder}/") for folder in folders)
+def _is_below(path: str, folders: Set[str]) -> bool:
+    parts = path.split("/")
+    return "." in folders or any("/".join(parts[:depth]) in folders for depth in range(1, len(parts) + 1))
 
 
 def _reports(
@@ -83,7 +85,8 @@ def _reports(
         try:
             file = _File(leaf_id, key, source.read(path))
         except TaxonomyError as error:
-            reports[leaf_id] = Report([Fault("E112", 1, 1, error.what)])
+            code, fix = ("E114", f"; {error.fix}") if isinstance(error, TooLarge) else ("E112", "")
+            reports[leaf_id] = Report([Fault(code, 1, 1, error.what + fix)])
             continue
         if len(file.data) > _LARGE_BYTES:
             reports[leaf_id] = _report(file)

@@ -17,7 +17,7 @@ from ...core.config import Config
 from ...core.errors import TaxonomyError
 from ..attribution import ATTRIBUTION_NAME, AttributionFault, allowed, attribution_faults
 from ..globs import matching
-from ..leaf import content_problem, entry_problem, from_root
+from ..leaf import content_problem, entry_problem, from_root, unread_problem
 from ..schema import QNA_NAME, SECTIONS
 from ..source import Source
 from .cache import Facts
@@ -76,7 +76,7 @@ class Surroundings:
         try:
             return self._fact("document", path, lambda data: content_problem(path, data))
         except TaxonomyError as error:
-            return "document_format", f"{path!r}: {error.what}"
+            return unread_problem(path, error)
 
     def _origin(self, report: Report) -> Iterator[Fault]:
         """What is wrong with documents of another repository, as far as can be told without asking it."""
@@ -121,7 +121,7 @@ class Surroundings:
         try:
             facts: list[Any] = self._fact("attribution", path, lambda data: list(attribution_faults(data)))
         except TaxonomyError as error:
-            facts = [AttributionFault("encoding", 1, 1, error.what)]
+            facts = [AttributionFault("encoding", 1, 1, error.what + (f"; {error.fix}" if error.fix else ""))]
         for fault in (AttributionFault(*fact) for fact in facts):
             if fault.kind != "licence" or not allowed(fault.licence, self.config.lint.licenses):
                 yield Fault(_ATTRIBUTION_CODES[fault.kind], fault.line, fault.column, fault.message).at(path)

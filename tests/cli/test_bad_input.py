@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,7 +48,11 @@ def loop(untouched: Loop, copy: Callable[[Loop], Loop]) -> Loop:
         (["add"], "Choose from: knowledge, skill; `tilth add --help` shows how"),
         (["releases", "show", "x"], "`tilth releases show --help` shows how"),
         (["releases", "shw"], "Did you mean 'show'; `tilth releases --help` shows how"),
-        (["samples", "--limit", "0"], "`tilth samples --help` shows how"),
+        (["samples", "--limit", "0"], "--limit is '0'; write a number of at least 1; `tilth samples --help` shows how"),
+        (["lint", "--workers", "x"], "--workers is 'x'; write a whole number; `tilth lint --help` shows how"),
+        (["report", "x"], "CYCLE is 'x'; write a whole number; `tilth report --help` shows how"),
+        (["add", "x", "y"], "KIND: 'x' is not one of 'knowledge', 'skill'; `tilth add --help` shows how"),
+        (["add", "skill", "x", "--task"], "option '--task' requires an argument; `tilth add --help` shows how"),
         (["--bad"], "no such option: --bad; `tilth --help` shows how"),
     ],
 )
@@ -76,6 +81,8 @@ def test_an_unknown_key(fails: Fails, loop: Loop, verb: str) -> None:
     [
         ("gate.significanse=0.1", "--set gate.significanse=0.1: unknown key 'gate.significanse'; did you mean"),
         ("seed", "--set: cannot read 'seed'; write it as section.key=value"),
+        ("teacher=3", "--set teacher=3: teacher is 3; write keys and values: model, base_url"),
+        ("lint.licenses=3", "--set lint.licenses=3: lint.licenses is 3; write a list: [a, b]"),
         ("train.plan=labb", "train.plan: there is no plan 'labb'; did you mean 'lab'?"),
         ("train.plan=none.yaml", "none.yaml: the file does not exist"),
         ("generate.skill=skils", "recipes: there is no recipe 'skils'; did you mean 'skills'?"),
@@ -86,6 +93,31 @@ def test_an_unknown_key(fails: Fails, loop: Loop, verb: str) -> None:
 )
 def test_a_wrong_setting(fails: Fails, loop: Loop, override: str, line: str) -> None:
     assert line in fails(loop.root, "cycle", "--set", override)
+
+
+def test_a_place_that_is_no_place(fails: Fails, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "odd" / "tilth.yaml").mkdir(parents=True)
+    for verb in ("init", "demo"):
+        assert fails(tmp_path, verb, "file") == f"{tmp_path}/file: this is no folder; name a folder, new or not"
+        assert fails(tmp_path, verb, "file/x").endswith("cannot be made (not a directory); name another place")
+        assert fails(tmp_path, verb, "") == "DIR is empty; name a folder, or leave it out"
+        assert fails(tmp_path, verb, "odd").endswith("tilth.yaml: a folder stands where a file has to be; move it away")
+
+
+def test_a_workspace_with_wrong_settings_is_not_adopted(fails: Fails, tmp_path: Path) -> None:
+    (tmp_path / "tilth.yaml").write_text("- a\n")
+    assert fails(tmp_path, "init").startswith("tilth.yaml:1:1: the file is a list of 1; write keys and values: seed, ")
+    assert not (tmp_path / ".git").exists()
+
+
+def test_a_repository_that_git_cannot_read(fails: Fails, loop: Loop) -> None:
+    (loop.root / ".git" / "index").write_bytes(b"no index")
+    for arguments in (["lint"], ["tree"], ["diff"], ["show", "mill"]):
+        line = fails(loop.root, *arguments, progress=True)
+        assert "index file smaller than expected; mend that with git: `git status`" in line
+    (loop.root / ".git" / "HEAD").write_text("nothing")
+    assert "mend that with git" in fails(loop.root, "lint")
 
 
 def test_a_wrong_plan(fails: Fails, loop: Loop) -> None:
@@ -189,6 +221,35 @@ def test_a_tampered_store(fails: Fails, turned_once: Loop, copy: Callable[[Loop]
     loop = copy(turned_once)
     next(loop.state.glob("store/*/samples.jsonl")).write_text("{}\n")
     assert "not the file that was written" in fails(loop.root, "samples")
+
+
+def test_state_that_is_no_state(fails: Fails, turned_once: Loop, copy: Callable[[Loop], Loop]) -> None:
+    state = copy(turned_once).state
+    for path, text, verb, line in (
+        (
+            "cycles/0001/eval.json",
+            "{}",
+            "report",
+            "not the Evaluation that was written: the key 'settings' is missing; ",
+        ),
+        ("cycles/0001/cycle.json", "[]", "report", "not the JSON that was written; remove it and run again"),
+        ("releases/0001/release.json", "{}", "releases", "not a release: the key 'number' is missing; restore it"),
+        ("releases/0001/release.json", "{", "diff", "; remove it and run again"),
+    ):
+        whole = (state / path).read_text()
+        (state / path).write_text(text)
+        assert line in fails(state.parent, verb)
+        (state / path).write_text(whole)
+    manifest = next(state.glob("store/*/manifest.json"))
+    manifest.write_text("{}")
+    assert "not a manifest: the key 'leaf' is missing; remove the folder" in fails(state.parent, "tree")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-", "| head -c 1"])
+def test_nobody_listens(loop: Loop, closed: str) -> None:
+    command = f"set -o pipefail; {sys.executable} -m tilth.cli.main tree --json {closed}"
+    ran = subprocess.run(["bash", "-c", command], cwd=loop.root, check=False, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 def test_a_folder_that_may_not_be_written(fails: Fails, loop: Loop) -> None:

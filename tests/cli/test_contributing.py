@@ -86,6 +86,30 @@ def test_all_proposals_unread_and_the_file_says_so(spawner: Spawner, root: Path)
     assert "# NOT REVIEWED: rule wrote this leaf and nobody has read it." in text
     assert 'created_by: "rule, not reviewed"' in text
     assert findings(root) == []
+    said = f"next: read {LEAF}/qna.yaml, write 'License of the work' and 'Creator names' in attribution.txt, then tilth"
+    assert said in ran.out
+    owned = root / LEAF / "attribution.txt"
+    owned.write_text(owned.read_text().replace("work:\n", "work: MIT\n").replace("names:\n", "names: ada\n"))
+    assert spawner.run(root, "lint", LEAF).code == 0
+
+
+def test_nothing_is_written_behind_a_link_or_a_file(spawner: Spawner, root: Path) -> None:
+    (root / "knowledge").mkdir()
+    (root / "knowledge/away").symlink_to(root.parent)
+    (root / "knowledge/file").write_text("")
+    for name, what in (("away", "link"), ("file", "file")):
+        ran = spawner.run(root, "add", "knowledge", f"{name}/x")
+        assert ran.err == f"tilth: knowledge/{name}: this is a {what}, not a folder; choose another path\n"
+    assert not (root.parent / "x").exists()
+
+
+def test_an_absolute_path_in_the_taxonomy_is_as_good_and_a_skill_may_be_foundational(
+    spawner: Spawner, root: Path
+) -> None:
+    assert spawner.run(root, "add", "knowledge", f"{root}/{LEAF}").code == 0
+    assert spawner.run(root, "add", "skill", "foundational_skills/x").code == 0
+    assert (root / LEAF / "qna.yaml").is_file()
+    assert (root / "foundational_skills/x/qna.yaml").is_file()
 
 
 @pytest.mark.slow
@@ -129,6 +153,10 @@ def answer(terminal: int, keys: list[bytes]) -> bytes:
         (["skill", "a", "--accept-all"], "--accept-all is about proposals; add --suggest"),
         (["skill", "a", "--from", "../page.md"], "a skill has no document"),
         (["knowledge", "a", "--task", "x"], "--task is for skills"),
+        (["knowledge", "a", "--from", ""], "--from is empty; name a file or an address"),
+        (["knowledge", " "], "' ' must be lower case letters, digits and _; write it like science/animals/birds"),
+        (["knowledge", "/abs"], "/abs: this is outside the taxonomy; name something below "),
+        (["skill", "x" * 300], "a folder's name has 300 letters; choose one with 100 at most"),
         (["knowledge", "a", "--from", "none.md"], "none.md: there is no such document"),
         (["knowledge", "a", "--from", "https://x.example/page.html"], "this is not the address of a file in a git rep"),
     ],
@@ -226,6 +254,18 @@ def test_a_wide_tree_is_shown_to_a_depth_that_can_be_read(spawner: Spawner, root
 def test_an_empty_tree(spawner: Spawner, root: Path) -> None:
     assert spawner.run(root, "tree").out == "the taxonomy has no leaves yet: `tilth add` makes one\n"
     assert spawner.run(root, "tree", "--json").json == []
+
+
+def test_a_table_that_is_longer_than_a_chunk_may_be_is_named(
+    spawner: Spawner, untouched: Loop, copy: Callable[[Loop], Loop]
+) -> None:
+    root, table = copy(untouched).root, "| part | wood |\n|---|---|\n" + "| the wheel | larch, as ever |\n" * 200
+    (root / MILL / "page.md").write_text(f"# Orla Mill\n\nIts parts.\n\n{table}\nThat is all.\n")
+    shown = " ".join(spawner.run(root, "show", MILL).out.split())
+    place = f"over-long: {MILL}/page.md, characters 25-{25 + len(table) - 1}"
+    assert f"{place}: a table or a block of code is never cut; split it in the document" in shown
+    chunks = spawner.run(root, "show", MILL, "--json").json["chunks"]
+    assert [chunk["too_long"] for chunk in chunks].count(True) == 1
 
 
 # ci ------------------------------------------------------------------------------------------------------------------

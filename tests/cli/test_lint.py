@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import typer
 from tilth.cli.lint import Format, lint
 from tilth.cli.migrate import migrate
-from tilth.core.errors import ConfigError, TaxonomyError
+from tilth.core.errors import ConfigError, TaxonomyError, TilthError
 from tilth.taxonomy.lint import load_rules
 
 PLACE = "compositional_skills/count/qna.yaml"
@@ -112,7 +113,7 @@ def test_sarif(run, root):
     assert (part["columnKind"], part["tool"]["driver"]["name"]) == ("unicodeCodePoints", "tilth")
     rules = part["tool"]["driver"]["rules"]
     assert [rule["id"] for rule in rules] == ["E105", "W202", "W208"]
-    assert all(rule["help"]["text"] and rule["helpUri"].endswith(f"#{rule['id'].lower()}") for rule in rules)
+    assert all(rule["fullDescription"]["text"] in rule["help"]["markdown"] for rule in rules)
     for result in part["results"]:
         assert rules[result["ruleIndex"]]["id"] == result["ruleId"]
         assert rules[result["ruleIndex"]]["defaultConfiguration"]["level"] == result["level"]
@@ -186,6 +187,40 @@ def test_where_there_is_no_taxonomy(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="no taxonomy here; go into one"):
         run(lint)
+
+
+def test_staged_only_looks(run):
+    with pytest.raises(TilthError, match="--staged only looks; run --fix without it"):
+        run(lint, staged=True, fix=True)
+    with pytest.raises(TaxonomyError, match="this is no git repository"):
+        run(lint, staged=True)
+
+
+def test_what_is_staged_is_judged_by_the_settings_that_are_staged(run, root):
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True)
+
+    git("init", "-q")
+    write(root / "tilth.yaml", "lint: {attribution: false}\n")
+    write(root / PLACE, f"version: 3\n{GREET}")
+    git("add", ".")
+    write(root / PLACE, COUNT)
+    write(root / "tilth.yaml", "")
+    assert run(lint, staged=True) == (0, "no findings\n")
+    git("add", "tilth.yaml")
+    code, told = run(lint, "compositional_skills", staged=True)
+    assert (code, f"{PLACE}:1:1: E131" in told) == (1, True)
+    git("add", ".")
+    assert run(lint, staged=True)[1].startswith(f"{PLACE}:2:16: W202")
+
+
+def test_migrate_goes_on_past_a_file_that_is_not_read(run, root):
+    write(root / "compositional_skills/greet/qna.yaml", GREET)
+    with (root / PLACE).open("wb") as file:
+        file.truncate(33 << 20)
+    code, told = run(migrate)
+    assert (code, f"{PLACE}: the file has 33 MB, at most 32 are read; split it\n1 leaf brought" in told) == (1, True)
+    assert f"{PLACE}:1:1: E114 the file has 33 MB" in run(lint)[1]
 
 
 def test_migrate(run, root):

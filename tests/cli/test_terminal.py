@@ -58,6 +58,16 @@ def test_a_terminal_gets_one_line_redrawn_in_place(clock: Clock) -> None:
     assert screen.getvalue().count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("unit", "one"), [("answers", "1 answer"), ("passages", "1 passage"), ("leaves", "1 leaf"), ("s", "1 s")]
+)
+def test_one_of_a_thing_is_told_as_one(unit: str, one: str, clock: Clock) -> None:
+    log = io.StringIO()
+    with TerminalProgress(log, clock=clock).task("birds", total=1, unit=unit) as task:
+        task.advance()
+    assert log.getvalue().splitlines() == [f"birds: {one}", f"birds: {one} in 0:00"]
+
+
 def test_a_terminal_is_redrawn_ten_times_a_second_at_most(clock: Clock) -> None:
     screen = Screen()
     with TerminalProgress(screen, clock=clock).task("birds", total=1024, unit="samples") as task:

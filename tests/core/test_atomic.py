@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,27 @@ write_bytes(pathlib.Path({str(path)!r}), b"new")
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     assert path.read_bytes() == b"old"
+    assert names(tmp_path) == [".state.json.tmp", "state.json"]
+    write_bytes(path, b"n")
+    assert path.read_bytes() == b"n"
+    assert names(tmp_path) == ["state.json"]
+
+
+def test_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    texts = [sign * 100_000 for sign in (b"a", b"b", b"c", b"d")]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in pool.map(lambda number: write_bytes(path, texts[number % 4]), range(40)):
+            assert path.read_bytes() in texts
+    assert names(tmp_path) == ["state.json"]
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "outside").write_bytes(b"mine")
+    (tmp_path / ".state.json.tmp").symlink_to("outside")
+    with pytest.raises(OSError, match="symbolic link"):
+        write_bytes(tmp_path / "state.json", b"new")
+    assert (tmp_path / "outside").read_bytes() == b"mine"
 
 
 def test_json_has_one_form(tmp_path: Path) -> None:
@@ -111,3 +133,6 @@ with new_folder(pathlib.Path({str(path)!r})) as folder:
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     assert names(path) == ["new"]
+    with new_folder(path):
+        pass
+    assert names(tmp_path) == ["entry"]

@@ -73,8 +73,8 @@ def test_a_later_override_wins(tmp_path: Path) -> None:
         ("=3", "--set: cannot read '=3'; write it as section.key=value"),
         ("seed=[1", "--set seed:1:1: not valid YAML"),
         ("teacher.modle=x", "--set teacher.modle=x: unknown key 'teacher.modle'; did you mean 'model'?"),
-        ("teacher.concurrency=0", "--set teacher.concurrency=0: teacher.concurrency: input should be greater"),
-        ("teacher=fast", "--set teacher=fast: teacher: "),
+        ("teacher.concurrency=0", "--set teacher.concurrency=0: teacher.concurrency is 0; write a number of at least"),
+        ("teacher=fast", "--set teacher=fast: teacher is 'fast'; write keys and values: model, base_url, "),
     ],
 )
 def test_a_wrong_override_is_told_as_it_was_typed(tmp_path: Path, override: str, message: str) -> None:

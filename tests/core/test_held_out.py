@@ -1,5 +1,6 @@
 import pytest
 from tilth.core.held_out import find_leaks
+from tilth.core.normalise import QUESTION_CHARACTERS
 from tilth.core.records import Message, Provenance, Question, Sample
 
 SOURCE = Provenance(leaf="l", leaf_fingerprint="f", commit="c", recipe="r", recipe_fingerprint="r", teacher="t")
@@ -29,6 +30,12 @@ def test_a_copy_is_found(text: str):
     assert [(found.question_id, found.sample_id, found.kind) for found in leak] == [
         (HELD_OUT.id, sample(text).id, "copy")
     ]
+
+
+def test_a_question_longer_than_any_is_found_by_its_beginning():
+    long = Question.new("l", LONG_TEXT * 3, ("yes",))
+    assert len(long.question) > QUESTION_CHARACTERS
+    assert [found.question_id for found in find_leaks([long], [sample("Who?"), sample(long.question)])] == [long.id]
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_an_error_names_file_line_and_column() -> None:
 def test_a_wrong_value_stands_at_its_key() -> None:
     [problem] = problems_of("steps:\n  - prompt: p\n    takes: many\n", Recipe)
     assert (problem.line, problem.column, problem.key) == (3, 5, ("steps", 0, "takes"))
-    assert "valid integer" in problem.message
+    assert "steps.0.takes is 'many'; write a whole number" in problem.message
 
 
 def test_all_problems_are_told_in_the_order_of_the_file() -> None:
@@ -301,3 +301,10 @@ json_like = st.recursive(
 def test_what_yaml_writes_is_read_back(value: object) -> None:
     source = parse_yaml(yaml.safe_dump(value), "leaf.yaml")
     assert source.data == value
+
+
+def test_a_merge_key_is_refused_where_it_stands() -> None:
+    [problem] = problems_of("title: a\nsteps:\n  - <<: {prompt: p}\n    takes: 1\n", Recipe)
+    assert (problem.line, problem.column, problem.kind) == (3, 5, "key")
+    assert problem.message == "merge keys (<<) are not read; write the keys themselves here"
+    assert parse_yaml("a: <<\n", "leaf.yaml").data == {"a": "<<"}

@@ -23,7 +23,7 @@ PLAN = {
 def workspace(tmp_path: Path) -> Workspace:
     """The starter's first knowledge leaf, a recipe that makes less of it, and one phase."""
     root = tmp_path / "real"
-    make_workspace(root)
+    make_workspace(str(root))
     commit_files(root, add_files(root, FIRST_KNOWLEDGE, starter_files(FIRST_KNOWLEDGE)), "Add a leaf")
     recipe = yaml.safe_load((SHIPPED / "knowledge.yaml").read_text()) | {"rewordings": 2, "extra_questions": 0}
     (tmp_path / "less.yaml").write_text(yaml.safe_dump(recipe))

@@ -100,5 +100,5 @@ def test_a_prompt_that_does_not_give_what_its_part_needs_is_refused(
 def test_an_unknown_recipe_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'skills'"):
         load_recipe("skill")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="the file does not exist; make it"):
         load_recipe(str(tmp_path / "none.yaml"))

@@ -39,6 +39,23 @@ def test_reformatting_is_no_change(base, repository, skill):
     assert not since(base, repository)
 
 
+def test_a_checkout_with_other_line_ends_has_no_changes(base, repository):
+    """As core.autocrlf leaves one; broken leaves and attributions too."""
+    repository.write(f"{HELLO}/attribution.txt", "Title of work: a\n")
+    repository.write(f"{BYE}/qna.yaml", "version: 9\n")
+    repository.commit()
+    committed = CommitTree(repository.root, "HEAD")
+    for path in committed.files():
+        repository.write(path, committed.read(path).replace(b"\n", b"\r\n"))
+    assert since(committed, repository) == Changes(unchanged=(BYE, HELLO, BRIDGE))
+    repository.write(f"{BRIDGE}/bridge.md", "# Bridge\r\n\r\nIt fell.\r\n")
+    found = since(committed, repository)
+    assert found.modified == (Modified(leaf=BRIDGE, files=("bridge.md",)),)
+    (repository.root / BRIDGE).rename(repository.root / "knowledge/spans")
+    repository.write("knowledge/spans/bridge.md", "# Bridge\r\n")
+    assert since(committed, repository).moved == ((BRIDGE, "knowledge/spans"),)
+
+
 def test_edits_new_leaves_and_deletions_are_seen_before_they_are_committed(base, repository, skill):
     repository.write(f"{BRIDGE}/bridge.md", "# Bridge\n\nIt fell.\n")
     shutil.rmtree(repository.root / HELLO)

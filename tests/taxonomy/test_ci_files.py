@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from tilth import __version__
+from tilth.core.errors import TaxonomyError
 from tilth.taxonomy.ci_files import HOOK, SWITCH_ON, WORKFLOW, write_ci_files
 
 from .conftest import Repository
@@ -36,12 +38,21 @@ def leaf(repository: Repository, skill: dict[str, object]) -> None:
     repository.write("compositional_skills/greet/attribution.txt", text)
 
 
-def test_nothing_that_is_there_is_overwritten(tmp_path: Path) -> None:
-    (tmp_path / ".githooks").mkdir()
-    (tmp_path / HOOK).write_text("mine")
-    assert [(file.path, file.written) for file in write_ci_files(tmp_path)] == [(WORKFLOW, True), (HOOK, False)]
-    assert (tmp_path / HOOK).read_text() == "mine"
-    assert not any(file.written for file in write_ci_files(tmp_path))
+def test_nothing_that_is_there_is_overwritten(repository: Repository) -> None:
+    root = repository.root
+    (root / ".githooks").mkdir()
+    (root / HOOK).write_text("mine")
+    assert [(file.path, file.written) for file in write_ci_files(root)] == [(WORKFLOW, True), (HOOK, False)]
+    assert (root / HOOK).read_text() == "mine"
+    assert not any(file.written for file in write_ci_files(root))
+
+
+def test_a_folder_of_a_repository_is_refused(repository: Repository) -> None:
+    inner = repository.root / "inner"
+    inner.mkdir()
+    with pytest.raises(TaxonomyError, match=r"inner: this is a folder of the git repository .*; a taxonomy is one of"):
+        write_ci_files(inner)
+    assert list(inner.iterdir()) == []
 
 
 def test_the_workflow_runs(repository: Repository, skill: dict[str, object], tmp_path: Path) -> None:
@@ -69,19 +80,67 @@ def test_the_workflow_runs(repository: Repository, skill: dict[str, object], tmp
     assert "compositional_skills/broken" in changed.stdout
 
 
-def test_the_hook_does_nothing_until_it_is_switched_on(repository: Repository, skill: dict[str, object]) -> None:
+@pytest.fixture
+def hooked(repository: Repository, skill: dict[str, object]) -> Repository:
+    """A committed leaf, an old one with a fault that was committed before, and the hook switched on."""
     write_ci_files(repository.root)
     repository.write("tilth.yaml", "")
-    repository.commit()
     repository.write("compositional_skills/old/qna.yaml", BROKEN)
-    assert shell(repository.root, "git add . && git commit -qm off").returncode == 0
     leaf(repository, skill)
-    good = shell(repository.root, f"{SWITCH_ON} && git add . && git commit -qm good")
-    assert good.returncode == 0, good.stderr
-    repository.write("compositional_skills/greet/qna.yaml", BROKEN)
-    refused = shell(repository.root, "git add . && git commit -qm bad")
-    assert refused.returncode != 0
-    assert "compositional_skills/greet/qna.yaml:1:1: E104" in refused.stdout + refused.stderr
-    assert "compositional_skills/old" not in refused.stdout + refused.stderr
-    removed = shell(repository.root, "git rm -rqf compositional_skills/greet && git commit -qm gone")
-    assert removed.returncode == 0, removed.stderr
+    repository.commit()
+    repository.git.git.config("core.hooksPath", ".githooks")
+    return repository
+
+
+GREET = "compositional_skills/greet"
+
+
+def commits(root: Path, script: str) -> bool:
+    """Whether a script ends with a commit; where it does not, lint has said why."""
+    ran = shell(root, script)
+    assert "Traceback" not in ran.stderr
+    assert (ran.returncode == 0) == (": E" not in ran.stdout + ran.stderr), ran.stderr
+    return ran.returncode == 0
+
+
+def test_the_hook_is_off_until_it_is_switched_on(repository: Repository) -> None:
+    write_ci_files(repository.root)
+    repository.write("tilth.yaml", "")
+    repository.write(f"{GREET}/qna.yaml", BROKEN)
+    assert shell(repository.root, "git add . && git commit -qm off").returncode == 0
+    assert not commits(repository.root, f"{SWITCH_ON} && echo >> {GREET}/qna.yaml && git commit -qam on")
+
+
+def test_what_is_staged_counts_and_not_what_is_in_the_folder(hooked: Repository, skill: dict[str, object]) -> None:
+    hooked.write(f"{GREET}/qna.yaml", {**skill, "created_by": "bob"})
+    hooked.git.git.add(".")
+    hooked.write(f"{GREET}/qna.yaml", BROKEN)
+    assert commits(hooked.root, "git commit -qm good")
+    hooked.git.git.add(".")
+    hooked.write(f"{GREET}/qna.yaml", skill)
+    assert not commits(hooked.root, "git commit -qm bad")
+    assert commits(hooked.root, "git commit -qam mended")
+
+
+@pytest.mark.slow
+def test_partial_commits_and_removals(hooked: Repository, skill: dict[str, object]) -> None:
+    hooked.write("compositional_skills/new/qna.yaml", {**skill, "version": 1})
+    hooked.write(f"{GREET}/qna.yaml", BROKEN)
+    hooked.git.git.add(".")
+    assert commits(hooked.root, "git commit -qm part compositional_skills/new")
+    assert not commits(hooked.root, f"cd {GREET} && git commit -qm bad qna.yaml")
+    assert not commits(hooked.root, "git commit -qam bad")
+    assert commits(hooked.root, "git reset -q --hard && git commit --allow-empty -qm empty")
+    assert not commits(hooked.root, f"git rm -q --cached {GREET}/attribution.txt && git commit -qm bare")
+    assert commits(hooked.root, f"git rm -rqf {GREET} && git commit -qm gone")
+
+
+@pytest.mark.slow
+def test_a_worktree_and_a_shell_without_tilth(hooked: Repository, tmp_path: Path) -> None:
+    beside = tmp_path / "beside"
+    hooked.git.git.worktree("add", "-q", "-b", "side", str(beside))
+    assert commits(beside, f"echo '# a' >> {GREET}/qna.yaml && git commit -qam good")
+    (beside / GREET / "qna.yaml").write_text(BROKEN)
+    assert not commits(beside, "git commit -qam bad")
+    ran = shell(hooked.root, f"echo >> {GREET}/qna.yaml; PATH=/usr/bin:/bin git commit -qam x")
+    assert (ran.returncode, ran.stderr.partition(";")[0]) == (1, "pre-commit: tilth is not on the PATH")

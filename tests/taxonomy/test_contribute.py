@@ -144,10 +144,12 @@ def test_a_document_that_cannot_be_used_is_refused(repository, tmp_path, name, c
         ("knowledge", "places/old-bridge", "did you mean 'old_bridge'?"),
         ("skill", "sayHello", "did you mean 'say_hello'?"),
         ("knowledge", "../outside", "must be lower case letters"),
-        ("knowledge", "a//b", "must be lower case letters"),
-        ("knowledge", "knowledge", "must be lower case letters"),
-        ("knowledge", "", "must be lower case letters"),
-        ("skill", "knowledge/x", "a skill leaf belongs below compositional_skills/, not knowledge/"),
+        ("knowledge", "knowledge", "names no folder for the leaf; write it like science/animals/birds"),
+        ("knowledge", "", "the path '' names no folder for the leaf"),
+        ("knowledge", " ", "' ' must be lower case letters, digits and _; write it like science/animals/birds"),
+        ("knowledge", "x" * 300, "a folder's name has 300 letters; choose one with 100 at most"),
+        ("skill", "knowledge/x", "a skill leaf belongs below compositional_skills/, not knowledge/; leave know"),
+        ("knowledge", "foundational_skills/x", "a knowledge leaf belongs below knowledge/, not foundational_skills/"),
     ],
 )
 def test_a_bad_id_is_refused_with_a_better_one(repository, kind, leaf_id, message):

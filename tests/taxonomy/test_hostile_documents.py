@@ -85,7 +85,7 @@ def test_no_link_is_followed(root: Path, knowledge: dict[str, Any]) -> None:
 
 
 FILES: list[tuple[str, bytes | int, str]] = [
-    ("a.md", 100 << 20, "a.md' has 100 MB, at most 32 are read; split it"),
+    ("a.md", 100 << 20, "a.md': the file has 100 MB, at most 32 are read; split it"),
     ("a.md", b"a\0b", "a.md' holds NUL bytes, so it is no text; save it as UTF-8"),
     ("a.md", "é".encode("latin-1"), "a.md' is not UTF-8 text; save it as UTF-8"),
     ("a.md", "text".encode("utf-16"), "a.md' is not UTF-8 text; save it as UTF-8"),
@@ -156,7 +156,7 @@ def test_a_hostile_repository_gives_plain_files_only(root: Path, knowledge: dict
     leaves = {f"x{number}": {**document, "patterns": each} for number, each in enumerate(patterns)}
     read, large, *none = told(root, knowledge, leaves, allow_local=True)
     assert read == "read: plain.md -rf.md"
-    assert large == "bomb.md: the document has 40 MB, at most 32 are read; split it"
+    assert large == "bomb.md: the file has 40 MB, at most 32 are read; split it"
     assert [
         pattern for pattern, line in zip(outside, none, strict=True) if f"no file matches {pattern!r}" not in line
     ] == []

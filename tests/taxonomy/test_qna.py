@@ -6,6 +6,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tilth.core.normalise import QUESTION_CHARACTERS
 from tilth.core.yaml_source import Problem
 from tilth.taxonomy.qna import LeafProblems, comparable, parse_qna
 from tilth.taxonomy.schema import KnowledgeV3, KnowledgeV4, SkillV1, SkillV2, SkillV4
@@ -66,7 +67,7 @@ def test_knowledge_of_version_4_has_files_or_a_repository(knowledge):
     for wrong in ({"files": ["a.md"], "repo": "https://x.org/y.git"}, {"repo": "https://x.org/y.git"}, {}):
         knowledge["document"] = wrong
         assert "write either files, or all of repo, commit and patterns" in problem(knowledge, KNOWLEDGE_PATH)
-    for files, what in (([], "at least 1 needed; add 1"), (["*.md"] * 101, "too many entries; use globs")):
+    for files, what in (([], "at least 1 needed; add 1"), (["*.md"] * 101, "a list of 101; write 100 items at most")):
         knowledge["document"] = {"files": files}
         assert what in problem(knowledge, KNOWLEDGE_PATH)
 
@@ -134,9 +135,9 @@ def test_what_can_only_be_text_is_read_as_text(skill, text):
 
 def test_the_wrong_shape_is_refused_in_plain_words(skill):
     skill["seed_examples"] = "none"
-    assert problem(skill, SKILL_PATH).endswith("seed_examples must be a list; start each item with '- '")
+    assert "seed_examples is 'none'; write a list: [a, b], or a line that begins" in problem(skill, SKILL_PATH)
     skill["seed_examples"] = ["one"] * 5
-    with pytest.raises(LeafProblems, match="must hold keys and values"):
+    with pytest.raises(LeafProblems, match="is 'one'; write keys and values: question, answer, context"):
         parse(skill, SKILL_PATH)
     with pytest.raises(LeafProblems, match="the file must hold keys and values"):
         parse_qna(b"- a\n", SKILL_PATH)
@@ -189,6 +190,10 @@ def test_what_is_not_utf_8_is_placed():
 def test_questions_are_compared_without_case_punctuation_and_spacing():
     assert comparable("  Who's THERE?\n") == comparable("who s there")
     assert comparable("Where?") != comparable("Who?")
+
+
+def test_no_question_makes_much_more_of_itself_when_it_is_compared():
+    assert len(comparable("\ufdfa" * 490_000)) == 18 * QUESTION_CHARACTERS
 
 
 WORDS = ["version: 4", "seed_examples:", "question: ", ": ", "- ", "\n  ", "&a ", "*a", "!!int ", "? ", "---\n", "<<: "]

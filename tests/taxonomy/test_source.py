@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from tilth.core.errors import TaxonomyError
 from tilth.taxonomy.changes import changes
+from tilth.taxonomy.formats import MAX_DOCUMENT_MB
+from tilth.taxonomy.git_blobs import BlobReader
 from tilth.taxonomy.repository import git_output, merge_base
-from tilth.taxonomy.source import CommitTree, WorkingTree
+from tilth.taxonomy.source import CommitTree, TooLarge, WorkingTree
 
 
 def test_the_working_tree_is_what_is_tracked_and_what_is_new_and_not_ignored(repository):
@@ -53,6 +55,31 @@ def test_what_is_no_plain_file_is_no_file(repository):
     assert WorkingTree(repository.root).files() == []
     with pytest.raises(TaxonomyError):
         WorkingTree(repository.root).read("pipe.txt")
+
+
+def test_what_git_lists_nowhere_is_told_where_a_leaf_should_be(repository):
+    for folder in ("knowledge/empty/qna.yaml", "knowledge/pipe", "knowledge/.hidden/qna.yaml", "docs/qna.yaml"):
+        (repository.root / folder).mkdir(parents=True)
+    os.mkfifo(repository.root / "knowledge/pipe/qna.yaml")
+    repository.write("knowledge/ignored/qna.yaml", "x")
+    repository.write(".gitignore", "ignored\n")
+    expected = {"knowledge/empty/qna.yaml": "folder", "knowledge/pipe/qna.yaml": "pipe"}
+    assert WorkingTree(repository.root).others() == expected
+    (repository.root / ".git").rename(repository.root / ".hidden")
+    assert WorkingTree(repository.root).others() == expected
+
+
+def test_no_more_is_read_than_a_document_may_hold(repository, monkeypatch):
+    repository.write("most.md", b"x" * (MAX_DOCUMENT_MB << 20))
+    with (repository.root / "more.md").open("wb") as file:
+        file.truncate((MAX_DOCUMENT_MB << 20) + (1 << 20))
+    repository.commit()
+    for tree in (WorkingTree(repository.root), CommitTree(repository.root, "HEAD")):
+        assert len(tree.read("most.md")) == MAX_DOCUMENT_MB << 20
+        monkeypatch.setattr(BlobReader, "read", None)
+        with pytest.raises(TooLarge, match=r"^more\.md: the file has 33 MB, at most 32 are read; split it$"):
+            tree.read("more.md")
+        monkeypatch.undo()
 
 
 def test_a_commit_keeps_what_it_held(repository):

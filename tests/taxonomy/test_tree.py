@@ -28,10 +28,26 @@ def test_leaves_are_the_folders_with_a_qna_file_in_the_three_sections(tree):
         ("./compositional_skills/", ["compositional_skills/a/b", "compositional_skills/a_b"]),
         ("foundational_skills/c/qna.yaml", ["foundational_skills/c"]),
         (".", ["compositional_skills/a/b", "compositional_skills/a_b", "foundational_skills/c"]),
+        ("compositional_skills/a/b", ["compositional_skills/a/b"]),
+        ("compositional_skills/a_b/", ["compositional_skills/a_b"]),
     ],
 )
 def test_paths_name_leaves(tree, path, expected):
     assert leaf_ids_under(tree, [path, path]) == expected
+
+
+def test_strays_may_be_named_though_no_leaf_is_there(tree):
+    strays = ["knowledge/x/qna.yaml", "compositional_skills/a/qna.yml"]
+    assert leaf_ids_under(tree, ["compositional_skills/a/qna.yml", "knowledge/x"], strays=strays) == []
+    assert leaf_ids_under(tree, ["knowledge/x/qna.yaml", "compositional_skills"], strays=strays) == leaf_ids(tree)[:2]
+    with pytest.raises(TaxonomyError, match="no leaf 'knowledge/y'"):
+        leaf_ids_under(tree, ["knowledge/y"], strays=strays)
+
+
+@pytest.mark.parametrize("path", ["compositional_skills/a_", "compositional_skills/aqna.yaml", "qna.yaml", "knowledge"])
+def test_half_a_name_names_no_leaf(tree, path):
+    with pytest.raises(TaxonomyError, match="there is no leaf"):
+        leaf_ids_under(tree, [path])
 
 
 def test_an_unknown_leaf_is_told_with_the_nearest(tree):

@@ -51,14 +51,14 @@ def test_an_unknown_plan_names_the_nearest() -> None:
     ("line", "message"),
     [
         ("epoch: 3", r"plan\.yaml:6:5: unknown key .* did you mean 'epochs'"),
-        ("kinds: [skil]", r"kinds\.0: input should be"),
+        ("kinds: [skil]", r"kinds\.0 is 'skil'; write "),
         ("kinds: []", "at least one kind"),
-        ("learning_rate: -1", "greater than 0"),
+        ("learning_rate: -1", "learning_rate is -1; write a number above 0"),
         ("micro_batch_size: 3", "not a multiple of micro_batch_size 3"),
         ("replay: {earlier_phases: 0.5, earlier_cycles: 0.5}", "less than 1"),
         ("kinds: [test]", "cannot train on samples of kind test"),
         ("lora: {rank: 4}", "no effect without `adapter: lora`"),
-        ("name: Not/A/Folder", "pattern"),
+        ("name: Not/A/Folder", "text that matches"),
     ],
 )
 def test_a_wrong_plan_is_refused_with_its_line(tmp_path: Path, line: str, message: str) -> None:
