@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from .errors import ConfigError
@@ -19,17 +19,25 @@ Seconds = Annotated[float, Field(gt=0, le=1_000_000)]
 Amount = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
-def _address(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        right = not url or (parts.scheme in {"http", "https"} and bool(parts.hostname))
-    except ValueError:
-        right = False
-    if not right:
-        raise PydanticCustomError(
-            "address", "{url} is no http address; write it like http://127.0.0.1:8000/v1", {"url": repr(shortened(url))}
-        )
-    return url
+def _addresses(urls: tuple[str, ...]) -> tuple[str, ...]:
+    for url in urls:
+        try:
+            parts = urlsplit(url)
+            right = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        except ValueError:
+            right = False
+        if not right:
+            what = "{url} is no http address; write it like http://127.0.0.1:8000/v1"
+            raise PydanticCustomError("address", what, {"url": repr(shortened(url))})
+    return urls
+
+
+def _listed(value: Any) -> Any:
+    """One address may stand alone."""
+    return ([value] if value else []) if isinstance(value, str) else value
+
+
+Addresses = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_addresses)]
 
 
 class Section(BaseModel):
@@ -47,17 +55,32 @@ class Section(BaseModel):
         return value
 
 
+class Prices(Section):
+    """What a model costs, in any currency, for a million tokens."""
+
+    prompt: Annotated[float, Field(ge=0)] = 0.0
+    completion: Annotated[float, Field(ge=0)] = 0.0
+
+    def of(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """What so many tokens cost."""
+        return (self.prompt * prompt_tokens + self.completion * completion_tokens) / 1_000_000
+
+
 class ModelServer(Section):
     """A chat model: one of the catalogue, served by tilth itself, or any OpenAI-compatible endpoint."""
 
     model: str = "qwen2.5-coder-1.5b-instruct"
     """A name of the catalogue, or (with `base_url`) the name that the endpoint knows the model by."""
-    base_url: Annotated[str, AfterValidator(_address)] = ""
-    """The endpoint, such as `http://127.0.0.1:8000/v1`; empty: tilth serves `model` itself."""
+    base_url: Addresses = ()
+    """The endpoint, such as `http://127.0.0.1:8000/v1`, or a list of them; empty: tilth serves `model` itself."""
     api_key_env: str = "OPENAI_API_KEY"
     """The environment variable that holds the key; the key itself never stands in a file."""
     concurrency: Annotated[int, Field(ge=1, le=4096)] = 8
-    """Requests in flight at most."""
+    """Requests in flight at most, to each endpoint; how many there are follows from its answers."""
+    requests_per_minute: Annotated[int, Field(ge=0)] = 0
+    """What the provider allows, over all endpoints; 0: as many as it answers."""
+    tokens_per_minute: Annotated[int, Field(ge=0)] = 0
+    prices: Prices = Prices()
     timeout_s: Seconds = 600.0
     """How long one answer may take, in seconds."""
 

@@ -20,7 +20,12 @@ def canonical_json(value: Any) -> str:
 
 def fingerprint(value: Any, *, length: int = 16) -> str:
     """The first `length` hex digits of the SHA-256 of a JSON-able value (16: 2**32 items before a likely clash)."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
+    return text_sha256(canonical_json(value))[:length]
+
+
+def text_sha256(text: str) -> str:
+    """The whole SHA-256 of a text in UTF-8, in hex."""
+    return bytes_sha256(text.encode())
 
 
 def bytes_sha256(data: bytes) -> str:

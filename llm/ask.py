@@ -3,49 +3,60 @@
     async with Gateway(config.teacher, ledger, progress) as gateway:
         answer = await gateway.ask(messages, leaf=leaf.id, step="questions", schema=schema)
 
-The endpoint is opened at the first request that the ledger cannot answer: a run over a warm ledger starts no server.
+The endpoints are opened at the first request that the ledger cannot answer: a run over a warm ledger starts no server.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import time
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
 from ..core.config import ModelServer
 from ..core.errors import ModelError
-from ..core.fingerprint import canonical_json, fingerprint
+from ..core.fingerprint import canonical_json, fingerprint, text_sha256
 from ..core.progress import Progress
 from ..core.records import Message
-from .client import Client, Failure
-from .completion import read_completion
-from .endpoint import Endpoint, identity
+from .budget import Budget
+from .client import Reply
+from .completion import Completion
+from .endpoint import identity
 from .ledger import Entry, Ledger, now
-from .opening import opened
 from .schema import mismatch
+from .wire import Order, Refused, Retries, Wire
 
 
 @dataclass(frozen=True)
 class Answer:
     """A model's answer. `data` is the parsed JSON when a schema was given; `cached`: it cost nothing this time."""
 
-    key: str
+    keys: tuple[str, ...]
+    """The ledger keys that it rests on: two where the first answer was sent back to be repaired."""
     text: str
     data: Any
     cached: bool
 
+    @property
+    def key(self) -> str:
+        """The ledger key of the answer itself."""
+        return self.keys[-1]
 
-class BadAnswer(ModelError):
-    """The model answered, but not as the schema asks. The raw answer is in the ledger under `key`."""
 
-    def __init__(self, key: str, problem: str, *, where: str) -> None:
+class RequestFailed(ModelError):
+    """One request has no answer that can be used; others may have. `keys` are as in `Answer`."""
+
+    def __init__(self, keys: tuple[str, ...], problem: str, *, where: str) -> None:
         super().__init__(problem, where=where)
-        self.key = key
+        self.keys = keys
+
+
+class BadAnswer(RequestFailed):
+    """The model answered, but not as the schema asks. The raw answer is in the ledger under the last key."""
 
 
 @dataclass
@@ -59,29 +70,14 @@ class Stats:
     completion_tokens: int = 0
 
 
-@dataclass(frozen=True)
-class Retries:
-    """How long a request that fails is tried again: after 1, 2, 4, 8 and 16 seconds, then given up."""
-
-    tries: int = 6
-    timeouts: int = 2
-    """Tries of a request that gets no answer in time: each may have been paid for."""
-    first_wait_s: float = 1.0
-    longest_wait_s: float = 120.0
-    """The longest Retry-After that is obeyed."""
-
-
-@dataclass(frozen=True)
-class _Connection:
-    endpoint: Endpoint
-    client: Client
-    slots: asyncio.Semaphore
+_HOPELESS = 10
+"""Requests refused one after the other, and none answered: then it is no matter of single requests."""
 
 
 class Gateway:
     """A chat model behind the ledger; an async context manager. `role` names it in messages and in `tilth.yaml`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  one model with all that its requests share
         self,
         server: ModelServer,
         ledger: Ledger,
@@ -89,18 +85,16 @@ class Gateway:
         *,
         seed: int = 42,
         role: str = "teacher",
-        retries: Retries = Retries(),
+        retries: Retries = Retries(),  # noqa: B008
+        budget: Budget | None = None,
     ) -> None:
         self.stats = Stats()
-        self._server, self._ledger, self._progress = server, ledger, progress
-        self._seed, self._role, self._retries = seed, role, retries
+        self.wire = Wire(server, progress, role=role, retries=retries, budget=budget or Budget())
+        self._ledger, self._seed, self._role = ledger, seed, role
         self._identity = identity(server)
-        self._stack = contextlib.AsyncExitStack()
-        self._opening: asyncio.Task[_Connection] | None = None
         self._in_flight: dict[str, asyncio.Task[Entry]] = {}
-        self._on_the_wire: set[str] = set()
-        self._ending = False
-        self._in_trouble = False
+        self._first_of: dict[str, asyncio.Task[Entry]] = {}
+        self._refused = 0
 
     async def __aenter__(self) -> Gateway:
         return self
@@ -108,21 +102,15 @@ class Gateway:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the endpoint. After an error what is on the wire, and paid for, is waited for; a stop stops at once."""
-        self._ending = True
-        kept = self._on_the_wire if isinstance(error, Exception) else frozenset[str]()
-        if kept:
-            self._progress.say(f"{self._role}: waiting for answers that are on their way ({len(kept)})")
-        tasks: dict[str, asyncio.Task[Any]] = {**self._in_flight}
-        if self._opening:
-            tasks["opening"] = self._opening
-        for key, task in tasks.items():
+        """Close the endpoints. After an error what is on the wire is waited for; a stop stops at once."""
+        kept = self.wire.end(waiting=isinstance(error, Exception))
+        for key, task in self._in_flight.items():
             if key not in kept:
                 task.cancel()
         try:
-            await asyncio.gather(*tasks.values(), return_exceptions=True)
+            await asyncio.gather(*self._in_flight.values(), return_exceptions=True)
         finally:
-            await self._stack.aclose()
+            await self.wire.close()
 
     async def ask(  # noqa: PLR0913  one call shape for every flow
         self,
@@ -134,152 +122,154 @@ class Gateway:
         max_tokens: int = 512,
         temperature: float = 0.0,
         index: int = 0,
+        depth: int = 0,
+        prefix: str = "",
     ) -> Answer:
         """Ask the model, or read what it answered to the same request before.
 
-        `index` tells repeated samples of one prompt apart. Raises BadAnswer when the answer is empty or does not fit
-        the schema (again on every repetition, at no cost), ModelError when there is none.
+        `index` tells repeated samples of one prompt apart. `depth`: what hangs on more answers goes first. Requests of
+        one `prefix` begin alike: the first goes alone, if there is other work, so that the server has read it for all.
+        An answer that does not fit the schema is sent back once to be repaired.
+
+        Raises BadAnswer when the answer is empty or does not fit the schema even so (again on every repetition, at no
+        cost), RequestFailed when the endpoint refuses this one request, ModelError when it cannot be used at all, and
+        BudgetSpent.
         """
         request: dict[str, Any] = {
             "model": self._identity,
             "messages": [message.model_dump() for message in messages],
             "max_tokens": max_tokens,
             "temperature": temperature,
-            "seed": int(fingerprint([self._seed, index], length=8), 16)
-            >> 1,  # 31 bits: servers differ in what they take
+            "seed": _seed(self._seed, index),
         }
         if schema is not None:
             wrapped = {"name": "answer", "schema": schema, "strict": True}
             request["response_format"] = {"type": "json_schema", "json_schema": wrapped}
-        key = fingerprint(request, length=64)
-        self.stats.asked += 1
-        entry = self._ledger.get(key)
-        cached = entry is not None or key in self._in_flight
-        if entry is None:
-            entry = await self._shared(key, request, leaf, step)
-        self.stats.cached += cached
-        return _read(entry, schema, cached=cached, where=f"{leaf}: {step}")
+        entry, cached = await self._answered(request, leaf, step, depth, prefix)
+        keys, completion = (entry.key,), entry.completion
+        try:
+            return Answer(keys, completion.text, _data(completion, schema), cached)
+        except _Unfit as unfit:
+            if not unfit.repairable:
+                raise BadAnswer(keys, unfit.problem, where=f"{leaf}: {step}") from unfit
+            request = _repair(request, completion.text, unfit.problem)
+        entry, again = await self._answered(request, leaf, step, depth + 1, "")
+        keys, completion = (*keys, entry.key), entry.completion
+        try:
+            return Answer(keys, completion.text, _data(completion, schema), cached and again)
+        except _Unfit as unfit:
+            raise BadAnswer(keys, unfit.problem, where=f"{leaf}: {step}") from unfit
 
-    async def _shared(self, key: str, request: Mapping[str, Any], leaf: str, step: str) -> Entry:
-        """Wait for the one call of this request. A waiter that is cancelled does not take the call with it."""
-        task = self._in_flight.get(key)
-        if task is None:
-            task = self._in_flight[key] = asyncio.create_task(self._pay(key, request, leaf, step))
+    async def _answered(
+        self, request: Mapping[str, Any], leaf: str, step: str, depth: int, prefix: str
+    ) -> tuple[Entry, bool]:
+        """The ledger's entry of a request, and whether it was there, or on its way, already."""
+        order = Order(request, canonical_json(request), leaf, step, depth)
+        key = text_sha256(order.text)
+        self.stats.asked += 1
+        if entry := self._ledger.get(key):
+            self.stats.cached += 1
+            return entry, True
+        if prefix and key not in self._in_flight:
+            await self._after_first(prefix)
+        on_its_way = key in self._in_flight
+        self.stats.cached += on_its_way
+        if not on_its_way:
+            task = self._in_flight[key] = asyncio.create_task(self._pay(key, order))
             task.add_done_callback(lambda done: self._landed(key, done))
-        return await asyncio.shield(task)
+            if prefix and prefix not in self._first_of:
+                self._first_of[prefix] = task
+                task.add_done_callback(lambda _: self._first_of.pop(prefix, None))
+        # A waiter that is cancelled does not take the call with it.
+        return await asyncio.shield(self._in_flight[key]), on_its_way
+
+    async def _after_first(self, prefix: str) -> None:
+        first = self._first_of.get(prefix)
+        if first and self.wire.is_busy:
+            await asyncio.wait([first])
 
     def _landed(self, key: str, task: asyncio.Task[Entry]) -> None:
         del self._in_flight[key]
         if not task.cancelled():
             task.exception()  # seen, even if every waiter was cancelled meanwhile
 
-    async def _pay(self, key: str, request: Mapping[str, Any], leaf: str, step: str) -> Entry:
-        connection = await self._connect()
-        async with connection.slots:
-            body, seconds = await self._send(connection, {**request, "model": connection.endpoint.model}, key)
-            # No await from here to the commit: nothing can cancel between an answer and its place on disk.
-            tokens = read_completion(body)
-            entry = self._ledger.put(
-                Entry(
-                    key=key,
-                    leaf=leaf,
-                    step=step,
-                    model=self._identity,
-                    request=canonical_json(request),
-                    response=body,
-                    prompt_tokens=tokens.prompt_tokens,
-                    completion_tokens=tokens.completion_tokens,
-                    created_at=now(),
-                    seconds=seconds,
-                )
+    async def _pay(self, key: str, order: Order) -> Entry:
+        async def keep(reply: Reply, seconds: float) -> Entry:
+            entry = Entry(
+                key=key,
+                leaf=order.leaf,
+                step=order.step,
+                model=self._identity,
+                request=order.text,
+                response=reply.body,
+                prompt_tokens=reply.completion.prompt_tokens,
+                completion_tokens=reply.completion.completion_tokens,
+                created_at=now(),
+                seconds=seconds,
             )
-        self._in_trouble = False
+            return await self._ledger.put_soon(entry)
+
+        try:
+            entry = await self.wire.send(key, order, keep)
+        except Refused as refused:
+            raise self._refusal(key, order, refused.what) from refused
         self.stats.paid += 1
         self.stats.prompt_tokens += entry.prompt_tokens
         self.stats.completion_tokens += entry.completion_tokens
         return entry
 
-    async def _connect(self) -> _Connection:
-        """Open the endpoint once; all who wait share the outcome, an error too."""
-        if self._opening is None:
-            self._opening = asyncio.create_task(self._open())
-        return await asyncio.shield(self._opening)
-
-    async def _open(self) -> _Connection:
-        endpoint = await self._stack.enter_async_context(opened(self._server, self._progress))
-        client = await self._stack.enter_async_context(Client(endpoint))
-        return _Connection(endpoint, client, asyncio.Semaphore(endpoint.concurrency))
-
-    async def _send(self, connection: _Connection, body: Mapping[str, Any], key: str) -> tuple[str, float]:
-        """The answer's body and the seconds it took. Tries again as `Retries` says; raises ModelError."""
-        tries, paid = 0, self.stats.paid
-        while True:
-            started = time.monotonic()
-            self._on_the_wire.add(key)
-            try:
-                return await connection.client.complete(body), time.monotonic() - started
-            except Failure as failure:
-                if failure.kind == "busy" and self.stats.paid > paid:
-                    tries, paid = 0, self.stats.paid  # others get answers: the server rations, it does not fail
-                tries += 1
-                wait_s = self._wait_s(failure, tries, key)
-                if tries >= self._most_tries(connection.endpoint, failure) or wait_s > self._retries.longest_wait_s:
-                    raise self._error(connection.endpoint, failure, tries) from failure
-                self._tell(failure, wait_s)
-            finally:
-                self._on_the_wire.discard(key)
-            await asyncio.sleep(wait_s)
-
-    def _most_tries(self, endpoint: Endpoint, failure: Failure) -> int:
-        never_there = failure.kind == "unreachable" and not self.stats.paid
-        if failure.kind == "rejected" or never_there or endpoint.ended() or self._ending:
-            return 1
-        return self._retries.timeouts if failure.kind == "timeout" else self._retries.tries
-
-    def _wait_s(self, failure: Failure, tries: int, key: str) -> float:
-        spread = 1 + int(key[:4], 16) / 0x10000 / 4  # up to a quarter more, so that not all come back at once
-        return (failure.retry_after_s or self._retries.first_wait_s * 2 ** (tries - 1)) * spread
-
-    def _tell(self, failure: Failure, wait_s: float) -> None:
-        """One line per burst of trouble, not one per request."""
-        if not self._in_trouble:
-            self._in_trouble = True
-            self._progress.say(f"{self._role}: {failure.what}; trying again in {wait_s:.0f} s")
-
-    def _error(self, endpoint: Endpoint, failure: Failure, tries: int) -> ModelError:
-        again = "run the same command again: what was answered is kept"
-        if reason := endpoint.ended():
-            return ModelError(f"the {self._role}'s server ended ({reason})", where=endpoint.model, fix=again)
-        if failure.kind == "unreachable":
-            fix = f"start it or set {self._role}.base_url"
-            return ModelError(f"cannot reach the {self._role} at {endpoint.base_url}", fix=fix)
-        fixes = {
-            401: f"check the key in {self._server.api_key_env}",
-            403: f"check the key in {self._server.api_key_env}",
-        }
-        fixes[404] = f"check {self._role}.base_url and {self._role}.model"
-        fix = fixes.get(failure.status, "" if failure.kind == "rejected" else again)
-        count = f" ({tries} tries)" if tries > 1 else ""
-        return ModelError(failure.what + count, where=f"{self._role} at {endpoint.base_url}", fix=fix)
+    def _refusal(self, key: str, order: Order, why: str) -> ModelError:
+        self._refused += 1
+        where = f"{order.leaf}: {order.step}"
+        if self.stats.paid or self._refused < _HOPELESS:
+            return RequestFailed((key,), why, where=where)
+        what = f"the {self._role} refused {self._refused} requests and answered none ({why})"
+        return ModelError(what, where=where, fix=f"check {self._role}.model and the prompts")
 
 
-def _read(entry: Entry, schema: Mapping[str, Any] | None, *, cached: bool, where: str) -> Answer:
-    completion = entry.completion
+@lru_cache
+def _seed(seed: int, index: int) -> int:
+    """31 bits: servers differ in what they take."""
+    return int(fingerprint([seed, index], length=8), 16) >> 1
+
+
+class _Unfit(Exception):
+    """An answer that is not as asked."""
+
+    def __init__(self, problem: str, *, repairable: bool = True) -> None:
+        super().__init__(problem)
+        self.problem, self.repairable = problem, repairable
+
+
+_FENCED = re.compile(r"\s*```\w*\n(.*)\n```\s*", re.DOTALL)
+"""How models that no grammar holds like to write JSON."""
+
+
+def _data(completion: Completion, schema: Mapping[str, Any] | None) -> Any:
+    """The JSON value in an answer, None where plain text was asked for. Raises _Unfit."""
     if not completion.text.strip():
-        raise BadAnswer(entry.key, "the model answered nothing", where=where)
+        raise _Unfit("the model answered nothing", repairable=False)
     if schema is None:
-        return Answer(entry.key, completion.text, None, cached)
+        return None
     if completion.finish_reason == "length":
-        raise BadAnswer(entry.key, f"the answer was cut at {completion.completion_tokens} tokens", where=where)
+        raise _Unfit(f"the answer was cut at {completion.completion_tokens} tokens", repairable=False)
+    fenced = _FENCED.fullmatch(completion.text)
     try:
-        data = json.loads(completion.text, parse_constant=_refuse_constant)
+        data = json.loads(fenced[1] if fenced else completion.text, parse_constant=_refuse_constant)
         canonical_json(data).encode()  # half of a surrogate pair is legal JSON, but no text that a file can hold
     except (ValueError, RecursionError) as error:
-        raise BadAnswer(entry.key, f"the answer is not JSON ({error})", where=where) from error
+        raise _Unfit(f"the answer is not JSON ({error})") from error
     if problem := mismatch(data, schema):
-        raise BadAnswer(entry.key, problem, where=where)
-    return Answer(entry.key, completion.text, data, cached)
+        raise _Unfit(problem)
+    return data
 
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _repair(request: Mapping[str, Any], text: str, problem: str) -> dict[str, Any]:
+    """The request with the turns that send its answer back."""
+    again = f"This is not as asked: {problem}. Answer again, with the JSON value that was asked for and nothing else."
+    turns = [{"role": "assistant", "content": text}, {"role": "user", "content": again}]
+    return {**request, "messages": [*request["messages"], *turns]}

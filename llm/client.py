@@ -1,19 +1,28 @@
-"""One endpoint over HTTP. The only file that knows the `openai` package; its errors end here."""
+"""One endpoint over HTTP: one chat-completions request, tried once. Errors of the HTTP libraries end here.
+
+Requests go over aiohttp: the `openai` package, which asks the endpoint what it serves, takes eight times the CPU for
+each (docs/decisions/0006).
+"""
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from .completion import read_completion
+from .completion import Completion, read_completion
 from .endpoint import Endpoint
 
 _TRANSIENT = {408, 409, 425}
 """Statuses under 500, besides 429, that say nothing against the request itself."""
+_KEEP_ALIVE_S = 15.0
+"""Connections that rest longer are closed by us: many servers close theirs after 20 seconds or a minute."""
+_DISCOVERY_S = 10.0
 
 
 FailureKind = Literal["rejected", "unreachable", "timeout", "busy", "broken"]
@@ -31,21 +40,29 @@ class Failure(Exception):
         self.kind, self.what, self.status, self.retry_after_s = kind, what, status, retry_after_s
 
 
+class Reply(NamedTuple):
+    """The body as it came, and what it says."""
+
+    body: str
+    completion: Completion
+
+
 class Client:
     """An HTTP client for one endpoint; an async context manager. It tries once: when to try again is the caller's."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        import openai
+        import aiohttp
 
-        self._endpoint = endpoint
-        # A proxy that the environment names cannot reach this machine's own loopback.
-        transport = openai.DefaultAsyncHttpx2Client(trust_env=False) if endpoint.is_loopback else None
-        self._openai = openai.AsyncOpenAI(
-            base_url=endpoint.base_url,
-            api_key=endpoint.api_key or "none",  # the package wants one
-            timeout=endpoint.timeout_s,
-            max_retries=0,
-            http_client=transport,
+        self.endpoint = endpoint
+        self._constrains = True
+        """Until the server says that it cannot hold an answer to a schema; then the schema is put into words."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
+            timeout=aiohttp.ClientTimeout(total=endpoint.timeout_s),
+            # A proxy that the environment names cannot reach this machine's own loopback.
+            trust_env=not endpoint.is_loopback,
+            headers={"Content-Type": "application/json"}
+            | ({"Authorization": f"Bearer {endpoint.api_key}"} if endpoint.api_key else {}),
         )
 
     async def __aenter__(self) -> Client:
@@ -54,59 +71,93 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._openai.close()
+        await self._session.close()
 
-    async def complete(self, request: Mapping[str, Any]) -> str:
-        """The body of the answer to a chat-completions request, checked to be a chat completion. Raises Failure."""
+    async def complete(self, request: Mapping[str, Any], text: str) -> Reply:
+        """Ask for a chat completion; `text` is the request in JSON. Raises Failure."""
+        if request["model"] != self.endpoint.model:
+            request = {**request, "model": self.endpoint.model}
+            text = json.dumps(request, ensure_ascii=False)
+        if self._constrains or "response_format" not in request:
+            try:
+                return await self._post(text)
+            except Failure as failure:
+                if (
+                    failure.kind != "rejected"
+                    or not _NO_SCHEMA.search(failure.what)
+                    or "response_format" not in request
+                ):
+                    raise
+                self._constrains = False
+        return await self._post(json.dumps(_in_words(request), ensure_ascii=False))
+
+    async def context_tokens(self) -> int:
+        """How many tokens the model takes, as far as the endpoint's list of models tells (vLLM's does); else 0."""
         import openai
 
-        create: Any = self._openai.chat.completions.with_raw_response.create
-        try:
-            response = await create(**request)
-        except openai.APITimeoutError as error:
-            raise Failure("timeout", f"no answer within {self._endpoint.timeout_s:g} s") from error
-        except openai.APIConnectionError as error:
-            raise _connection_failure(error) from error
-        except openai.APIStatusError as error:
-            raise self._status_failure(error) from error
-        body: str = response.http_response.text
-        try:
-            read_completion(body)
-        except ValueError as error:
-            raise Failure("broken", f"the answer is no chat completion: {body[:80]!r}") from error
-        return body
+        transport = openai.DefaultAsyncHttpx2Client(trust_env=False) if self.endpoint.is_loopback else None
+        settings = {"base_url": self.endpoint.base_url, "api_key": self.endpoint.api_key or "none"}
+        async with openai.AsyncOpenAI(**settings, http_client=transport, max_retries=0, timeout=_DISCOVERY_S) as asked:
+            try:
+                models = (await asked.models.list()).data
+                lengths = [getattr(model, "max_model_len", 0) for model in models if model.id == self.endpoint.model]
+                return int(lengths[0] or 0) if lengths else 0
+            except (openai.OpenAIError, ValueError, TypeError, AttributeError):  # not all servers have a list
+                return 0
 
-    def _status_failure(self, error: Any) -> Failure:
-        status: int = error.status_code
-        # Some servers repeat the key that they refuse.
-        message = _server_message(error)
-        if self._endpoint.api_key:
-            message = message.replace(self._endpoint.api_key, "***")
+    async def _post(self, request: str) -> Reply:
+        import aiohttp
+
+        url = f"{self.endpoint.base_url.rstrip('/')}/chat/completions"
+        try:
+            async with self._session.post(url, data=request.encode(), allow_redirects=False) as response:
+                text = await response.text(encoding="utf-8", errors="replace")
+        except TimeoutError as error:
+            raise Failure("timeout", f"no answer within {self.endpoint.timeout_s:g} s") from error
+        except aiohttp.ClientConnectorError as error:
+            raise Failure("unreachable", str(error)) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Failure("broken", f"the connection was lost ({error})") from error
+        if response.status != 200:
+            raise self._status_failure(response.status, text, response.headers.get("Retry-After", ""))
+        try:
+            return Reply(text, read_completion(text))
+        except ValueError as error:
+            raise Failure("broken", f"the answer is no chat completion: {text[:80]!r}") from error
+
+    def _status_failure(self, status: int, text: str, retry_after: str) -> Failure:
+        message = _server_message(text)
+        if self.endpoint.api_key:  # some servers repeat the key that they refuse
+            message = message.replace(self.endpoint.api_key, "***")
         kind: FailureKind = "rejected"
         if status == 429:
             kind = "busy"
         elif status >= 500 or status in _TRANSIENT:
             kind = "broken"
-        wait_s = _seconds(error.response.headers.get("retry-after", ""))
-        return Failure(kind, f"HTTP {status}: {message}", status=status, retry_after_s=wait_s)
+        return Failure(kind, f"HTTP {status}: {message}", status=status, retry_after_s=_seconds(retry_after))
 
 
-def _connection_failure(error: BaseException) -> Failure:
-    """Tell a connection that could not be made from one that was lost, by the cause deep in the HTTP library."""
-    cause: BaseException = error
-    while cause.__cause__ is not None and type(cause).__name__ != "ConnectError":
-        cause = cause.__cause__
-    if type(cause).__name__ == "ConnectError":
-        return Failure("unreachable", str(cause) or "no connection")
-    return Failure("broken", f"the connection was lost ({cause})")
+_NO_SCHEMA = re.compile(r"response_format|json_schema|structured|guided|grammar", re.IGNORECASE)
 
 
-def _server_message(error: Any) -> str:
-    body: Any = error.body
+def _in_words(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The request with its schema at the end of the last message, for a server that takes no `response_format`."""
+    schema = json.dumps(request["response_format"]["json_schema"]["schema"])
+    *before, last = request["messages"]
+    asked = f"{last['content']}\n\nAnswer with one JSON value and nothing else. Its JSON Schema is: {schema}"
+    plain = {name: value for name, value in request.items() if name != "response_format"}
+    return {**plain, "messages": [*before, {**last, "content": asked}]}
+
+
+def _server_message(text: str) -> str:
+    try:
+        body: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        body = text
     if isinstance(body, dict):
         inner: Any = body.get("error", body)
         body = inner.get("message", inner) if isinstance(inner, dict) else inner
-    return " ".join(str(body or error.response.text or "no message").split())[:300]
+    return " ".join(str(body or text or "no message").split())[:300]
 
 
 def _seconds(retry_after: str) -> float:

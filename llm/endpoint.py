@@ -29,6 +29,8 @@ class Endpoint:
     """Empty where none is needed."""
     concurrency: int
     timeout_s: float
+    context_tokens: int = 0
+    """What a prompt and its answer may take; 0: not known."""
     ended: Callable[[], str] = field(default=lambda: "", repr=False)
     """Why the server that we started is gone; empty while it runs, and for a server of the user's."""
 
@@ -50,24 +52,34 @@ def identity(server: ModelServer) -> str:
 
 
 @contextlib.contextmanager
-def open_endpoint(server: ModelServer, progress: Progress) -> Generator[Endpoint]:
-    """The endpoint of `server`. Without a `base_url` the model is fetched and served until the block ends.
+def open_endpoints(server: ModelServer, progress: Progress) -> Generator[list[Endpoint]]:
+    """The endpoints of `server`. Without a `base_url` the model is fetched and served until the block ends.
 
     Raises ModelError when it cannot be fetched or served, or its key is not set.
     """
     if server.base_url:
-        yield _remote(server)
+        yield [_remote(server, url) for url in server.base_url]
         return
     path = catalogue.fetch(server.model, progress)
     slots = min(server.concurrency, _MOST_SLOTS)
     with gguf_server.serve(path, slots=slots, progress=progress) as local:
-        yield Endpoint(local.base_url, server.model, local.token, slots, server.timeout_s, local.ended)
+        yield [
+            Endpoint(
+                base_url=local.base_url,
+                model=server.model,
+                api_key=local.token,
+                concurrency=slots,
+                timeout_s=server.timeout_s,
+                context_tokens=gguf_server.CONTEXT_TOKENS,
+                ended=local.ended,
+            )
+        ]
 
 
-def _remote(server: ModelServer) -> Endpoint:
+def _remote(server: ModelServer, url: str) -> Endpoint:
     key = os.environ.get(server.api_key_env, "")
-    endpoint = Endpoint(server.base_url, server.model, key, server.concurrency, server.timeout_s)
+    endpoint = Endpoint(url, server.model, key, server.concurrency, server.timeout_s)
     if not key and not endpoint.is_loopback:
         what = f"the environment variable {server.api_key_env!r} with the endpoint's key is not set"
-        raise ModelError(what, where=server.base_url, fix="set it (to any text if the endpoint asks for none)")
+        raise ModelError(what, where=url, fix="set it (to any text if the endpoint asks for none)")
     return endpoint

@@ -30,7 +30,7 @@ _START_S = 300.0
 """A cold disk may take a minute for a gigabyte."""
 _STOP_S = 5.0
 _POLL_S = 0.1
-_CONTEXT_TOKENS = 3072
+CONTEXT_TOKENS = 3072
 """Per slot: a page of document, instructions and an answer. 28 kB of memory per token for the embedded teacher."""
 _PROMPT_CACHE_MIB = 512
 """llama.cpp's own default is 8 GiB of main memory."""
@@ -146,7 +146,7 @@ def start_llama(model: Path, port: int, slots: int, token: str) -> Any:
     parameters.port = port
     parameters.api_keys = [token]
     parameters.n_parallel = slots
-    parameters.n_ctx = slots * _CONTEXT_TOKENS
+    parameters.n_ctx = slots * CONTEXT_TOKENS
     parameters.cache_ram_mib = _PROMPT_CACHE_MIB
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = len(os.sched_getaffinity(0))
     parameters.ui = False

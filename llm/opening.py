@@ -1,4 +1,4 @@
-"""Opening an endpoint from async code: fetching and loading a model run in a thread that can be stopped."""
+"""Opening endpoints from async code: fetching and loading a model run in a thread that can be stopped."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import AsyncGenerator, Generator
 
 from ..core.config import ModelServer
 from ..core.progress import Progress, Task
-from .endpoint import Endpoint, open_endpoint
+from .endpoint import Endpoint, open_endpoints
 
 
 @contextlib.asynccontextmanager
-async def opened(server: ModelServer, progress: Progress) -> AsyncGenerator[Endpoint]:
-    """`open_endpoint` for async code. Cancelled while it opens, it stops within a fraction of a second."""
+async def opened(server: ModelServer, progress: Progress) -> AsyncGenerator[list[Endpoint]]:
+    """`open_endpoints` for async code. Cancelled while it opens, it stops within a fraction of a second."""
     stop = threading.Event()
-    manager = open_endpoint(server, _StoppableProgress(progress, stop))
+    manager = open_endpoints(server, _StoppableProgress(progress, stop))
     opening = asyncio.create_task(asyncio.to_thread(manager.__enter__))
     try:
-        endpoint = await asyncio.shield(opening)
+        endpoints = await asyncio.shield(opening)
     except asyncio.CancelledError:
         stop.set()
         await asyncio.wait([opening])
@@ -27,7 +27,7 @@ async def opened(server: ModelServer, progress: Progress) -> AsyncGenerator[Endp
             manager.__exit__(None, None, None)
         raise
     try:
-        yield endpoint
+        yield endpoints
     finally:
         manager.__exit__(None, None, None)
 

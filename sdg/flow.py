@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..core.records import Kind, Provenance, Record, Reject, Sample
-from ..llm.ask import BadAnswer, Gateway
+from ..llm.ask import Gateway, RequestFailed
 from ..taxonomy.leaf import Leaf, SeedExample
 from .filters import Drop, Filter, first_drop, not_held_out, same_answer
 from .recipe import Recipe
@@ -162,14 +162,16 @@ class LeafRun:
                 max_tokens=prompt.file.max_tokens,
                 temperature=prompt.file.temperature,
                 index=index,
+                depth=len(source.requests),
+                prefix=prompt.prefix(**variables),
             )
-        except BadAnswer as error:
-            self.tally.keys.add(error.key)
-            raise RowFailed(Failure(step=step, reason=error.what, request=error.key, source=source)) from error
-        self.tally.keys.add(answer.key)
+        except RequestFailed as error:
+            self.tally.keys.update(error.keys)
+            raise RowFailed(Failure(step=step, reason=error.what, request=error.keys[-1], source=source)) from error
+        self.tally.keys.update(answer.keys)
         self.told("")
         data = answer.text.strip() if answer.data is None else answer.data
-        requests = dict.fromkeys((*source.requests, answer.key))  # a short pair's judgement serves the long one too
+        requests = dict.fromkeys((*source.requests, *answer.keys))  # a short pair's judgement serves the long one too
         return Reply(data, source.model_copy(update={"requests": tuple(requests)}))
 
 

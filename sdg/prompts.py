@@ -81,6 +81,10 @@ class Prompt:
         system = self.file.system.strip()
         return (*([Message(role="system", content=system)] if system else []), Message(role="user", content=user))
 
+    def prefix(self, **variables: Any) -> str:
+        """What requests that show the same passage have in common, in one word; empty where none is shown."""
+        return fingerprint([self.fingerprint, variables["chunk"]]) if "chunk" in self.variables else ""
+
     def schema(self, **variables: Any) -> dict[str, Any] | None:
         """The JSON schema of the answer; None for plain text."""
         if not self.file.repeat:

@@ -95,6 +95,11 @@ def skill_files() -> dict[str, str]:
 # The teacher ---------------------------------------------------------------------------------------------------------
 
 
+def first_turn(request: dict[str, Any]) -> str:
+    """The user's first turn; behind it stands what sends an answer back."""
+    return next(turn["content"] for turn in request["messages"] if turn["role"] == "user")
+
+
 @dataclass
 class Teacher:
     """A real HTTP server on 127.0.0.1 that answers by the schema it is given, whatever the prompt's wording."""
@@ -113,7 +118,7 @@ class Teacher:
         self.reached()
         time.sleep(self.slow_s)
         request = json.loads(body)
-        prompt = request["messages"][-1]["content"]
+        prompt = first_turn(request)
         form = request.get("response_format")
         text = json.dumps(self._value(form["json_schema"]["schema"], prompt, "", 0)) if form else _stuff(prompt)
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
@@ -203,7 +208,7 @@ def suggesting_teacher() -> Generator[Teacher]:
 
         def reply(body: str) -> dict[str, Any]:
             request = json.loads(body)
-            prompt = request["messages"][-1]["content"]
+            prompt = first_turn(request)
             answer = teach(body)
             if "different contexts" in prompt:
                 items = [f"alpha{number}" for number in range(8)]

@@ -98,7 +98,10 @@ def test_every_kind_of_schema_is_known_and_its_errors_are_worded() -> None:
     ("data", "line"),
     [
         ([1], "the file is a list of 1; write keys and values: seed, teacher, judge, student, documents, lint, "),
-        ({"teacher": 3}, "teacher is 3; write keys and values: model, base_url, api_key_env, concurrency, timeout_s"),
+        (
+            {"teacher": 3},
+            "teacher is 3; write keys and values: model, base_url, api_key_env, concurrency, requests_per_minute, ",
+        ),
         ({"teacher": None}, "teacher is empty; write keys and values: model, base_url"),
         (
             {"lint": {"licenses": 3}},

@@ -7,10 +7,11 @@ import pytest
 from tilth.core.config import ModelServer
 from tilth.core.errors import ModelError
 from tilth.core.records import Message
-from tilth.llm.ask import Answer, BadAnswer, Gateway, Retries, _read
-from tilth.llm.endpoint import identity, open_endpoint
-from tilth.llm.ledger import Entry
+from tilth.llm.ask import Answer, BadAnswer, Gateway, RequestFailed, _data, _Unfit
+from tilth.llm.completion import Completion
+from tilth.llm.endpoint import identity, open_endpoints
 from tilth.llm.scripted import serve_scripted
+from tilth.llm.wire import Retries
 
 FAST = Retries(first_wait_s=0.01)
 SCHEMA = {
@@ -65,7 +66,7 @@ def test_the_same_request_is_answered_from_the_ledger_without_a_server(ledger, p
     with serve_scripted() as url:
         first = ask_one(server_at(url), ledger, progress)
     (again,), stats = ask_all(server_at(url), ledger, progress, [prompt()])  # nobody listens there any more
-    assert again == Answer(first.key, first.text, None, cached=True)
+    assert again == Answer(first.keys, first.text, None, cached=True)
     assert (stats.cached, stats.paid) == (1, 0)
 
 
@@ -135,7 +136,7 @@ def test_a_request_that_is_wrong_is_not_tried_again(ledger, progress):
 def test_one_bad_request_leaves_the_others_alone(ledger, progress):
     with serve_scripted(script=("ok", "400")) as url:
         answers, _ = ask_all(server_at(url, concurrency=1), ledger, progress, [prompt(n) for n in range(4)])
-    assert [type(answer) for answer in answers] == [Answer, ModelError, Answer, Answer]
+    assert [type(answer) for answer in answers] == [Answer, RequestFailed, Answer, Answer]
     assert ledger.count() == 3
 
 
@@ -188,12 +189,23 @@ def test_a_proxy_is_not_asked_for_this_machine(ledger, progress, monkeypatch):
     ("fault", "problem"), [("garbage", "is not JSON"), ("cut", "was cut"), ("empty", "answered nothing")]
 )
 def test_an_answer_that_does_not_fit_stays_in_the_ledger_and_is_not_paid_twice(ledger, progress, fault, problem):
-    with serve_scripted(script=(fault,)) as url:
+    with serve_scripted(script=(fault, fault)) as url:
         for _ in range(2):
             with pytest.raises(BadAnswer, match=problem) as caught:
                 ask_one(server_at(url), ledger, progress, schema=SCHEMA)
-        assert url.stats().requests == 1
-    assert ledger.get(caught.value.key) is not None
+        assert url.stats().requests == len(caught.value.keys) == (2 if fault == "garbage" else 1)
+    assert all(ledger.get(key) for key in caught.value.keys)
+
+
+def test_an_answer_that_does_not_fit_is_sent_back_once(ledger, progress):
+    with serve_scripted(script=("garbage", "ok")) as url:
+        answer = ask_one(server_at(url), ledger, progress, schema=SCHEMA)
+        assert answer.data.keys() == {"question", "answer"}
+        assert url.stats().requests == 2
+    turns = json.loads(ledger.get(answer.key).request)["messages"]
+    assert [turn["role"] for turn in turns] == ["user", "assistant", "user"]
+    assert turns[1]["content"] == "I would rather not."
+    assert "not JSON" in turns[2]["content"]
 
 
 @pytest.mark.parametrize(
@@ -208,10 +220,8 @@ def test_an_answer_that_does_not_fit_stays_in_the_ledger_and_is_not_paid_twice(l
     ],
 )
 def test_what_breaks_the_schema_is_a_bad_answer(text, problem):
-    body = json.dumps({"choices": [{"message": {"content": text}, "finish_reason": "stop"}]})
-    entry = Entry("k", "l", "s", "m", "{}", body, 1, 1, "now", 0.1)
-    with pytest.raises(BadAnswer, match=problem):
-        _read(entry, SCHEMA, cached=False, where="here")
+    with pytest.raises(_Unfit, match=problem):
+        _data(Completion(text, "stop", 1, 1), SCHEMA)
 
 
 def test_the_key_reaches_no_log_no_ledger_no_message(ledger, progress, monkeypatch, caplog):
@@ -223,7 +233,7 @@ def test_the_key_reaches_no_log_no_ledger_no_message(ledger, progress, monkeypat
         ask_one(server, ledger, progress)
         with pytest.raises(ModelError, match=r"no such key: Bearer \*\*\*; check the key in TEST_KEY") as caught:
             ask_one(server, ledger, progress, index=1)
-        with open_endpoint(server, progress) as endpoint:
+        with open_endpoints(server, progress) as [endpoint]:
             assert endpoint.api_key == secret  # it is sent
             shown = [repr(endpoint), str(endpoint), repr(caught.value), caplog.text, *progress.lines]
     written = [path.read_bytes() for path in ledger.path.parent.iterdir()]
@@ -235,8 +245,8 @@ def test_the_key_reaches_no_log_no_ledger_no_message(ledger, progress, monkeypat
 def test_a_missing_key_is_told_except_on_this_machine(progress, monkeypatch):
     monkeypatch.delenv("TEST_KEY", raising=False)
     with pytest.raises(ModelError, match="'TEST_KEY'"):
-        open_endpoint(server_at("https://models.example/v1", api_key_env="TEST_KEY"), progress).__enter__()
-    with open_endpoint(server_at("http://localhost:1/v1", api_key_env="TEST_KEY"), progress) as endpoint:
+        open_endpoints(server_at("https://models.example/v1", api_key_env="TEST_KEY"), progress).__enter__()
+    with open_endpoints(server_at("http://localhost:1/v1", api_key_env="TEST_KEY"), progress) as [endpoint]:
         assert endpoint.is_loopback
 
 

@@ -148,7 +148,7 @@ def test_a_stop_ends_the_waiting_after_an_error(ledger, progress):
 
 def open_slowly(stopped):
     @contextlib.contextmanager
-    def open_endpoint(server, progress):
+    def open_endpoints(server, progress):
         try:
             with progress.task("fetching", total=None, unit="B") as task:
                 while True:
@@ -158,12 +158,12 @@ def open_slowly(stopped):
             stopped.set()
         yield
 
-    return open_endpoint
+    return open_endpoints
 
 
 def test_cancelling_stops_a_fetch(ledger, progress, monkeypatch):
     stopped = threading.Event()
-    monkeypatch.setattr(opening, "open_endpoint", open_slowly(stopped))
+    monkeypatch.setattr(opening, "open_endpoints", open_slowly(stopped))
 
     async def run():
         async with Gateway(ModelServer(), ledger, progress) as gateway:
@@ -178,12 +178,12 @@ def test_an_endpoint_that_cannot_be_opened_is_tried_once_for_all_who_wait(ledger
     opened = []
 
     @contextlib.contextmanager
-    def open_endpoint(server, progress):
+    def open_endpoints(server, progress):
         opened.append(server)
         raise ModelError("no such luck")
         yield
 
-    monkeypatch.setattr(opening, "open_endpoint", open_endpoint)
+    monkeypatch.setattr(opening, "open_endpoints", open_endpoints)
 
     async def run():
         async with Gateway(ModelServer(), ledger, progress) as gateway:

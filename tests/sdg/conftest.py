@@ -189,7 +189,7 @@ class Teacher:
     """Requests by step."""
 
     def reply(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        system, user = (message["content"] for message in body["messages"])
+        system, user = (message["content"] for message in body["messages"][:2])  # not the turns of a repair
         step, asked = system, json.loads(user)
         self.asked[step] += 1
         time.sleep(random.random() * self.longest_s)

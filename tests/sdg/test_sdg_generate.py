@@ -288,9 +288,19 @@ def test_every_filter_is_at_work(bench: Bench, question: str, answer: str, reaso
     assert question not in told([entry])
 
 
-def test_a_refused_request_stops_the_run_and_leaves_no_half_entry(bench: Bench) -> None:
-    bench.teacher.rules["knowledge long"] = lambda _: 400
-    with pytest.raises(ModelError, match="400"):
+def test_a_request_that_is_refused_costs_its_row_only(bench: Bench) -> None:
+    whole = RULES["knowledge long"]
+    bench.teacher.rules["knowledge long"] = lambda asked: 400 if asked["answer"] == "larch" else whole(asked)
+    entries = bench.run()
+    assert told(entries) == "".join(line for line in GOLDEN.splitlines(keepends=True) if "says larch" not in line)
+    assert bench.teacher.asked["knowledge long"] == 4  # each once
+    [failure] = read_manifest(entries[0].folder).failures
+    assert (failure.step, failure.reason) == ("long", "HTTP 400: on purpose")
+
+
+def test_a_refused_key_stops_the_run_and_leaves_no_half_entry(bench: Bench) -> None:
+    bench.teacher.rules["knowledge long"] = lambda _: 401
+    with pytest.raises(ModelError, match="401"):
         bench.run()
     assert not [path for path in bench.store().glob("**/*") if KNOWLEDGE_ID.rsplit("/", 1)[-1] in path.name]
     bench.teacher.rules["knowledge long"] = RULES["knowledge long"]

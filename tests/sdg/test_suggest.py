@@ -22,7 +22,7 @@ from tilth.taxonomy.qna import parse_qna
 from tilth.taxonomy.scaffold import Draft
 from tilth.taxonomy.source import WorkingTree
 
-from ..loop import THINGS, Teacher, suggesting_teacher
+from ..loop import THINGS, Teacher, first_turn, suggesting_teacher
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_an_answer_that_fits_no_schema_costs_its_passage_alone(
 
     def wrong_about_the_wheel(body: str) -> dict[str, Any]:
         answer = right(body)
-        asked = json.loads(body)["messages"][-1]["content"]
+        asked = first_turn(json.loads(body))
         if "wheel" in asked and "another detail" in asked:
             answer["choices"][0]["message"]["content"] = "no JSON"
         return answer

@@ -20,8 +20,8 @@ ALLOWED = {
     "cli": {"cycle", "sdg", "train", "eval", "taxonomy", "llm", "core"},
 }
 HEAVY = {
-    "accelerate", "datasets", "deepspeed", "docling", "gguf", "huggingface_hub", "openai", "peft", "safetensors",
-    "tokenizers", "torch", "transformers", "trl", "xllamacpp",
+    "accelerate", "aiohttp", "datasets", "deepspeed", "docling", "gguf", "huggingface_hub", "openai", "peft",
+    "safetensors", "tokenizers", "torch", "transformers", "trl", "xllamacpp",
 }  # fmt: skip
 
 

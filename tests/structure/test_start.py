@@ -9,7 +9,7 @@ from pathlib import Path
 
 ABSENT = ["torch", "transformers", "trl", "datasets", "accelerate", "peft", "gguf", "xllamacpp", "numpy"]
 """What a plain install does not have."""
-SLOW = ["openai", "git", "jinja2", "huggingface_hub"]
+SLOW = ["aiohttp", "openai", "git", "jinja2", "huggingface_hub"]
 """What is there but has no business in `--help`."""
 
 START = """

@@ -1,0 +1,227 @@
+"""The wire: a request goes to one of a model's endpoints, and is tried again as the kind of its failure asks.
+
+What is to be sent waits in one line for all endpoints (`admission`). A request leaves the wire, and makes room, when
+its answer is on disk, or when it failed: nobody holds a place while waiting to try again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping, Set
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ..core.config import ModelServer
+from ..core.errors import ModelError
+from ..core.progress import Progress
+from .admission import Lane, Line, Pace, Ticket
+from .budget import Budget
+from .client import Client, Failure, Reply
+from .endpoint import Endpoint
+from .opening import opened
+
+Kept = TypeVar("Kept")
+
+
+@dataclass(frozen=True)
+class Retries:
+    """How long a request that fails is tried again: after 1, 2, 4, 8 and 16 seconds, then given up."""
+
+    tries: int = 6
+    timeouts: int = 2
+    """Tries of a request that gets no answer in time: each may have been paid for."""
+    first_wait_s: float = 1.0
+    longest_wait_s: float = 120.0
+    """The longest Retry-After that is obeyed."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """A request for one answer, as a value and as the canonical JSON of it. `depth`: how many answers it hangs on."""
+
+    request: Mapping[str, Any]
+    text: str
+    leaf: str
+    step: str
+    depth: int
+
+
+class Refused(Exception):
+    """The endpoint will never answer this request; it may answer others."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+
+_OF_THE_REQUEST = {400, 413, 414, 422}
+"""Statuses that speak against one request, not against the key or the model."""
+_OVERLOADED = {"busy", "timeout"}
+
+
+@dataclass(frozen=True)
+class _Open:
+    """The endpoints, opened."""
+
+    line: Line
+    clients: Mapping[Lane, Client]
+    context_tokens: int
+    """0: not known."""
+
+
+class Wire:
+    """The endpoints of one model. They are opened when the first request is sent."""
+
+    def __init__(self, server: ModelServer, progress: Progress, *, role: str, retries: Retries, budget: Budget) -> None:
+        self.budget = budget
+        self._server, self._progress, self._role, self._retries = server, progress, role, retries
+        self._stack = contextlib.AsyncExitStack()
+        self._opening: asyncio.Task[_Open] | None = None
+        self._sent: set[str] = set()
+        self._answers = 0
+        self._tokens_per_letter = 0.0
+        self._ending = False
+        self._in_trouble = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether more is to be sent than may be."""
+        line = self._line
+        return line is not None and line.is_busy
+
+    @property
+    def in_flight(self) -> int:
+        """Requests on the wire."""
+        line = self._line
+        return line.in_flight if line else 0
+
+    @property
+    def _line(self) -> Line | None:
+        opening = self._opening
+        return opening.result().line if opening and opening.done() and not _failed(opening) else None
+
+    def end(self, *, waiting: bool) -> Set[str]:
+        """Nothing is tried again from now on. Returns the keys on the wire that are worth waiting for, if `waiting`."""
+        self._ending = True
+        kept = frozenset(self._sent) if waiting else frozenset[str]()
+        if kept:
+            self._progress.say(f"{self._role}: waiting for answers that are on their way ({len(kept)})")
+        if self._opening and not kept:
+            self._opening.cancel()
+        return kept
+
+    async def close(self) -> None:
+        """Close the endpoints."""
+        if self._opening:
+            await asyncio.gather(self._opening, return_exceptions=True)
+        await self._stack.aclose()
+
+    async def send(self, key: str, order: Order, keep: Callable[[Reply, float], Awaitable[Kept]]) -> Kept:
+        """Get the answer to a request, and `keep` it with the seconds that it took while its place is held.
+
+        Raises Refused, ModelError when it was tried in vain, and BudgetSpent.
+        """
+        there = await self._open()
+        self._check_length(order, there.context_tokens)
+        tries, answers = 0, self._answers
+        while True:
+            ticket = await there.line.enter(order.step, order.depth)
+            client = there.clients[ticket.lane]
+            try:
+                self.budget.take()
+                self._sent.add(key)
+                reply = await client.complete(order.request, order.text)
+                self._count(ticket, order, reply)
+                return await keep(reply, time.monotonic() - ticket.sent)
+            except Failure as error:
+                failure = error
+                if failure.kind in _OVERLOADED:
+                    ticket.lane.refused(ticket, failure.retry_after_s)
+            finally:
+                self._sent.discard(key)
+                there.line.leave(ticket)
+            if failure.kind == "unreachable" and there.line.leaves_out(ticket.lane, self._retries.first_wait_s):
+                continue  # the other endpoints do its work
+            if failure.kind == "busy" and self._answers > answers:
+                tries, answers = 0, self._answers  # others get answers: the server rations, it does not fail
+            tries += 1
+            await self._wait(failure, tries, key, client.endpoint)
+
+    def _count(self, ticket: Ticket, order: Order, reply: Reply) -> None:
+        completion = reply.completion
+        ticket.lane.answered(ticket, completion.prompt_tokens + completion.completion_tokens)
+        self.budget.spend(completion, self._server.prices)
+        self._tokens_per_letter = max(self._tokens_per_letter, completion.prompt_tokens / len(order.text))
+        self._answers += 1
+        self._in_trouble = False
+
+    async def _wait(self, failure: Failure, tries: int, key: str, endpoint: Endpoint) -> None:
+        """Wait until the request may be tried again. Raises Refused or ModelError when it may not."""
+        spread = 1 + int(key[:4], 16) / 0x10000 / 4  # up to a quarter more, so that not all come back at once
+        wait_s = (failure.retry_after_s or self._retries.first_wait_s * 2 ** (tries - 1)) * spread
+        if tries >= self._most_tries(endpoint, failure) or wait_s > self._retries.longest_wait_s:
+            if failure.status in _OF_THE_REQUEST:
+                raise Refused(failure.what) from failure
+            raise self._error(endpoint, failure, tries) from failure
+        self._tell(failure, wait_s)
+        await asyncio.sleep(wait_s)
+
+    async def _open(self) -> _Open:
+        """Open the endpoints once; all who wait share the outcome, an error too."""
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._opened())
+        return await asyncio.shield(self._opening)
+
+    async def _opened(self) -> _Open:
+        endpoints = await self._stack.enter_async_context(opened(self._server, self._progress))
+        clients = [await self._stack.enter_async_context(Client(endpoint)) for endpoint in endpoints]
+        lengths = [client.endpoint.context_tokens or await client.context_tokens() for client in clients]
+        pace = Pace(self._server.requests_per_minute, self._server.tokens_per_minute)
+        lanes = [Lane(endpoint.concurrency, pace) for endpoint in endpoints]
+        return _Open(Line(lanes), dict(zip(lanes, clients, strict=True)), min(lengths))
+
+    def _check_length(self, order: Order, context_tokens: int) -> None:
+        """Raise Refused for what cannot fit, as far as the tokens of the prompts before it tell."""
+        prompt = int(len(order.text) * (self._tokens_per_letter or _FEWEST_TOKENS_PER_LETTER))
+        wanted = prompt + order.request["max_tokens"]
+        if context_tokens and wanted > context_tokens:
+            what = f"the prompt (about {prompt:,} tokens) and its answer ({order.request['max_tokens']:,} at most)"
+            raise Refused(f"{what} do not fit the model's context of {context_tokens:,}; smaller chunks would")
+
+    def _most_tries(self, endpoint: Endpoint, failure: Failure) -> int:
+        never_there = failure.kind == "unreachable" and not self._answers
+        if failure.kind == "rejected" or never_there or endpoint.ended() or self._ending:
+            return 1
+        return self._retries.timeouts if failure.kind == "timeout" else self._retries.tries
+
+    def _tell(self, failure: Failure, wait_s: float) -> None:
+        """One line per burst of trouble, not one per request."""
+        if not self._in_trouble:
+            self._in_trouble = True
+            self._progress.say(f"{self._role}: {failure.what}; trying again in {wait_s:.0f} s")
+
+    def _error(self, endpoint: Endpoint, failure: Failure, tries: int) -> ModelError:
+        again = "run the same command again: what was answered is kept"
+        if reason := endpoint.ended():
+            return ModelError(f"the {self._role}'s server ended ({reason})", where=endpoint.model, fix=again)
+        if failure.kind == "unreachable":
+            fix = f"start it or set {self._role}.base_url"
+            return ModelError(f"cannot reach the {self._role} at {endpoint.base_url}", fix=fix)
+        fixes = {
+            401: f"check the key in {self._server.api_key_env}",
+            403: f"check the key in {self._server.api_key_env}",
+            404: f"check {self._role}.base_url and {self._role}.model",
+        }
+        fix = fixes.get(failure.status, "" if failure.kind == "rejected" else again)
+        count = f" ({tries} tries)" if tries > 1 else ""
+        return ModelError(failure.what + count, where=f"{self._role} at {endpoint.base_url}", fix=fix)
+
+
+_FEWEST_TOKENS_PER_LETTER = 0.125
+"""Before the first answer has told the model's own: nothing is refused that might fit."""
+
+
+def _failed(task: asyncio.Task[_Open]) -> bool:
+    return task.cancelled() or task.exception() is not None
