@@ -110,7 +110,9 @@ def _decoded(data: bytes, name: str) -> str:
 def _child(node: yaml.Node | None, part: str | int) -> tuple[yaml.Node, yaml.Node] | None:
     """The node that stands for `part` and the node of its value; in a list the two are one."""
     if isinstance(node, yaml.MappingNode):
-        return next(((key, value) for key, value in node.value if key.value == part), None)
+        for key, value in node.value:
+            if key.value == part:
+                return key, value
     if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
         return node.value[part], node.value[part]
     return None

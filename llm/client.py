@@ -96,10 +96,16 @@ class Client:
         import openai
 
         transport = openai.DefaultAsyncHttpx2Client(trust_env=False) if self.endpoint.is_loopback else None
-        settings = {"base_url": self.endpoint.base_url, "api_key": self.endpoint.api_key or "none"}
-        async with openai.AsyncOpenAI(**settings, http_client=transport, max_retries=0, timeout=_DISCOVERY_S) as asked:
+        asking = openai.AsyncOpenAI(
+            base_url=self.endpoint.base_url,
+            api_key=self.endpoint.api_key or "none",  # the package wants one
+            timeout=_DISCOVERY_S,
+            max_retries=0,
+            http_client=transport,
+        )
+        async with asking:
             try:
-                models = (await asked.models.list()).data
+                models = (await asking.models.list()).data
                 lengths = [getattr(model, "max_model_len", 0) for model in models if model.id == self.endpoint.model]
                 return int(lengths[0] or 0) if lengths else 0
             except (openai.OpenAIError, ValueError, TypeError, AttributeError):  # not all servers have a list

@@ -30,6 +30,7 @@ from .schema import (
 )
 
 Item = TypeVar("Item")
+_Saying = SkillSeed | KnowledgeSeedV3 | KnowledgeSeed | Pair
 
 
 class LeafProblems(TaxonomyError, YamlProblems):
@@ -53,7 +54,7 @@ def parse_qna(data: bytes, path: str) -> tuple[Qna, YamlSource]:
 
 def repeated_seeds(qna: Qna) -> list[int]:
     """The indices of seed examples that say the same as an earlier one."""
-    return _repeated(qna.seed_examples, _said)
+    return _repeated_parts(qna.seed_examples)
 
 
 def _schema(source: YamlSource, section: str) -> type[Qna]:
@@ -102,7 +103,7 @@ def _rule_problems(qna: Qna, source: YamlSource) -> list[Problem]:
 def _knowledge_problems(qna: KnowledgeV3 | KnowledgeV4, problem: Callable[..., Problem]) -> list[Problem]:
     found: list[Problem] = []
     for number, seed in enumerate(qna.seed_examples):
-        for index in _repeated(seed.questions_and_answers, _said):
+        for index in _repeated_parts(seed.questions_and_answers):
             key: Path_ = ("seed_examples", number, "questions_and_answers", index)
             found.append(problem("repeated", "this question and answer stand here already; change them", *key))
     what = "this pattern stands here already; remove it"
@@ -146,12 +147,20 @@ def _repeated(items: Sequence[Item], identity: Callable[[Item], Hashable]) -> li
     return repeated
 
 
-def _said(part: SkillSeed | KnowledgeSeedV3 | KnowledgeSeed | Pair) -> tuple[str, ...]:
-    """What a seed example or a pair says, whatever the white space in it."""
+def _repeated_parts(parts: Sequence[_Saying]) -> list[int]:
+    """The indices of parts that say the same as an earlier one, whatever the white space in it."""
+    begins = {tuple(tuple(text.split(None, 5)[:5]) for text in _texts(part)) for part in parts}
+    # Texts may be long and seldom begin alike: then they need not be looked at as a whole.
+    return [] if len(begins) == len(parts) else _repeated(parts, _said)
+
+
+def _said(part: _Saying) -> tuple[str, ...]:
+    return tuple(" ".join(text.split()) for text in _texts(part))
+
+
+def _texts(part: _Saying) -> list[str]:
     if isinstance(part, SkillSeed):
-        texts = [part.question, part.answer, part.context]
-    elif isinstance(part, Pair):
-        texts = [part.question, part.answer]
-    else:
-        texts = [part.context, *(text for pair in part.questions_and_answers for text in (pair.question, pair.answer))]
-    return tuple(" ".join(text.split()) for text in texts)
+        return [part.question, part.answer, part.context]
+    if isinstance(part, Pair):
+        return [part.question, part.answer]
+    return [part.context, *(text for pair in part.questions_and_answers for text in (pair.question, pair.answer))]

@@ -19,6 +19,8 @@ _ROOM = Path(__file__).parents[2]
 _CODE = ("core/*.py", "taxonomy/*.py", "taxonomy/lint/*.py")
 """The files that decide what is found."""
 
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
 
 class Facts:
     """JSON-able values by key. `put` ones are kept when the block of `open_facts` ends."""
@@ -39,7 +41,7 @@ class Facts:
 
     def put(self, key: str, value: Any) -> None:
         """Keep `value`."""
-        self._new[key] = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        self._new[key] = _encode(value)
 
     def forget_others(self) -> None:
         """Drop what this run did not ask for, once it is most of it: another branch may need it again."""

@@ -31,7 +31,7 @@ def form_faults(data: bytes) -> list[Fault]:
     faults: list[Fault] = []
     if data.startswith(BOM_UTF8):
         faults.append(Fault("W207", 1, 1, "the file begins with a byte order mark; save it without"))
-    if b" \n" not in data and b"\t\n" not in data and b"\r" not in data and data[-1:] == b"\n":
+    if b" \n" not in data and b"\t" not in data and b"\r" not in data and data[-1:] == b"\n":
         return faults
     text = data.decode("utf-8-sig", errors="replace")
     lines = _LINE_END.split(text)

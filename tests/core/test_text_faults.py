@@ -21,6 +21,11 @@ def test_control_characters_are_refused(sign: str) -> None:
     assert text_fault(f"a{sign}b") == f"the control character {sign!r} cannot stand in a text; remove it"
 
 
+def test_every_control_character_is_seen() -> None:
+    signs = [*range(0x20), *range(0x7F, 0xA0)]
+    assert [chr(sign) for sign in signs if text_fault(f"—{chr(sign)}") is None] == ["\t", "\n", "\r", "\x85"]
+
+
 @pytest.mark.parametrize("marks", ["\u0300\u0316", "\u0301", "\uff9e\u0334", "\u0344\u0316", "\u302a\u05b0"])
 def test_marks_without_end_are_refused(marks: str) -> None:
     """Two such texts of 500,000 characters would keep `unicodedata.normalize` busy for minutes."""

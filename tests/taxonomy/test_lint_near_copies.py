@@ -26,6 +26,7 @@ def copies(*texts: str | tuple[str, str]) -> list[tuple[int, int]]:
     [
         STORY.upper(),
         f"  {STORY.replace(', ', ' - ')}!\n",
+        f"  {STORY.replace(', ', ' — ')}…\n",
         STORY.replace("blue", "green"),
         STORY.replace("every evening", "each evening"),
         STORY + " now",
@@ -55,7 +56,7 @@ def test_the_same_question_about_another_text_is_no_copy():
     assert copies(("Is it sad? Yes.", STORY), ("Is it sad? Yes.", "A joke."), ("Is it sad? Yes.", STORY)) == [(2, 0)]
 
 
-def test_long_texts_are_told_by_a_few_of_their_words():
+def test_long_texts_are_told_by_their_ends():
     words = [f"word{number}" for number in range(2000)]
     near, far = list(words), list(words)
     for number in range(0, 2000, 40):
@@ -63,6 +64,12 @@ def test_long_texts_are_told_by_a_few_of_their_words():
     for number in range(0, 2000, 4):
         far[number] = "other"
     assert copies(" ".join(words), " ".join(far), " ".join(near)) == [(2, 0)]
+
+
+def test_the_layout_of_a_long_text_does_not_matter():
+    words = [f"word{number}" for number in range(300)]
+    lines = [" ".join(words[at : at + 5]) for at in range(0, 300, 5)]
+    assert copies(" ".join(words), ",\n    ".join(lines), " ".join(reversed(words))) == [(1, 0)]
 
 
 def test_all_copies_are_found_among_many_texts():

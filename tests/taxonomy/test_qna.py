@@ -150,6 +150,13 @@ def test_seeds_must_differ_by_more_than_white_space(skill):
     assert problem(skill, SKILL_PATH).startswith("repeated 11:3 this seed example says the same as an earlier one")
 
 
+def test_seeds_may_begin_alike(skill):
+    begin = "Rewrite the following sentence in one word:"
+    for seed, (question, answer) in zip(skill["seed_examples"], ["ab", "cd", "ef", "ab", "gh"], strict=True):
+        seed |= {"question": f"{begin} {question}", "answer": f"The one word is this: {answer}"}
+    assert [found.line for found in problems(skill, SKILL_PATH)] == [11]
+
+
 def test_grounded_and_freeform_seeds_do_not_mix(skill):
     for seed in skill["seed_examples"]:
         seed["context"] = "Somebody comes in."
