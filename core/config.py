@@ -122,10 +122,8 @@ class Documents(Section):
 class Generate(Section):
     """What the data engine makes."""
 
-    knowledge: str = "knowledge"
-    """The recipe for knowledge leaves: a shipped name or a path."""
-    skill: str = "skills"
-    """The recipe for skill leaves, freeform and grounded."""
+    recipe: str = "quick"
+    """A shipped recipe, or a path to one."""
 
 
 class Train(Section):

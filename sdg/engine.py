@@ -20,7 +20,8 @@ from .filters import without_duplicates
 from .flow import Failure, LeafRun, Outcome, Tally, together
 from .flows.knowledge import knowledge
 from .flows.skills import skills
-from .recipe import KnowledgeSettings, Recipe
+from .recipe import Recipe
+from .settings import KnowledgeSettings
 
 
 @dataclass(frozen=True)

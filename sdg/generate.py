@@ -21,7 +21,8 @@ from ..taxonomy.source import Source
 from .engine import Job, Made, run_jobs
 from .flow import Tally
 from .flows.knowledge import SENTENCE_END
-from .recipe import KnowledgeSettings, Recipe, load_recipes
+from .recipe import Recipe, load_recipes
+from .settings import KnowledgeSettings
 from .store import Entry, Requests, complete_entries, entry_path, open_entry, remove_leftovers, write_entry
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +30,8 @@ from . import filters
 from .flow import LeafRun, Outcome, RowFailed, Tally, together, user_turn
 from .flows.knowledge import SENTENCE_END
 from .prompts import load_prompt
-from .recipe import KnowledgeSettings, Recipe, SkillSettings, load_recipes
+from .recipe import Recipe, load_recipes
+from .settings import KnowledgeSettings, SkillSettings
 from .words import words
 
 PROMPTS = ("suggest_outline", "suggest_held_out", "suggest_tasks", "suggest_grounded_tasks")
@@ -64,7 +66,7 @@ def suggest(
     """
     recipe = load_recipes(config)[new.kind]
     prompts = {**recipe.prompts, **{name: load_prompt(name) for name in PROMPTS}}
-    recipe = Recipe(recipe.name, recipe.settings, prompts)
+    recipe = replace(recipe, prompts=prompts)
     draft = asyncio.run(_suggest(new.as_leaf(task), recipe, documents, config, ledger, progress))
     if not draft.seed_examples:
         fix = "name a larger teacher in tilth.yaml, or write the leaf yourself: leave --suggest out"

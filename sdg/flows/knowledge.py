@@ -16,7 +16,7 @@ from ...core.records import Kind, Provenance, Sample
 from ...taxonomy.chunks import Chunk
 from .. import filters
 from ..flow import LeafRun, Outcome, RowFailed, seed_samples, together
-from ..recipe import KnowledgeSettings
+from ..settings import KnowledgeSettings
 from ..words import content_words, words
 
 SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])(?=\s|$|[\u3040-\u9fff])")

@@ -13,7 +13,7 @@ from ...core.records import Kind, Provenance, Sample
 from ...taxonomy.leaf import SeedExample
 from .. import filters
 from ..flow import LeafRun, Outcome, seed_samples, user_turn
-from ..recipe import SkillSettings
+from ..settings import SkillSettings
 
 
 async def skills(run: LeafRun, settings: SkillSettings) -> list[Outcome]:

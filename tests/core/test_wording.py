@@ -14,15 +14,14 @@ from tilth.core.wording import WHAT_TO_DO, worded
 from tilth.core.yaml_problem import YamlProblems
 from tilth.core.yaml_source import YamlSource
 from tilth.sdg.prompts import PromptFile
-from tilth.sdg.recipe import KnowledgeSettings, SkillSettings
+from tilth.sdg.settings import RecipeFile
 from tilth.taxonomy.schema import KNOWLEDGE, SKILLS
 from tilth.train.plan import Plan
 
 ROOTS: list[Any] = [
     Config,
     Plan,
-    KnowledgeSettings,
-    SkillSettings,
+    RecipeFile,
     PromptFile,
     *SKILLS.values(),
     *KNOWLEDGE.values(),

@@ -25,10 +25,11 @@ def workspace(tmp_path: Path) -> Workspace:
     root = tmp_path / "real"
     make_workspace(str(root))
     commit_files(root, add_files(root, FIRST_KNOWLEDGE, starter_files(FIRST_KNOWLEDGE)), "Add a leaf")
-    recipe = yaml.safe_load((SHIPPED / "knowledge.yaml").read_text()) | {"rewordings": 2, "extra_questions": 0}
+    recipe = yaml.safe_load((SHIPPED / "quick.yaml").read_text())
+    recipe["knowledge"] |= {"rewordings": 2, "extra_questions": 0}
     (tmp_path / "less.yaml").write_text(yaml.safe_dump(recipe))
     (tmp_path / "one_phase.yaml").write_text(yaml.safe_dump(PLAN))
-    settings = (f"generate.knowledge={tmp_path / 'less.yaml'}", f"train.plan={tmp_path / 'one_phase.yaml'}")
+    settings = (f"generate.recipe={tmp_path / 'less.yaml'}", f"train.plan={tmp_path / 'one_phase.yaml'}")
     return Workspace.open(root, settings)
 
 

@@ -9,6 +9,7 @@ import contextlib
 import json
 import random
 import re
+import shutil
 import threading
 import time
 from collections import Counter
@@ -26,6 +27,7 @@ from tilth.core.progress import SilentProgress
 from tilth.core.records import Question
 from tilth.sdg import recipe
 from tilth.sdg.generate import bring_up_to_date
+from tilth.sdg.settings import PARTS
 from tilth.sdg.store import Entry
 from tilth.taxonomy.leaf import DocumentSpec, Leaf, SeedExample, SeedPair
 from tilth.taxonomy.source import WorkingTree
@@ -102,9 +104,15 @@ def _answer(answers: str) -> dict[str, Any]:
 
 
 def write_recipe(folder: Path, flow: str, **changes: Any) -> Path:
-    """Write the shipped recipe of a flow, changed, with prompts that hold nothing but the variables, into `folder`."""
+    """Write the recipe `quick` into `folder`, the section of `flow` changed, with prompts that hold bare variables.
+
+    What was changed of the other sections before stays.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for name, part in recipe.PARTS[flow].items():
+    path = folder / "recipe.yaml"
+    if not path.exists():
+        shutil.copyfile(recipe.SHIPPED / "quick.yaml", path)
+    for name, part in PARTS[flow].items():
         shown = ", ".join(f'"{variable}": {variable}' for variable in part.variables.split())
         prompt = {
             "system": f"{flow} {name}",
@@ -114,9 +122,9 @@ def write_recipe(folder: Path, flow: str, **changes: Any) -> Path:
             "max_tokens": 100,
         }
         (folder / f"{flow}_{name}.yaml").write_text(yaml.safe_dump(prompt))
-    content: dict[str, Any] = yaml.safe_load((recipe.SHIPPED / f"{flow}.yaml").read_text())
-    content |= {"prompts": {part: f"{flow}_{part}.yaml" for part in content["prompts"]}, **changes}
-    path = folder / f"{flow}.yaml"
+    content: dict[str, Any] = yaml.safe_load(path.read_text())
+    content[flow] = yaml.safe_load((recipe.SHIPPED / "quick.yaml").read_text())[flow]
+    content[flow] |= {"prompts": {part: f"{flow}_{part}.yaml" for part in content[flow]["prompts"]}, **changes}
     path.write_text(yaml.safe_dump(content))
     return path
 
@@ -257,8 +265,7 @@ class Bench:
     def use_recipe(self, flow: str, **changes: Any) -> None:
         """Write the shipped recipe with these changes and bare prompts, and configure it."""
         path = write_recipe(self.root / "recipes", flow, **changes)
-        key = {"knowledge": "knowledge", "skills": "skill"}[flow]
-        generate = self.config.generate.model_copy(update={key: str(path)})
+        generate = self.config.generate.model_copy(update={"recipe": str(path)})
         self.config = self.config.model_copy(update={"generate": generate})
 
     def run(self, *, state: str = "state", progress: Any = None) -> list[Entry]:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from tilth.core.errors import ConfigError, TilthError
 from tilth.sdg.prompts import SHIPPED, Prompt, PromptFile, load_prompt
-from tilth.sdg.recipe import PARTS as FLOWS
 from tilth.sdg.recipe import load_recipe
+from tilth.sdg.settings import PARTS as FLOWS
 from tilth.sdg.suggest import PROMPTS as SUGGESTIONS
 
 SEED = {"context": "A CONTEXT", "question": "A SEED", "answer": "A SOLUTION"}
@@ -28,8 +28,8 @@ PARTS = [(name, part) for name in ("knowledge", "skills") for part in FLOWS[name
 JUDGES = [(name, part) for name, part in PARTS if part.endswith("judge")]
 
 
-def shipped(recipe: str, part: str) -> Prompt:
-    return load_recipe(recipe).prompts[part]
+def shipped(flow: str, part: str) -> Prompt:
+    return load_recipe("quick")[flow].prompts[part]
 
 
 def test_every_prompt_is_used() -> None:

@@ -48,7 +48,7 @@ def test_an_entry_is_what_its_manifest_says(bench: Bench) -> None:
 
 @pytest.mark.parametrize("teacher", ["org/model:8b", "a" * 300, "..", "qwen2.5@cc324af0", "ünïcode"])
 def test_any_teacher_name_gives_one_folder_below_the_store(tmp_path: Path, teacher: str) -> None:
-    recipe = load_recipe("skills")
+    recipe = load_recipe("quick")["skills"]
     path = entry_path(tmp_path, leaf(SKILL_ID), recipe, teacher)
     assert path.parent == tmp_path
     path.mkdir()
