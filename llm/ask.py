@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -93,6 +94,9 @@ class Gateway:
         self._ledger, self._seed, self._role = ledger, seed, role
         self._identity = identity(server)
         self._in_flight: dict[str, asyncio.Task[Entry]] = {}
+        self._waiters: Counter[str] = Counter()
+        self._asking: Counter[str] = Counter()
+        self._landing = asyncio.Event()
         self._first_of: dict[str, asyncio.Task[Entry]] = {}
         self._refused = 0
 
@@ -111,6 +115,21 @@ class Gateway:
             await asyncio.gather(*self._in_flight.values(), return_exceptions=True)
         finally:
             await self.wire.close()
+
+    @property
+    def most(self) -> int:
+        """Requests that may be on the wire at once, to all endpoints."""
+        return self.wire.most
+
+    def is_asking(self, leaf: str) -> bool:
+        """Whether an answer is waited for, for a leaf, that the ledger did not have."""
+        return self._asking[leaf] > 0
+
+    async def room(self) -> None:
+        """Wait until less is asked for than would fill the wire twice."""
+        while len(self._in_flight) >= 2 * self.most:
+            self._landing.clear()
+            await self._landing.wait()
 
     async def ask(  # noqa: PLR0913  one call shape for every flow
         self,
@@ -180,8 +199,23 @@ class Gateway:
             if prefix and prefix not in self._first_of:
                 self._first_of[prefix] = task
                 task.add_done_callback(lambda _: self._first_of.pop(prefix, None))
-        # A waiter that is cancelled does not take the call with it.
-        return await asyncio.shield(self._in_flight[key]), on_its_way
+        return await self._waited(key, leaf), on_its_way
+
+    async def _waited(self, key: str, leaf: str) -> Entry:
+        """The answer that is on its way. If nobody waits for it any more, it is not sent, unless it was already."""
+        task = self._in_flight[key]
+        self._waiters[key] += 1
+        self._asking[leaf] += 1
+        try:
+            return await asyncio.shield(task)
+        finally:
+            self._asking[leaf] -= 1
+            self._waiters[key] -= 1
+            if not self._waiters[key]:
+                del self._waiters[key]
+                if not task.done() and not self.wire.is_sent(key):
+                    task.cancel()
+                    del self._in_flight[key]  # who asks for it now begins anew
 
     async def _after_first(self, prefix: str) -> None:
         first = self._first_of.get(prefix)
@@ -189,7 +223,9 @@ class Gateway:
             await asyncio.wait([first])
 
     def _landed(self, key: str, task: asyncio.Task[Entry]) -> None:
-        del self._in_flight[key]
+        if self._in_flight.get(key) is task:
+            del self._in_flight[key]
+        self._landing.set()
         if not task.cancelled():
             task.exception()  # seen, even if every waiter was cancelled meanwhile
 

@@ -86,6 +86,11 @@ class Wire:
         self._in_trouble = False
 
     @property
+    def most(self) -> int:
+        """Requests that may be on the wire at once, to all endpoints."""
+        return self._server.concurrency * max(1, len(self._server.base_url))
+
+    @property
     def is_busy(self) -> bool:
         """Whether more is to be sent than may be."""
         line = self._line
@@ -101,6 +106,10 @@ class Wire:
     def _line(self) -> Line | None:
         opening = self._opening
         return opening.result().line if opening and opening.done() and not _failed(opening) else None
+
+    def is_sent(self, key: str) -> bool:
+        """Whether a request is on the wire, and so paid for."""
+        return key in self._sent
 
     def end(self, *, waiting: bool) -> Set[str]:
         """Nothing is tried again from now on. Returns the keys on the wire that are worth waiting for, if `waiting`."""

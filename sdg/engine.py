@@ -1,13 +1,16 @@
 """The engine: runs the flows of many leaves at once. The gateway decides how many requests are in flight.
 
-A row whose answer is not as asked fails alone; any other error of a model stops the run. Nothing is saved here but
-whole leaves: what a stop leaves behind is in the ledger, and the same flows run again take it from there for free.
+A leaf is begun when the wire would run dry without it, so that memory does not grow with the taxonomy. A row whose
+answer is not as asked fails alone; any other error of a model stops the run. Nothing is saved here but whole leaves:
+what a stop leaves behind is in the ledger, and the same flows run again take it from there for free.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -26,7 +29,7 @@ from .settings import KnowledgeSettings
 
 @dataclass(frozen=True)
 class Job:
-    """One leaf to be made: all that its flow needs, read before the first request."""
+    """One leaf to be made: all that its flow needs."""
 
     leaf: Leaf
     recipe: Recipe
@@ -47,28 +50,62 @@ class Made:
 
 
 async def run_jobs(
-    jobs: Sequence[Job], *, teacher: Gateway, judge: Gateway, task: Task, save: Callable[[Made], None]
+    jobs: Iterable[Callable[[], Job]], *, teacher: Gateway, judge: Gateway, task: Task, save: Callable[[Made], None]
 ) -> None:
-    """Run the flows of all jobs at once and `save` each leaf as soon as it is done.
+    """Run the flows of many leaves at once and `save` each as soon as it is done; each job is read when it begins.
 
-    Raises the first ModelError that is no BadAnswer, and whatever `save` raises; then the other flows are cancelled.
+    Raises the first ModelError that concerns more than a row, TaxonomyError when a leaf cannot be read, and whatever
+    `save` raises; then the other flows are cancelled.
     """
-    outcomes: Counter[str] = Counter()
+    pulse = _Pulse(task, teacher, judge)
+    places = asyncio.Semaphore(2 * teacher.most)
 
-    def told(outcome: str) -> None:
-        if outcome:
-            outcomes[outcome] += 1
-            task.note(", ".join(f"{number} {name}" for name, number in sorted(outcomes.items())))
-        else:
-            task.advance()
-
-    async def make(job: Job) -> None:
-        run = LeafRun(job.leaf, job.recipe, job.source, teacher, judge, Tally(), told)
-        save(_made(job, await _flow(run, job.chunks), run.tally))
+    async def make(read: Callable[[], Job]) -> None:
+        try:
+            job = read()
+            run = LeafRun(job.leaf, job.recipe, job.source, teacher, judge, Tally(), pulse.told)
+            save(_made(job, await _flow(run, job.chunks), run.tally))
+        finally:
+            places.release()
 
     async with together() as group:
-        for job in jobs:
-            group.create_task(make(job))
+        for read in jobs:
+            await places.acquire()
+            await teacher.room()
+            group.create_task(make(read))
+    pulse.end()
+
+
+class _Pulse:
+    """What the progress line says while answers come in."""
+
+    _EVERY_S = 0.5
+
+    def __init__(self, task: Task, teacher: Gateway, judge: Gateway) -> None:
+        self._task, self._gateways = task, list(dict.fromkeys([teacher, judge]))
+        self._outcomes: Counter[str] = Counter()
+        self._began = self._noted = time.monotonic()
+
+    def told(self, outcome: str) -> None:
+        """An answer was used (""), or something became `accepted`, `rejected` or `failed`."""
+        if outcome:
+            self._outcomes[outcome] += 1
+        else:
+            self._task.advance()
+        if (now := time.monotonic()) - self._noted >= self._EVERY_S:
+            self._noted = now
+            tokens = sum(gateway.stats.completion_tokens for gateway in self._gateways) / (now - self._began)
+            in_flight = sum(gateway.wire.in_flight for gateway in self._gateways)
+            self._say(f"{in_flight} in flight", f"{tokens:,.0f} tokens/s")
+
+    def end(self) -> None:
+        """All leaves are done."""
+        self._say()
+
+    def _say(self, *speed: str) -> None:
+        parts = [f"{number} {name}" for name, number in sorted(self._outcomes.items())]
+        cost = self._gateways[0].wire.budget.cost
+        self._task.note(", ".join([*parts, *speed, *([f"{cost:,.2f} spent"] if cost else [])]))
 
 
 async def _flow(run: LeafRun, chunks: Sequence[Chunk]) -> list[Outcome]:

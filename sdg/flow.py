@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 from ..core.records import Kind, Provenance, Record, Reject, Sample
@@ -31,6 +33,9 @@ class Failure(Record):
 
 
 Outcome = Sample | Reject | Failure
+
+_LOOK_AGAIN_S = 0.02
+"""How long a row may take before we look whether it waits for a model, and others can be begun beside it."""
 
 
 class Reply(NamedTuple):
@@ -57,7 +62,10 @@ class RowFailed(Exception):
 class Tally:
     """What the flow of one leaf has done so far."""
 
-    asked: int = 0
+    asked: Counter[str] = field(default_factory=Counter[str])
+    """Requests by step."""
+    paid: Counter[str] = field(default_factory=Counter[str])
+    """Those of them that neither the ledger nor another request answered."""
     keys: set[str] = field(default_factory=set[str])
     """The ledger keys of all answers."""
 
@@ -91,6 +99,36 @@ class LeafRun:
         async with together() as group:
             rows = [group.create_task(self._row(work)) for work in works]
         return [outcome for row in rows for outcome in row.result()]
+
+    async def until(
+        self, quota: Mapping[Kind, int], works: Iterable[Callable[[], Coroutine[Any, Any, list[Outcome]]]]
+    ) -> list[Outcome]:
+        """Run rows until so many samples of each kind are accepted, in the order of `works`, which may have no end.
+
+        What comes out follows from that order alone: rows that end early wait for those before them, and what was begun
+        behind the last one that counts is stopped. While the ledger has all answers, nothing is begun ahead, so that a
+        finished leaf can be made again from the answers that it rests on.
+        """
+        outcomes: list[Outcome] = []
+        begun: deque[asyncio.Task[list[Outcome]]] = deque()
+        left = iter(works)
+        async with together() as group:
+            while not _is_met(quota, outcomes):
+                ahead = self.teacher.most if self._is_paying() else 1
+                begun += [group.create_task(self._row_of(make)) for make in islice(left, max(0, ahead - len(begun)))]
+                if not begun:
+                    break
+                done, _ = await asyncio.wait([begun[0]], timeout=None if ahead > 1 else _LOOK_AGAIN_S)
+                if done:
+                    outcomes += begun.popleft().result()
+            for row in begun:
+                row.cancel()
+        return outcomes
+
+    def _is_paying(self) -> bool:
+        """Whether the ledger has not all answers of this leaf."""
+        asking = self.teacher.is_asking(self.leaf.id) or self.judge.is_asking(self.leaf.id)
+        return asking or bool(self.tally.paid.total())
 
     def reject(self, sample: Sample, drop: Drop) -> Reject:
         """The reject of what a filter dropped."""
@@ -148,11 +186,14 @@ class LeafRun:
         except RowFailed as failed:
             return [self.fail(failed.failure)]
 
+    async def _row_of(self, make: Callable[[], Coroutine[Any, Any, list[Outcome]]]) -> list[Outcome]:
+        return await self._row(make())
+
     async def _put(
         self, server: Gateway, step: str, source: Provenance, variables: Mapping[str, Any], index: int
     ) -> Reply:
         prompt = self.recipe.prompts[step]
-        self.tally.asked += 1
+        self.tally.asked[step] += 1
         try:
             answer = await server.ask(
                 prompt.messages(**variables),
@@ -169,10 +210,16 @@ class LeafRun:
             self.tally.keys.update(error.keys)
             raise RowFailed(Failure(step=step, reason=error.what, request=error.keys[-1], source=source)) from error
         self.tally.keys.update(answer.keys)
+        self.tally.paid[step] += not answer.cached
         self.told("")
         data = answer.text.strip() if answer.data is None else answer.data
         requests = dict.fromkeys((*source.requests, *answer.keys))  # a short pair's judgement serves the long one too
         return Reply(data, source.model_copy(update={"requests": tuple(requests)}))
+
+
+def _is_met(quota: Mapping[Kind, int], outcomes: Sequence[Outcome]) -> bool:
+    accepted = Counter(outcome.kind for outcome in outcomes if isinstance(outcome, Sample))
+    return bool(quota) and all(accepted[kind] >= number for kind, number in quota.items())
 
 
 @contextlib.asynccontextmanager

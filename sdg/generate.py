@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from ..core.config import Config
 from ..core.progress import Progress
 from ..core.records import Provenance
 from ..llm.ask import Gateway
+from ..llm.budget import Budget
 from ..llm.endpoint import identity
-from ..llm.ledger import Ledger, now
+from ..llm.ledger import Ledger
 from ..taxonomy.chunks import Chunk, split
 from ..taxonomy.documents import load_documents
 from ..taxonomy.leaf import Leaf
@@ -57,20 +59,21 @@ def bring_up_to_date(  # noqa: PLR0913 (where everything lies, said by who calls
     ledger: Path,
     cache: Path,
     progress: Progress,
+    budget: Budget | None = None,
 ) -> list[Entry]:
     """Make what the store lacks and return the entry of every leaf, in the order of `leaves`.
 
     No model is started when nothing is missing, or when the ledger has every answer. `cache` is where documents of
     other repositories are kept. The caller holds the workspace's lock. Stopped anywhere and called again, it goes on.
-    Raises ConfigError, TaxonomyError, ModelError (a row whose answer is not as asked is no error: see the manifest)
-    and DataError.
+    Raises ConfigError, TaxonomyError, ModelError (a row whose answer is not as asked is no error: see the manifest),
+    DataError, and BudgetSpent, with the leaves that were done in the store.
     """
     planned = plan(leaves, config, store)
     remove_leftovers(store)
     missing = [each for each in planned if not each.complete]
     if missing:
-        jobs = [_job(each, source, config, cache) for each in missing]
-        asyncio.run(_generate(jobs, missing, config, ledger, progress))
+        read = functools.partial(_job, source=source, config=config, cache=cache)
+        asyncio.run(_generate(missing, read, config, ledger, progress, budget or Budget()))
     return [open_entry(each.folder, each.leaf.id, reused=each.complete) for each in planned]
 
 
@@ -119,34 +122,40 @@ def _estimate(job: Job) -> int:
 
 
 async def _generate(
-    jobs: Sequence[Job], missing: Sequence[Planned], config: Config, ledger_path: Path, progress: Progress
+    missing: Sequence[Planned],
+    read: Callable[[Planned], Job],
+    config: Config,
+    ledger_path: Path,
+    progress: Progress,
+    budget: Budget,
 ) -> None:
     folders = {each.leaf.id: each.folder for each in missing}
-    judge_name, since = identity(config.judge or config.teacher), now()
+    judge_name = identity(config.judge or config.teacher)
+    total = sum(_estimate(read(each)) for each in missing)  # what cannot be read is told before anything is spent
     async with contextlib.AsyncExitStack() as stack:
         ledger = stack.enter_context(Ledger(ledger_path))
-        teacher = await stack.enter_async_context(Gateway(config.teacher, ledger, progress, seed=config.seed))
+        gateway = functools.partial(Gateway, ledger=ledger, progress=progress, seed=config.seed, budget=budget)
+        teacher = await stack.enter_async_context(gateway(config.teacher))
         judge = teacher
         if config.judge is not None:
-            gateway = Gateway(config.judge, ledger, progress, seed=config.seed, role="judge")
-            judge = await stack.enter_async_context(gateway)
+            judge = await stack.enter_async_context(gateway(config.judge, role="judge"))
 
         def save(made: Made) -> None:
-            requests = _requests(ledger, made.tally, since)
+            requests = _requests(ledger, made.tally)
             write_entry(folders[made.job.leaf.id], made, judge=judge_name, seed=config.seed, requests=requests)
 
-        total = sum(_estimate(job) for job in jobs)
         task = stack.enter_context(progress.task("generate", total=total, unit="answers"))
+        jobs = (functools.partial(read, each) for each in missing)
         await run_jobs(jobs, teacher=teacher, judge=judge, task=task, save=save)
 
 
-def _requests(ledger: Ledger, tally: Tally, since: str) -> Requests:
-    """What one leaf asked of the models; `since`: when this run began, for what is older was not paid for now."""
+def _requests(ledger: Ledger, tally: Tally) -> Requests:
+    """What one leaf asked of the models."""
     entries = [entry for key in tally.keys if (entry := ledger.get(key))]
-    paid = sum(entry.created_at >= since for entry in entries)
+    asked, paid = tally.asked.total(), tally.paid.total()
     return Requests(
-        asked=tally.asked,
-        cached=tally.asked - paid,
+        asked=asked,
+        cached=asked - paid,
         paid=paid,
         prompt_tokens=sum(entry.prompt_tokens for entry in entries),
         completion_tokens=sum(entry.completion_tokens for entry in entries),
