@@ -14,7 +14,10 @@ Normalising sorts the marks of a letter by insertion: 100,000 of them take CPyth
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
 """What YAML forbids in a file but lets an escape write; a terminal would obey some of them."""
 
-_PLAIN = re.compile("[\t\n\r\x20-\x7e\x85\xa0-\u02ff\u0370-\u0481\u2010-\u2027\u2030-\u205e\u2100-\u2bff]*")
+_PLAIN = re.compile(
+    "[\t\n\r\x20-\x7e\x85\xa0-\u02ff\u0370-\u0481\u2010-\u2027\u2030-\u205e\u2100-\u2bff"
+    "\ue000-\uf8ff\U0001f300-\U0001faff]*"
+)
 """Neither controls nor marks: nearly all texts hold nothing else, and are known by it at a fifth of the cost."""
 
 _MANY_SIGNS = re.compile(rf"[^\x00-\u02ff][^\w\s\x00-\u02ff]{{{_MAX_MARKS},}}")

@@ -7,6 +7,7 @@ odd byte, and its file is not read: no message, record or prompt could name it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -179,13 +180,15 @@ class WorkingTree:
         if path in self._odd:
             raise _odd_name(path)
         try:
-            if not self._reachable(path) or os.path.islink(f"{self._root}/{path}"):  # noqa: PTH114  as there
-                raise TaxonomyError("a link or a path out of the repository is not followed", where=path, fix=_PUT)
+            if not self._reachable(path):
+                raise _not_followed(path)
             # A pipe of that name must not make us wait for a writer.
             file = FileIO(os.open(f"{self._root}/{path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK))
         except FileNotFoundError as error:
             raise TaxonomyError("there is no such file", where=path) from error
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno == errno.ELOOP:  # what O_NOFOLLOW says of a link
+                raise _not_followed(path) from error
             what = f"the file cannot be read ({(isinstance(error, OSError) and error.strerror) or error})"
             raise TaxonomyError(what, where=path, fix="check what it is, and who may read it") from error
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -318,6 +321,10 @@ def _shown(name: str) -> str:
 
 
 _PUT = "put the file itself there"
+
+
+def _not_followed(path: str) -> TaxonomyError:
+    return TaxonomyError("a link or a path out of the repository is not followed", where=path, fix=_PUT)
 
 
 def _odd_name(path: str) -> TaxonomyError:

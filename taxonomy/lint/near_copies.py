@@ -28,8 +28,8 @@ _END, _LONG = 32, 12
 
 On both public trees this finds all but one of the pairs that whole texts find, and no other.
 """
-_KEYS, _SHARED = 8, 3
-"""Texts are compared that share three of their eight smallest hashes: of near copies 98.9 % do (a binomial of 0.7)."""
+_KEYS, _SHARED = 7, 3
+"""Texts are compared that share three of their seven smallest hashes: of near copies 97 % do (a binomial of 0.7)."""
 _CROWD = 64
 """Texts remembered for one hash: what everybody says tells nothing."""
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 
 import pytest
@@ -8,9 +9,10 @@ from tilth.core.errors import TaxonomyError
 from tilth.taxonomy.address import allowed_address
 from tilth.taxonomy.leaf import read_leaf
 from tilth.taxonomy.lint import lint, load_rules
+from tilth.taxonomy.lint.report import report
 from tilth.taxonomy.mirror import fetch_commit
 from tilth.taxonomy.source import CommitTree, WorkingTree
-from tilth.taxonomy.starter_taxonomy import starter_folder
+from tilth.taxonomy.starter_taxonomy import STARTER_LEAVES, starter_folder
 from tilth.taxonomy.tree import leaf_ids
 
 from .conftest import Repository
@@ -284,3 +286,23 @@ def test_the_public_trees_have_no_errors_but_old_knowledge(public_tree):
     errors = [finding for finding in lint(WorkingTree(public_tree)) if finding.severity == "error"]
     assert {finding.code for finding in errors} <= {"E107"}
     assert len(errors) == {"instructlab-2024-07": 2, "instructlab-2025-04": 0}[public_tree.name]
+
+
+def test_linting_makes_no_cycles_and_leaves_the_collector_as_it_was():
+    """It turns the collector off: what piled up then would be memory lost."""
+    files = [(data if isinstance(data, bytes) else data.encode(), path.split("/")[0]) for path, data in BROKEN.items()]
+    files += [((starter_folder() / leaf / "qna.yaml").read_bytes(), leaf.split("/")[0]) for leaf in STARTER_LEAVES]
+    for data, section in files:
+        report(data, section)
+    gc.collect()
+    gc.disable()
+    try:
+        for data, section in files:
+            report(data, section)
+        assert gc.collect() == 0
+        lint(WorkingTree(starter_folder()))
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+    lint(WorkingTree(starter_folder()))
+    assert gc.isenabled()

@@ -154,7 +154,7 @@ def test_seeds_may_begin_alike(skill):
     begin = "Rewrite the following sentence in one word:"
     for seed, (question, answer) in zip(skill["seed_examples"], ["ab", "cd", "ef", "ab", "gh"], strict=True):
         seed |= {"question": f"{begin} {question}", "answer": f"The one word is this: {answer}"}
-    assert [found.line for found in problems(skill, SKILL_PATH)] == [11]
+    assert problem(skill, SKILL_PATH).startswith("repeated 11:3 this seed example says the same as an earlier one")
 
 
 def test_grounded_and_freeform_seeds_do_not_mix(skill):

@@ -1,0 +1,1 @@
+"""The data engine measured beside others: `python -m benchmarks.engine`."""
