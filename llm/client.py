@@ -91,8 +91,11 @@ class Client:
                 self._constrains = False
         return await self._post(json.dumps(_in_words(request), ensure_ascii=False))
 
-    async def context_tokens(self) -> int:
-        """How many tokens the model takes, as far as the endpoint's list of models tells (vLLM's does); else 0."""
+    async def served(self) -> dict[str, int]:
+        """The models that the endpoint lists -> their context in tokens, 0 where it does not tell (vLLM's does).
+
+        Empty where there is no list, which is a courtesy.
+        """
         import openai
 
         transport = openai.DefaultAsyncHttpx2Client(trust_env=False) if self.endpoint.is_loopback else None
@@ -106,10 +109,9 @@ class Client:
         async with asking:
             try:
                 models = (await asking.models.list()).data
-                lengths = [getattr(model, "max_model_len", 0) for model in models if model.id == self.endpoint.model]
-                return int(lengths[0] or 0) if lengths else 0
-            except (openai.OpenAIError, ValueError, TypeError, AttributeError):  # not all servers have a list
-                return 0
+                return {str(model.id): int(getattr(model, "max_model_len", 0) or 0) for model in models}
+            except (openai.OpenAIError, ValueError, TypeError, AttributeError):
+                return {}
 
     async def _post(self, request: str) -> Reply:
         import aiohttp

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Set
+from collections.abc import Awaitable, Callable, Collection, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ..core.config import ModelServer
-from ..core.errors import ModelError
+from ..core.errors import ModelError, nearest
 from ..core.progress import Progress
 from .admission import Lane, Line, Pace, Ticket
 from .budget import Budget
@@ -67,8 +67,6 @@ class _Open:
 
     line: Line
     clients: Mapping[Lane, Client]
-    context_tokens: int
-    """0: not known."""
 
 
 class Wire:
@@ -79,6 +77,7 @@ class Wire:
         self._server, self._progress, self._role, self._retries = server, progress, role, retries
         self._stack = contextlib.AsyncExitStack()
         self._opening: asyncio.Task[_Open] | None = None
+        self._measuring: asyncio.Task[int] | None = None
         self._sent: set[str] = set()
         self._answers = 0
         self._tokens_per_letter = 0.0
@@ -133,7 +132,7 @@ class Wire:
         Raises Refused, ModelError when it was tried in vain, and BudgetSpent.
         """
         there = await self._open()
-        self._check_length(order, there.context_tokens)
+        await self._check_length(order, there)
         tries, answers = 0, self._answers
         while True:
             ticket = await there.line.enter(order.step, order.depth)
@@ -156,7 +155,7 @@ class Wire:
             if failure.kind == "busy" and self._answers > answers:
                 tries, answers = 0, self._answers  # others get answers: the server rations, it does not fail
             tries += 1
-            await self._wait(failure, tries, key, client.endpoint)
+            await self._wait(failure, tries, key, client)
 
     def _count(self, ticket: Ticket, order: Order, reply: Reply) -> None:
         completion = reply.completion
@@ -166,14 +165,14 @@ class Wire:
         self._answers += 1
         self._in_trouble = False
 
-    async def _wait(self, failure: Failure, tries: int, key: str, endpoint: Endpoint) -> None:
+    async def _wait(self, failure: Failure, tries: int, key: str, client: Client) -> None:
         """Wait until the request may be tried again. Raises Refused or ModelError when it may not."""
         spread = 1 + int(key[:4], 16) / 0x10000 / 4  # up to a quarter more, so that not all come back at once
         wait_s = (failure.retry_after_s or self._retries.first_wait_s * 2 ** (tries - 1)) * spread
-        if tries >= self._most_tries(endpoint, failure) or wait_s > self._retries.longest_wait_s:
+        if tries >= self._most_tries(client.endpoint, failure) or wait_s > self._retries.longest_wait_s:
             if failure.status in _OF_THE_REQUEST:
                 raise Refused(failure.what) from failure
-            raise self._error(endpoint, failure, tries) from failure
+            raise self._error(client.endpoint, failure, tries, await self._unknown_model(client, failure)) from failure
         self._tell(failure, wait_s)
         await asyncio.sleep(wait_s)
 
@@ -186,18 +185,22 @@ class Wire:
     async def _opened(self) -> _Open:
         endpoints = await self._stack.enter_async_context(opened(self._server, self._progress))
         clients = [await self._stack.enter_async_context(Client(endpoint)) for endpoint in endpoints]
-        lengths = [client.endpoint.context_tokens or await client.context_tokens() for client in clients]
         pace = Pace(self._server.requests_per_minute, self._server.tokens_per_minute)
         lanes = [Lane(endpoint.concurrency, pace) for endpoint in endpoints]
-        return _Open(Line(lanes), dict(zip(lanes, clients, strict=True)), min(lengths))
+        return _Open(Line(lanes), dict(zip(lanes, clients, strict=True)))
 
-    def _check_length(self, order: Order, context_tokens: int) -> None:
+    async def _check_length(self, order: Order, there: _Open) -> None:
         """Raise Refused for what cannot fit, as far as the tokens of the prompts before it tell."""
         prompt = int(len(order.text) * (self._tokens_per_letter or _FEWEST_TOKENS_PER_LETTER))
         wanted = prompt + order.request["max_tokens"]
-        if context_tokens and wanted > context_tokens:
+        if wanted <= _LEAST_CONTEXT_TOKENS:
+            return
+        if self._measuring is None:
+            self._measuring = asyncio.create_task(_context_tokens(there.clients.values()))
+        context = await asyncio.shield(self._measuring)
+        if context and wanted > context:
             what = f"the prompt (about {prompt:,} tokens) and its answer ({order.request['max_tokens']:,} at most)"
-            raise Refused(f"{what} do not fit the model's context of {context_tokens:,}; smaller chunks would")
+            raise Refused(f"{what} do not fit the model's context of {context:,}; smaller chunks would")
 
     def _most_tries(self, endpoint: Endpoint, failure: Failure) -> int:
         never_there = failure.kind == "unreachable" and not self._answers
@@ -211,7 +214,14 @@ class Wire:
             self._in_trouble = True
             self._progress.say(f"{self._role}: {failure.what}; trying again in {wait_s:.0f} s")
 
-    def _error(self, endpoint: Endpoint, failure: Failure, tries: int) -> ModelError:
+    async def _unknown_model(self, client: Client, failure: Failure) -> str:
+        """What to do about a 404, where the endpoint lists other models."""
+        served = await client.served() if failure.status == 404 else {}
+        if not served or client.endpoint.model in served:
+            return f"check {self._role}.base_url and {self._role}.model"
+        return f"it does not serve {client.endpoint.model!r}: {nearest(client.endpoint.model, served)}"
+
+    def _error(self, endpoint: Endpoint, failure: Failure, tries: int, not_found: str) -> ModelError:
         again = "run the same command again: what was answered is kept"
         if reason := endpoint.ended():
             return ModelError(f"the {self._role}'s server ended ({reason})", where=endpoint.model, fix=again)
@@ -221,13 +231,23 @@ class Wire:
         fixes = {
             401: f"check the key in {self._server.api_key_env}",
             403: f"check the key in {self._server.api_key_env}",
-            404: f"check {self._role}.base_url and {self._role}.model",
+            404: not_found,
         }
         fix = fixes.get(failure.status, "" if failure.kind == "rejected" else again)
         count = f" ({tries} tries)" if tries > 1 else ""
         return ModelError(failure.what + count, where=f"{self._role} at {endpoint.base_url}", fix=fix)
 
 
+async def _context_tokens(clients: Collection[Client]) -> int:
+    """The smallest context of the endpoints, as far as they tell; 0: they do not."""
+    known = [
+        client.endpoint.context_tokens or (await client.served()).get(client.endpoint.model, 0) for client in clients
+    ]
+    return min(known)
+
+
+_LEAST_CONTEXT_TOKENS = 1024
+"""What every model takes: no endpoint is asked for its context before a prompt needs more."""
 _FEWEST_TOKENS_PER_LETTER = 0.125
 """Before the first answer has told the model's own: nothing is refused that might fit."""
 

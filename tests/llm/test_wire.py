@@ -147,25 +147,38 @@ def test_a_server_that_takes_no_schema_gets_it_in_words(ledger: Ledger) -> None:
 
 def test_a_prompt_that_cannot_fit_is_not_sent(ledger: Ledger) -> None:
     posts: list[str] = []
+    lists: list[str] = []
 
     def reply(path: str, body: dict[str, Any]) -> tuple[int, Any]:
         if path == "/v1/models":
-            return 200, {"object": "list", "data": [{"id": "m", "object": "model", "max_model_len": 1000}]}
+            lists.append(path)
+            return 200, {"object": "list", "data": [{"id": "m", "object": "model", "max_model_len": 2000}]}
         posts.append(body["messages"][0]["content"])
         return 200, completion("yes", prompt_tokens=len(json.dumps(body)) // 4)
 
     with serve(reply) as url:
         server = ModelServer(model="m", base_url=url, concurrency=1)
-        fits, too_long, too_long_an_answer = (
-            ask_all(server, ledger, range(1)),
-            ask_all(server, ledger, range(1), max_tokens=980),
-            ask_all(server, ledger, range(1), max_tokens=1001),
-        )
+        small = ask_all(server, ledger, range(1))
+        assert not lists  # nobody asks before it matters
+        fits = ask_all(server, ledger, range(1), max_tokens=1900)
+        too_long = ask_all(server, ledger, range(1), max_tokens=2001)
+    assert isinstance(small[0], Answer)
     assert isinstance(fits[0], Answer)
-    assert isinstance(too_long[0], Answer)  # nothing tells yet that it does not
-    assert isinstance(too_long_an_answer[0], RequestFailed)
-    assert "do not fit the model's context of 1,000; smaller chunks would" in str(too_long_an_answer[0])
+    assert isinstance(too_long[0], RequestFailed)
+    assert "do not fit the model's context of 2,000; smaller chunks would" in str(too_long[0])
     assert len(posts) == 2
+
+
+def test_a_model_that_is_not_served_is_told_with_those_that_are(ledger: Ledger) -> None:
+    def reply(path: str, _: dict[str, Any]) -> tuple[int, Any]:
+        if path == "/v1/models":
+            return 200, {"object": "list", "data": [{"id": "granite-8b", "object": "model"}]}
+        return 404, {"error": {"message": "no such model"}}
+
+    with serve(reply) as url:
+        [answer] = ask_all(ModelServer(model="granite-7b", base_url=url), ledger, range(1))
+    assert isinstance(answer, ModelError)
+    assert "it does not serve 'granite-7b': did you mean 'granite-8b'?" in str(answer)
 
 
 def test_an_endpoint_that_refuses_everything_is_told_once(ledger: Ledger) -> None:
