@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated
 
 import typer
 
-from ..cycle.basis import documents_cache, read_basis
-from ..sdg.generate import bring_up_to_date, estimate_calls
-from ..sdg.store import read_manifest
+from ..core.errors import TilthError
+from ..core.workspace import Workspace
+from ..cycle.basis import Basis, documents_cache, read_basis
+from ..cycle.students import students
+from ..llm.budget import Budget
+from ..sdg.forecast import Forecast
+from ..sdg.generate import bring_up_to_date, foresee
+from ..sdg.store import Entry, Manifest, read_manifest
 from .options import Json, Set, open_workspace, print_json
-from .terminal import TerminalProgress, table
+from .terminal import TerminalProgress, room, table
 
 
-def generate(
+def generate(  # noqa: PLR0913  the verb's options
+    max_calls: Annotated[int | None, typer.Option(min=0, metavar="N", help="Send at most N requests.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Send nothing more after N tokens, prompts included.")
+    ] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(min=0, metavar="X", help="Send nothing more after X, by the prices in tilth.yaml.")
+    ] = None,
+    ray: Annotated[
+        str,
+        typer.Option("--ray", metavar="ADDRESS", help="Work on a Ray cluster: its address, or `local` for one here."),
+    ] = "",
     overrides: Set = [],  # noqa: B006  typer copies it
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what there is to do, and ask no model.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what there is to do and what it costs, and ask no model.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Have the teacher write samples for the committed leaves that have none yet; nothing is paid for twice."""
+    """Have the teacher write samples for the committed leaves that have none yet; nothing is paid for twice.
+
+    A budget that is spent stops it with exit code 1: the leaves that are done are kept, and so are all answers.
+    """
+    if ray and (max_calls, max_tokens, max_cost) != (None, None, None):
+        raise TilthError("a budget is watched by one process", fix="leave --ray out, or the --max- option")
     workspace = open_workspace(overrides)
     basis, cache = read_basis(workspace), documents_cache(workspace)
     if dry_run:
-        calls = {
-            each.leaf.id: 0 if each.complete else estimate_calls(each, basis.source, workspace.config, cache)
-            for each in basis.planned
-        }
-        _print_plan(calls, as_json=as_json)
+        _print_plan(workspace, basis, as_json=as_json)
         return
+    progress = TerminalProgress()
     with workspace.lock():
         entries = bring_up_to_date(
             basis.leaves,
@@ -37,32 +58,124 @@ def generate(
             store=workspace.store,
             ledger=workspace.ledger,
             cache=cache,
-            progress=TerminalProgress(),
+            progress=progress,
+            budget=Budget(max_calls, max_tokens, max_cost),
+            ray=ray,
+            students=students(workspace, basis.parent, progress),
         )
+    manifests = [read_manifest(entry.folder) for entry in entries]
+    if as_json:
+        print_json([_row(entry, manifest) for entry, manifest in zip(entries, manifests, strict=True)])
+        return
+    _print_yield(entries, manifests)
+
+
+def _row(entry: Entry, manifest: Manifest) -> dict[str, object]:
+    return {
+        "leaf": entry.leaf,
+        "samples": entry.samples,
+        "samples_by_kind": manifest.samples_by_kind,
+        "preferences": manifest.preferences.model_dump() if manifest.preferences else None,
+        "tests": manifest.tests,
+        "guesses": {form: guesses.model_dump() for form, guesses in manifest.guesses.items()},
+        "rejects": entry.rejects,
+        "rejects_by_reason": manifest.rejects_by_reason,
+        "failed": len(manifest.failures),
+        "reused": entry.reused,
+        "paid": 0 if entry.reused else manifest.requests.paid,
+        "steps": {} if entry.reused else {step: use.model_dump() for step, use in manifest.steps.items()},
+        "folder": str(entry.folder),
+    }
+
+
+def _print_yield(entries: list[Entry], manifests: list[Manifest]) -> None:
+    """What came out of each leaf, and over all new ones what each step asked and why samples were dropped."""
     rows = [
-        {
-            "leaf": entry.leaf,
-            "samples": entry.samples,
-            "rejects": entry.rejects,
-            "reused": entry.reused,
-            "paid": 0 if entry.reused else read_manifest(entry.folder).requests.paid,
-            "folder": str(entry.folder),
-        }
-        for entry in entries
+        [
+            entry.leaf,
+            entry.samples,
+            entry.rejects,
+            len(manifest.failures),
+            0 if entry.reused else manifest.requests.paid,
+        ]
+        + (["reused"] if entry.reused else [_shares(_made(manifest))])
+        for entry, manifest in zip(entries, manifests, strict=True)
     ]
-    if as_json:
-        print_json(rows)
+    print(table(rows, ["leaf", "samples", "rejects", "failed", "paid", ""], cells=room()))
+    new = [manifest for entry, manifest in zip(entries, manifests, strict=True) if not entry.reused]
+    if not new:
         return
-    headers = ["leaf", "samples", "rejects", "requests paid", ""]
-    shown = [
-        [row["leaf"], row["samples"], row["rejects"], row["paid"], "reused" if row["reused"] else ""] for row in rows
+    steps = sorted({step for manifest in new for step in manifest.steps})
+    asked = {step: [manifest.steps[step] for manifest in new if step in manifest.steps] for step in steps}
+    rows = [
+        [step, *(sum(getattr(use, field) for use in asked[step]) for field in ("asked", "paid", "failed"))]
+        for step in steps
     ]
-    print(table(shown, headers))
+    print()
+    print(table(rows, ["step", "asked", "paid", "failed"]))
+    reasons: Counter[str] = Counter()
+    for manifest in new:
+        reasons.update(manifest.rejects_by_reason)
+    if reasons:
+        print(f"rejected: {_shares(dict(reasons.most_common()))}")
+    _print_bias(new)
+    if failures := [failure for manifest in new for failure in manifest.failures]:
+        print(f"first failure: {failures[0].source.leaf}: {failures[0].step}: {failures[0].reason}")
 
 
-def _print_plan(calls: dict[str, int], *, as_json: bool) -> None:
+def _made(manifest: Manifest) -> dict[str, int]:
+    """All that came out, by kind."""
+    pairs, tests = manifest.preferences.pairs if manifest.preferences else 0, sum(manifest.tests.values())
+    return {
+        **manifest.samples_by_kind,
+        **({"preference": pairs} if pairs else {}),
+        **({"test": tests} if tests else {}),
+    }
+
+
+def _print_bias(manifests: list[Manifest]) -> None:
+    """Whether pairs lean to the longer answer, and what the base model knew of the held-out questions."""
+    if paired := [manifest.preferences for manifest in manifests if manifest.preferences]:
+        count = sum(bias.pairs for bias in paired)
+        longer = sum(bias.chosen_longer * bias.pairs for bias in paired) / count
+        print(f"preference: of {count} pairs {longer:.0%} have the longer answer chosen")
+    for form in sorted({form for manifest in manifests for form in manifest.guesses}):
+        guesses = [manifest.guesses[form] for manifest in manifests if form in manifest.guesses]
+        right, asked = sum(each.right for each in guesses), sum(each.asked for each in guesses)
+        by_chance = f" ({guesses[0].chance:.0%} by chance)" if guesses[0].chance else ""
+        print(f"test: the base model knew {right} of {asked} {form.replace('_', ' ')} answers{by_chance}")
+
+
+def _shares(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in counts.items())
+
+
+def _print_plan(workspace: Workspace, basis: Basis, *, as_json: bool) -> None:
+    forecasts = foresee(
+        basis.leaves,
+        basis.source,
+        config=workspace.config,
+        store=workspace.store,
+        ledger=workspace.ledger,
+        cache=documents_cache(workspace),
+    )
     if as_json:
-        print_json([{"leaf": leaf, "calls": number} for leaf, number in calls.items()])
+        print_json([vars(each) for each in forecasts])
         return
-    print(table([[leaf, number or "complete"] for leaf, number in calls.items()], ["leaf", "requests, about"]))
-    print(f"about {sum(calls.values())} requests in all; those the ledger has answers to cost nothing")
+    if forecasts:
+        rows = [[each.leaf, each.calls, each.cached, each.prompt_tokens + each.completion_tokens] for each in forecasts]
+        print(table(rows, ["leaf", "requests", "in the ledger", "tokens"], cells=room()))
+    complete = sum(each.complete for each in basis.planned)
+    print(f"{len(forecasts)} leaves to make, {complete} complete; {_total(forecasts)}")
+
+
+def _total(forecasts: list[Forecast]) -> str:
+    calls = sum(each.calls - each.cached for each in forecasts)
+    tokens = sum(each.prompt_tokens + each.completion_tokens for each in forecasts)
+    parts = [f"about {calls:,} requests to pay for", f"{tokens:,} tokens"]
+    if cost := sum(each.cost for each in forecasts):
+        parts.append(f"{cost:,.2f} by the prices in tilth.yaml")
+    seconds = [each.seconds for each in forecasts if each.seconds is not None]
+    if seconds and len(seconds) == len(forecasts):
+        parts.append(f"{sum(seconds) / 60:,.0f} minutes at the speed so far")
+    return ", ".join(parts)

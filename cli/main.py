@@ -28,8 +28,12 @@ VERBS = {
     "show": "Show one leaf.",
     "schema": "Print the JSON Schema of a qna.yaml, for editors.",
     "diff": "Show which leaves changed since a release or a commit.",
+    "recipes": "List recipes, show one or a prompt, check one of your own.",
+    "judge-check": "Measure the judge on labelled pairs: precision, recall, kappa, and what it got wrong.",
     "generate": "Have the teacher write samples for the committed leaves that have none yet.",
     "samples": "Look at samples, or at what the filters dropped.",
+    "export-data": "Export samples of the committed leaves as a dataset with a card.",
+    "ledger": "Show what was asked of models and what it cost; export answers, import them.",
     "train": "Run the plan on what the store holds.",
     "eval": "Score models on the held-out questions.",
     "cycle": "Generate, train, evaluate, judge, release, report: whatever is not done yet.",
@@ -50,7 +54,8 @@ class _Verbs(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in VERBS:
             raise TilthError(f"there is no verb {cmd_name!r}", fix=nearest(cmd_name, VERBS))
-        verb = getattr(import_module(f".{cmd_name}", __package__), cmd_name)
+        name = cmd_name.replace("-", "_")
+        verb = getattr(import_module(f".{name}", __package__), name)
         if not isinstance(verb, typer.Typer):
             function, verb = verb, typer.Typer(add_completion=False, rich_markup_mode=None)
             verb.command(cmd_name)(function)

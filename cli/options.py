@@ -13,6 +13,8 @@ from ..core.workspace import Workspace
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Set = Annotated[list[str], typer.Option("--set", metavar="A.B=C", help="Override a setting of tilth.yaml; repeatable.")]
+LeafText = Annotated[str, typer.Option("--leaf", metavar="TEXT", help="Only leaves whose path contains TEXT.")]
+KindText = Annotated[str, typer.Option("--kind", metavar="KIND", help="Only this kind, such as knowledge_short.")]
 
 
 def open_workspace(overrides: list[str] | None = None) -> Workspace:

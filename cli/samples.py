@@ -9,12 +9,12 @@ import typer
 from ..core.records import Sample
 from ..cycle.basis import read_basis
 from ..sdg.store import open_entry, read_rejects, read_samples
-from .options import Json, Set, open_workspace, print_json
+from .options import Json, KindText, LeafText, Set, open_workspace, print_json
 
 
 def samples(
-    leaf: Annotated[str, typer.Option("--leaf", metavar="TEXT", help="Only leaves whose path contains TEXT.")] = "",
-    kind: Annotated[str, typer.Option("--kind", metavar="KIND", help="Only this kind, such as knowledge_short.")] = "",
+    leaf: LeafText = "",
+    kind: KindText = "",
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most N.")] = 20,
     overrides: Set = [],  # noqa: B006  typer copies it
     *,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..core.rate import Rate
 from ..eval.compare import Comparison
 from ..eval.evaluation import Evaluation
-from ..eval.statistics import Rate
 from .terminal import table
 
 

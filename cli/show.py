@@ -17,10 +17,11 @@ from ..core.workspace import Workspace
 from ..cycle.basis import documents_cache
 from ..cycle.overview import Score, scores_over_releases
 from ..cycle.releases import releases
+from ..sdg.coverage import Sentence, coverage
 from ..sdg.generate import Planned, plan, read_chunks
-from ..sdg.store import open_entry, read_manifest, read_rejects
+from ..sdg.store import open_entry, read_manifest, read_rejects, read_samples
 from ..taxonomy.chunks import Chunk
-from ..taxonomy.documents import mirrored_files
+from ..taxonomy.documents import load_documents, mirrored_files
 from ..taxonomy.leaf import Leaf, read_leaf
 from ..taxonomy.schema import QNA_NAME
 from ..taxonomy.source import WorkingTree
@@ -52,6 +53,7 @@ def show(
     [planned] = plan([leaf], workspace.config, workspace.store)
     chunks, fault = _chunks(planned, source, workspace)
     made = _samples(planned)
+    covered = _coverage(planned, source, workspace) if made and chunks else {}
     scores = scores_over_releases(workspace, leaf.id)
     trained = [
         release.number
@@ -59,11 +61,13 @@ def show(
         if leaf.fingerprint in {dataset.leaf_fingerprint for dataset in release.datasets}
     ]
     if as_json:
-        print_json(_as_json(leaf, chunks, fault, made, scores, trained))
+        shown = {path: [each.model_dump(mode="json") for each in sentences] for path, sentences in covered.items()}
+        print_json(_as_json(leaf, chunks, fault, made, scores, trained) | {"coverage": shown})
         return
     _print_leaf(leaf)
     _print_chunks(leaf, chunks, fault)
     _print_samples(planned, made)
+    _print_coverage(covered)
     _print_releases(leaf, scores, trained)
 
 
@@ -112,6 +116,13 @@ def _samples(planned: Planned) -> dict[str, dict[str, int]] | None:
     rejected = Counter(reject.sample.kind for reject in read_rejects(entry))
     kinds = dict.fromkeys([*accepted, *rejected])
     return {kind: {"accepted": accepted.get(kind, 0), "rejected": rejected.get(kind, 0)} for kind in kinds}
+
+
+def _coverage(planned: Planned, source: WorkingTree, workspace: Workspace) -> dict[str, list[Sentence]]:
+    """Document -> its sentences, with how many samples touch each."""
+    documents = load_documents(planned.leaf, source, documents_cache(workspace), workspace.config.documents)
+    samples = read_samples(open_entry(planned.folder, planned.leaf.id, reused=True))
+    return {document.path: coverage(document, samples) for document in documents}
 
 
 def _print_leaf(leaf: Leaf) -> None:
@@ -172,6 +183,19 @@ def _print_samples(planned: Planned, made: dict[str, dict[str, int]] | None) -> 
         return
     rows = [[f"  {kind}", count["accepted"], count["rejected"]] for kind, count in made.items()]
     print(table(rows, ["  kind", "accepted", "rejected"]))
+
+
+def _print_coverage(covered: dict[str, list[Sentence]]) -> None:
+    sentences = [(path, sentence) for path, found in covered.items() for sentence in found]
+    if not sentences:
+        return
+    untouched = [(path, sentence) for path, sentence in sentences if not sentence.samples]
+    touched = len(sentences) - len(untouched)
+    print(f"\ncoverage: {touched} of {len(sentences)} sentences have samples ({100 * touched / len(sentences):.0f} %)")
+    for path, sentence in untouched[:_MOST_SHOWN]:
+        _print_text("none of:", f"{path}, characters {sentence.span[0]}-{sentence.span[1]}: {sentence.text}")
+    if len(untouched) > _MOST_SHOWN:
+        print(f"  … and {len(untouched) - _MOST_SHOWN} more")
 
 
 def _print_releases(leaf: Leaf, scores: list[Score], trained: list[int]) -> None:

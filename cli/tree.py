@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from ..core.errors import TaxonomyError
+from ..core.rate import wilson
 from ..cycle.overview import LeafState, leaf_states
-from ..eval.statistics import wilson
 from .options import Json, Set, open_workspace, print_json
 from .scores import rate_text
 from .terminal import TerminalProgress, cut, room, table

@@ -20,13 +20,23 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """As `write_text`, for bytes. What a killed process left beside `path` goes with the next write."""
+    """As `write_text`, for bytes."""
+    with new_file(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Generator[IO[bytes]]:
+    """Yield an empty temporary file that becomes `path` if the block ends well: for what is written bit by bit.
+
+    What a killed process left beside `path` goes with the next write. Raises OSError.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     with _locked(temporary) as file:
         try:
             file.truncate(0)
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
             temporary.replace(path)

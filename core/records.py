@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .choices import with_options
 from .fingerprint import fingerprint
 
 Kind = Literal[
@@ -30,6 +31,14 @@ class Message(Record):
     content: str
 
 
+class Place(Record):
+    """Where a passage stands; the fields are as in `Provenance`."""
+
+    document: str
+    heading: str
+    span: tuple[int, int]
+
+
 class Provenance(Record):
     """Where a sample came from, from the commit down to the requests that made it."""
 
@@ -42,14 +51,18 @@ class Provenance(Record):
     heading: str = ""
     span: tuple[int, int] | None = None
     """The chunk's place in the document: start and end, in characters."""
+    also: tuple[Place, ...] = ()
+    """The other passages that the sample rests on: a multi-hop question's second."""
     seed_example: int | None = None
     """The index of the seed example that was shown to the teacher."""
     fact: str = ""
     """The statement that the sample was made from (knowledge only)."""
+    variation: tuple[str, ...] = ()
+    """Who was thought to ask, and the evolutions that made the task harder, in order (skills only)."""
     recipe: str
     recipe_fingerprint: str
     teacher: str
-    """The teacher's name; `seed` where a person wrote the sample."""
+    """The teacher's name; `seed` where a person wrote the sample, `document` where it is a passage as it stands."""
     requests: tuple[str, ...] = ()
     """Ledger keys of the requests whose answers the sample was made from, in order."""
     grades: Mapping[str, str] = Field(default_factory=dict)
@@ -57,7 +70,12 @@ class Provenance(Record):
 
 
 class Sample(Record):
-    """One training record: a conversation whose assistant turns are trained."""
+    """One training record: a conversation whose assistant turns are trained.
+
+    A `document` sample, for continued pre-training, is a text with its title: the title is the user's turn, the text is
+    the assistant's, and both are trained (`unmask`). A blank line between them makes it plain text; the chat template
+    makes it a turn like any other.
+    """
 
     id: str
     kind: Kind
@@ -84,6 +102,60 @@ class Sample(Record):
         return self.messages[-1].content
 
 
+class Candidate(Record):
+    """One answer to a question that several answers were asked to, and what the grader gave it."""
+
+    answer: str
+    model: str
+    """The name of the model that gave it."""
+    side: Literal["", "strong", "weak"] = ""
+    """`strong` saw what the question is about and may be chosen only, `weak` did not and may be rejected only."""
+    score: float
+    """The mean of the grader's votes, from 1 to 10."""
+    requests: tuple[str, ...] = ()
+    """Ledger keys of the answer and of its grades."""
+
+
+class Preference(Record):
+    """A better and a worse answer to one conversation.
+
+    `prompt`, `chosen` and `rejected` are TRL's conversational preference format with an explicit prompt; `score_chosen`
+    and `score_rejected` are its score columns.
+    """
+
+    id: str
+    kind: Literal["preference"] = "preference"
+    prompt: tuple[Message, ...]
+    chosen: tuple[Message, ...]
+    rejected: tuple[Message, ...]
+    score_chosen: float
+    score_rejected: float
+    candidates: tuple[Candidate, ...]
+    """All that were graded, in the order in which they were asked for."""
+    source: Provenance
+
+    @classmethod
+    def new(
+        cls,
+        question: str,
+        chosen: Candidate,
+        rejected: Candidate,
+        candidates: tuple[Candidate, ...],
+        source: Provenance,
+    ) -> Preference:
+        """A pair about a one-turn conversation; its id is a hash of the turns, not of scores and provenance."""
+        return cls(
+            id=fingerprint(["preference", question, chosen.answer, rejected.answer]),
+            prompt=(Message(role="user", content=question),),
+            chosen=(Message(role="assistant", content=chosen.answer),),
+            rejected=(Message(role="assistant", content=rejected.answer),),
+            score_chosen=chosen.score,
+            score_rejected=rejected.score,
+            candidates=candidates,
+            source=source,
+        )
+
+
 class Reject(Record):
     """A sample that a filter dropped, with the step, the reason and (where it has one) the score."""
 
@@ -91,6 +163,8 @@ class Reject(Record):
     step: str
     reason: str
     score: str = ""
+    candidates: tuple[Candidate, ...] = ()
+    """Of a question whose answers make no pair: all of them."""
 
 
 class Question(Record):
@@ -101,8 +175,27 @@ class Question(Record):
     question: str
     answers: tuple[str, ...]
     """Accepted answers; the first is the reference, the others are variants of it."""
+    options: tuple[str, ...] = ()
+    """Of a multiple-choice question: what there is to choose from, the reference among them."""
+    source: Provenance | None = None
+    """Where a generated question was made from; None: a person wrote it."""
 
     @classmethod
-    def new(cls, leaf: str, question: str, answers: tuple[str, ...]) -> Question:
-        """The id is a hash of question and answers, so an edited question is another question."""
-        return cls(id=fingerprint([question, list(answers)]), leaf=leaf, question=question, answers=answers)
+    def new(
+        cls,
+        leaf: str,
+        question: str,
+        answers: tuple[str, ...],
+        options: tuple[str, ...] = (),
+        source: Provenance | None = None,
+    ) -> Question:
+        """The id is a hash of question, answers and options, so an edited question is another question."""
+        identity = [question, list(answers), *([list(options)] if options else [])]
+        return cls(
+            id=fingerprint(identity), leaf=leaf, question=question, answers=answers, options=options, source=source
+        )
+
+    @property
+    def asked(self) -> str:
+        """The question as it is put to a model."""
+        return with_options(self.question, self.options)

@@ -22,6 +22,8 @@ class OpenCycle:
     student: Path
     """The model that release 1 starts from."""
     progress: Progress
+    tests: tuple[Question, ...] = ()
+    """Held-out questions that were generated with the samples; none before that."""
 
     @property
     def folder(self) -> Path:
@@ -30,5 +32,5 @@ class OpenCycle:
 
     @property
     def questions(self) -> list[Question]:
-        """The held-out questions of every leaf."""
-        return [question for leaf in self.basis.leaves for question in leaf.questions]
+        """The held-out questions of every leaf: those of people, then those that were generated."""
+        return [*(question for leaf in self.basis.leaves for question in leaf.questions), *self.tests]

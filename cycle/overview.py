@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from ..core.atomic import read_json
 from ..core.progress import Progress
+from ..core.rate import Rate
 from ..core.workspace import Workspace
 from ..eval.evaluation import Evaluation
-from ..eval.statistics import Rate
 from ..llm.endpoint import identity
 from ..sdg.recipe import load_recipes
 from ..sdg.store import MANIFEST, complete_entries, read_manifest

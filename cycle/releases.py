@@ -15,11 +15,11 @@ from pydantic import AwareDatetime, ValidationError
 
 from ..core.atomic import new_folder, read_json, write_json
 from ..core.errors import DataError, TilthError
+from ..core.rate import Rate
 from ..core.records import Record
 from ..core.wording import first_fault
 from ..core.workspace import Workspace
 from ..eval.gate import Verdict
-from ..eval.statistics import Rate
 
 _RELEASE, _MODEL, _CURRENT = "release.json", "model", "current.json"
 

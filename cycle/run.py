@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -23,7 +23,7 @@ from ..eval.evaluation import Evaluation
 from ..eval.gate import Verdict
 from ..llm.student import student_folder
 from ..sdg.generate import bring_up_to_date
-from ..sdg.store import SAMPLES, Entry, is_complete, open_entry, read_samples
+from ..sdg.store import SAMPLES, Entry, is_complete, open_entry, read_samples, read_tests
 from ..train.plan import load_plan
 from ..train.results import TrainResult
 from ..train.run import run_plan
@@ -46,6 +46,7 @@ from .journal import (
 from .open_cycle import OpenCycle
 from .releases import model_folder, releases, set_current
 from .report import write_report
+from .students import students
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def run_cycle(workspace: Workspace, progress: Progress, *, until: Literal["train
         cycle = OpenCycle(workspace, basis, inputs, student, progress)
         progress.say(f"cycle {inputs.number} at commit {inputs.commit[:8]}: new {', '.join(inputs.new)}")
         entries = _generate(cycle)
-        _refuse_leaks(cycle, entries)
+        cycle = _hold_out(cycle, entries)
         trained = _train(cycle, entries)
         if until == "train":
             return CycleResult(inputs.number, "trained")
@@ -138,24 +139,37 @@ def _generate(cycle: OpenCycle) -> list[Entry]:
         ledger=workspace.ledger,
         cache=documents_cache(workspace),
         progress=cycle.progress,
+        students=students(workspace, cycle.basis.parent, cycle.progress),
     )
     write_json(cycle.folder / ENTRIES, {entry.leaf: entry.folder.name for entry in entries})
     return entries
 
 
-def _refuse_leaks(cycle: OpenCycle, entries: Sequence[Entry]) -> None:
-    """Look at all that this cycle trains or replays, and at what every release so far was trained on."""
+def _hold_out(cycle: OpenCycle, entries: Sequence[Entry]) -> OpenCycle:
+    """The cycle with its generated questions, after a look at all that it trains or replays and releases trained on.
+
+    A generated question that stands there is left out: samples of other leaves, and older ones, know nothing of it.
+    Raises CheckFailed when one that a person wrote stands there.
+    """
     before = {data.entry: data.leaf for release in releases(cycle.workspace) for data in release.datasets}
     folders = {cycle.workspace.store / name: leaf for name, leaf in before.items()}
     older = [open_entry(folder, leaf, reused=True) for folder, leaf in folders.items() if is_complete(folder)]
     data = {entry.folder: entry for entry in (*older, *entries)}.values()
-    leaks = find_leaks(cycle.questions, (sample for entry in data for sample in read_samples(entry)))
-    if leaks:
+    tests = [test for entry in entries for test in read_tests(entry)]
+    written = {question.id: question for question in cycle.questions}
+    found = find_leaks([*cycle.questions, *tests], (sample for entry in data for sample in read_samples(entry)))
+    if leaks := [leak for leak in found if leak.question_id in written]:
         clearest = min(leaks, key=lambda leak: leak.kind)  # a copy before a near copy
-        asked = next(question for question in cycle.questions if question.id == clearest.question_id)
-        count = len({leak.sample_id for leak in leaks})
+        asked, count = written[clearest.question_id], len({leak.sample_id for leak in leaks})
         what = f"{count} training sample(s) hold a held-out question, such as {asked.question!r}"
         raise CheckFailed(what, where=asked.leaf, fix="reword that question, or the seed that repeats it")
+    leaked = {leak.question_id for leak in found}
+    kept = tuple(test for test in tests if test.id not in leaked)
+    if len(kept) < len(tests):
+        cycle.progress.say(
+            f"{len(tests) - len(kept)} generated held-out questions are left out: something trained holds them"
+        )
+    return replace(cycle, tests=kept)
 
 
 def _train(cycle: OpenCycle, entries: Sequence[Entry]) -> TrainResult:

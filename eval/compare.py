@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from ..core.rate import Rate
 from ..core.records import Record
 from .evaluation import Evaluation
-from .statistics import Rate, holm, mcnemar
+from .statistics import holm, mcnemar
 
 Finding = Literal["learned", "forgotten", "no change shown", "not measured"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..core.errors import DataError
+from ..core.rate import Rate, wilson
 from ..core.records import Question, Record
 from .scores import Score
-from .statistics import Rate, wilson
 
 
 class Settings(Record):

@@ -12,7 +12,7 @@ from ..llm.local import generate
 from .answer_cache import AnswerCache
 from .evaluation import Answer, Evaluation, Settings
 from .model_fingerprint import model_fingerprint
-from .scores import score
+from .scores import score, score_choice
 
 _BATCHES_PER_SAVE = 8
 """Batches between two writes of the cache. Each write is one call of `generate`, which loads the model anew (about a
@@ -32,10 +32,10 @@ def evaluate(
     answers: dict[str, dict[str, Answer]] = {}
     for name, folder in models.items():
         known = AnswerCache(cache, fingerprints[name], settings)
-        missing = list(dict.fromkeys(item.question for item in questions if item.question not in known))
+        missing = list(dict.fromkeys(item.asked for item in questions if item.asked not in known))
         progress.say(f"{name}: {len(missing)} of {len(questions)} held-out questions to answer")
         _answer(missing, folder, known, settings=settings, batch_size=config.eval.batch_size, progress=progress)
-        answers[name] = {item.id: _scored(known[item.question], item) for item in questions}
+        answers[name] = {item.id: _scored(known[item.asked], item) for item in questions}
     return Evaluation(settings=settings, models=fingerprints, questions=tuple(questions), answers=answers)
 
 
@@ -67,4 +67,5 @@ def _conversation(question: str, system_prompt: str) -> list[Message]:
 
 
 def _scored(text: str, question: Question) -> Answer:
-    return Answer(text=text, **score(text, question.answers).model_dump())
+    scored = score_choice(text, question) if question.options else score(text, question.answers)
+    return Answer(text=text, **scored.model_dump())

@@ -11,8 +11,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from ..core.choices import chosen
 from ..core.normalise import normalise
-from ..core.records import Record
+from ..core.records import Question, Record
 
 MAX_WORDS = 40
 """An answer is scored by its first line, and that by its first `MAX_WORDS` normalised words."""
@@ -31,6 +32,13 @@ def score(answer: str, accepted: Sequence[str]) -> Score:
     return Score(
         correct=is_correct(answer, accepted), exact=exact_match(answer, accepted), f1=round(f1(answer, accepted), 6)
     )
+
+
+def score_choice(answer: str, question: Question) -> Score:
+    """All scores of an answer to a multiple-choice question: 1 for the right option, by its letter or words, else 0."""
+    index = chosen(answer, question.options)
+    right = index is not None and question.options[index] == question.answers[0]
+    return Score(correct=right, exact=right, f1=float(right))
 
 
 def is_correct(answer: str, accepted: Sequence[str]) -> bool:

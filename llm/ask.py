@@ -76,7 +76,10 @@ _HOPELESS = 10
 
 
 class Gateway:
-    """A chat model behind the ledger; an async context manager. `role` names it in messages and in `tilth.yaml`."""
+    """A chat model behind the ledger; an async context manager. `role` names it in messages and in `tilth.yaml`.
+
+    `from_ledger_only`: nothing is sent; a request that the ledger cannot answer fails.
+    """
 
     def __init__(  # noqa: PLR0913  one model with all that its requests share
         self,
@@ -88,17 +91,23 @@ class Gateway:
         role: str = "teacher",
         retries: Retries = Retries(),  # noqa: B008
         budget: Budget | None = None,
+        from_ledger_only: bool = False,
     ) -> None:
         self.stats = Stats()
         self.wire = Wire(server, progress, role=role, retries=retries, budget=budget or Budget())
         self._ledger, self._seed, self._role = ledger, seed, role
-        self._identity = identity(server)
+        self._identity, self._from_ledger_only = identity(server), from_ledger_only
         self._in_flight: dict[str, asyncio.Task[Entry]] = {}
         self._waiters: Counter[str] = Counter()
         self._asking: Counter[str] = Counter()
         self._landing = asyncio.Event()
         self._first_of: dict[str, asyncio.Task[Entry]] = {}
         self._refused = 0
+
+    @property
+    def name(self) -> str:
+        """What names the model in ledger keys."""
+        return self._identity
 
     async def __aenter__(self) -> Gateway:
         return self
@@ -189,6 +198,8 @@ class Gateway:
         if entry := self._ledger.get(key):
             self.stats.cached += 1
             return entry, True
+        if self._from_ledger_only:
+            raise RequestFailed((key,), "the ledger has no answer", where=f"{leaf}: {step}")
         if prefix and key not in self._in_flight:
             await self._after_first(prefix)
         on_its_way = key in self._in_flight

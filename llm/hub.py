@@ -1,4 +1,4 @@
-"""The Hugging Face hub, through its own package: files of the catalogue, and students that the user names.
+"""The Hugging Face hub, through its own package: files of the catalogue, students that the user names, datasets.
 
 That package retries an unreachable hub for 23 seconds (measured); so every use asks first, once, within `_REACH_S`.
 """
@@ -6,6 +6,7 @@ That package retries an unreachable hub for 23 seconds (measured); so every use 
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -13,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from ..core.config import Section
-from ..core.errors import ModelError
+from ..core.errors import ModelError, TilthError
 from ..core.progress import Task
 from .quiet import quiet_hub
 
 _REACH_S = 2.5
 _STUDENT_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.txt"]
 """Weights as safetensors only, and no code."""
+_TOKEN_ENV = "HF_TOKEN"  # noqa: S105  a name
 
 
 class HubSource(Section):
@@ -75,6 +77,38 @@ def download_student(repository: str) -> Path:
             fix = "check the network, or give the path of a model's folder"
             raise ModelError(f"cannot fetch this model ({_line(error)})", where=repository, fix=fix) from error
     return Path(folder)
+
+
+def hub_token() -> str:
+    """The token for writing, from the environment only. Raises TilthError when it is not set."""
+    if token := os.environ.get(_TOKEN_ENV):
+        return token
+    fix = "make a token with write access in the hub's settings, and set it"
+    raise TilthError(f"the environment variable {_TOKEN_ENV!r} with the hub's token is not set", fix=fix)
+
+
+def upload_dataset(repository: str, folder: Path, token: str) -> str:
+    """Put the files of a folder into a dataset of the hub in one commit, and return its address.
+
+    It is made if it is not there, and then private. Raises ModelError when the hub cannot be reached or refuses.
+    """
+    try:
+        import huggingface_hub as hub
+    except ImportError as error:
+        fix = "run `pip install huggingface_hub`"
+        raise ModelError("the package huggingface_hub is not installed", where=repository, fix=fix) from error
+    with quiet_hub():
+        client = hub.HfApi(token=token)
+        _within_reach(client.whoami, repository)
+        try:
+            place = client.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
+            client.upload_folder(
+                repo_id=place.repo_id, folder_path=folder, repo_type="dataset", commit_message="tilth export-data"
+            )
+        except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
+            fix = "check the name and what the token may do, then run the same command again"
+            raise ModelError(f"cannot upload ({_line(error)})", where=repository, fix=fix) from error
+    return str(place)
 
 
 class _Unreachable(ModelError):

@@ -11,13 +11,15 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Generator, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
 from ..core.errors import DataError
+from ..core.fingerprint import text_sha256
 from .completion import Completion, read_completion
 
 _VERSION = 1
@@ -60,15 +62,30 @@ class Entry:
 
 @dataclass(frozen=True)
 class Usage:
-    """What one step of one leaf has cost."""
+    """What one step of one leaf has asked of one model."""
 
     leaf: str
     step: str
+    model: str
     requests: int
     prompt_tokens: int
     completion_tokens: int
     seconds: float
     """Summed over requests, which overlap: not wall-clock time."""
+    first: str
+    """When the first and the `last` of them were answered, as `now` writes it."""
+    last: str
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What became of entries from elsewhere."""
+
+    added: int
+    there: int
+    """The ledger had the same answer."""
+    differing: int
+    """It had another answer, and keeps it."""
 
 
 _COLUMNS = ", ".join(field.name for field in fields(Entry))
@@ -164,16 +181,52 @@ class Ledger:
                 return list(entries)
             return [_get(self._database, entry.key) or entry for entry in entries]
 
+    def merge(self, entries: Iterable[Entry]) -> Merged:
+        """Add entries from elsewhere, all of them or, when taking one of them raises, none; nothing is replaced."""
+        counts: Counter[str] = Counter()
+        insert = f"INSERT INTO requests ({_COLUMNS}) VALUES ({_MARKS})"  # noqa: S608
+        with self._lock, self._translated():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                for entry in entries:
+                    there = _get(self._database, entry.key)
+                    if there is None:
+                        self._database.execute(insert, astuple(entry))
+                    counts["added" if there is None else "there" if there.response == entry.response else "other"] += 1
+                self._database.execute("COMMIT")
+            except BaseException:
+                self._database.rollback()
+                raise
+        return Merged(counts["added"], counts["there"], counts["other"])
+
+    def faults(self) -> list[str]:
+        """What is wrong with the file: pages that SQLite finds damaged, keys that are not the hash of their request."""
+        with self._translated():
+            found = [line for (line,) in self._reader.execute("PRAGMA quick_check(3)") if line != "ok"]
+            rows = self._reader.execute("SELECT key, request FROM requests")
+            wrong = [key for key, request in rows if text_sha256(request) != key]
+        if wrong:
+            found.append(f"keys that are not the hash of their request: {len(wrong):,}, such as {wrong[0]}")
+        return found
+
+    def entries(self, leaf: str | None = None) -> Iterator[Entry]:
+        """All entries, or those that a leaf asked for first, by key."""
+        query = f"SELECT {_COLUMNS} FROM requests WHERE leaf = COALESCE(?, leaf) ORDER BY key"  # noqa: S608
+        with self._translated():
+            yield from (Entry(*row) for row in self._reader.execute(query, (leaf,)))
+
     def count(self, *, leaf: str | None = None, step: str | None = None, since: str = "") -> int:
         """How many requests were answered: for a leaf, in a step, at or after a time (as `now` writes it)."""
         return sum(use.requests for use in self.usage(leaf=leaf, step=step, since=since))
 
     def usage(self, *, leaf: str | None = None, step: str | None = None, since: str = "") -> list[Usage]:
-        """What was paid, by leaf and step, in that order; narrowed as in `count`."""
+        """What was paid, by leaf, step and model, in that order; narrowed as in `count`."""
         query = """
-            SELECT leaf, step, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens), SUM(seconds) FROM requests
+            SELECT leaf, step, model, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens), SUM(seconds),
+                MIN(created_at), MAX(created_at)
+            FROM requests
             WHERE leaf = COALESCE(:leaf, leaf) AND step = COALESCE(:step, step) AND created_at >= :since
-            GROUP BY leaf, step ORDER BY leaf, step
+            GROUP BY leaf, step, model ORDER BY leaf, step, model
         """
         with self._translated():
             rows = self._reader.execute(query, {"leaf": leaf, "step": step, "since": since}).fetchall()

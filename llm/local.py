@@ -46,6 +46,14 @@ def generate(
     return answers
 
 
+def answer(
+    folder: Path, loaded: tuple[Any, Any], conversations: Sequence[Sequence[Message]], max_new_tokens: int
+) -> list[str]:
+    """As `generate`, all in one batch, by a model that `load` has loaded from `folder`."""
+    model, tokenizer = loaded
+    return _answer(model, tokenizer, [_prompt(tokenizer, each, folder) for each in conversations], max_new_tokens)
+
+
 def load(folder: Path) -> tuple[Any, Any]:
     """The model, ready to answer on `device()` in `compute_dtype()`, and its tokenizer, padding on the left.
 

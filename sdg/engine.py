@@ -10,19 +10,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import get_args
 
 from ..core.progress import Task
-from ..core.records import Kind, Provenance, Reject, Sample
+from ..core.records import Kind, Preference, Provenance, Question, Reject, Sample
 from ..llm.ask import Gateway
 from ..taxonomy.chunks import Chunk
 from ..taxonomy.leaf import Leaf
 from .filters import without_duplicates
-from .flow import Failure, LeafRun, Outcome, Tally, together
+from .flow import Failure, LeafRun, Model, Outcome, Tally, together
 from .flows.knowledge import knowledge
+from .flows.preferences import preferences
 from .flows.skills import skills
+from .flows.tests import tests
 from .recipe import Recipe
 from .settings import KnowledgeSettings
 
@@ -36,6 +39,8 @@ class Job:
     chunks: Sequence[Chunk]
     source: Provenance
     """What all its samples have in common."""
+    seed: int
+    """What its draws follow from."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +49,21 @@ class Made:
 
     job: Job
     samples: list[Sample]
+    preferences: list[Preference]
+    tests: list[Question]
     rejects: list[Reject]
     failures: list[Failure]
     tally: Tally
 
 
 async def run_jobs(
-    jobs: Iterable[Callable[[], Job]], *, teacher: Gateway, judge: Gateway, task: Task, save: Callable[[Made], None]
+    jobs: Iterable[Callable[[], Job]],
+    *,
+    teacher: Gateway,
+    judge: Gateway,
+    task: Task,
+    save: Callable[[Made], None],
+    others: Mapping[str, Model] = MappingProxyType({}),
 ) -> None:
     """Run the flows of many leaves at once and `save` each as soon as it is done; each job is read when it begins.
 
@@ -63,8 +76,8 @@ async def run_jobs(
     async def make(read: Callable[[], Job]) -> None:
         try:
             job = read()
-            run = LeafRun(job.leaf, job.recipe, job.source, teacher, judge, Tally(), pulse.told)
-            save(_made(job, await _flow(run, job.chunks), run.tally))
+            run = LeafRun(job.leaf, job.recipe, job.source, teacher, judge, Tally(), pulse.told, job.seed, others)
+            save(_made(job, await run_flow(run, job.chunks), run.tally))
         finally:
             places.release()
 
@@ -108,11 +121,17 @@ class _Pulse:
         self._task.note(", ".join([*parts, *speed, *([f"{cost:,.2f} spent"] if cost else [])]))
 
 
-async def _flow(run: LeafRun, chunks: Sequence[Chunk]) -> list[Outcome]:
-    settings = run.recipe.settings
-    if isinstance(settings, KnowledgeSettings):
-        return await knowledge(run, settings, chunks)
-    return await skills(run, settings)
+async def run_flow(run: LeafRun, chunks: Sequence[Chunk]) -> list[Outcome]:
+    """What is made of a leaf: tests first, for no sample may repeat them; the samples; then pairs about those."""
+    recipe, settings = run.recipe, run.recipe.settings
+    tested = await tests(run, recipe.tests, chunks) if recipe.tests else []
+    run = run.holding_out([question for question in tested if isinstance(question, Question)])
+    made = await (
+        knowledge(run, settings, chunks) if isinstance(settings, KnowledgeSettings) else skills(run, settings)
+    )
+    samples = [sample for sample in made if isinstance(sample, Sample)]
+    paired = await preferences(run, recipe.preferences, samples, chunks) if recipe.preferences else []
+    return [*tested, *made, *paired]
 
 
 _KINDS: tuple[str, ...] = get_args(Kind)
@@ -124,4 +143,12 @@ def _made(job: Job, outcomes: Sequence[Outcome], tally: Tally) -> Made:
     kept, duplicates = without_duplicates(samples, job.recipe.settings.near_duplicate)
     rejects = [*(o for o in outcomes if isinstance(o, Reject)), *duplicates]
     rejects.sort(key=lambda reject: _KINDS.index(reject.sample.kind))
-    return Made(job, kept, rejects, [o for o in outcomes if isinstance(o, Failure)], tally)
+    return Made(
+        job,
+        kept,
+        [o for o in outcomes if isinstance(o, Preference)],
+        [o for o in outcomes if isinstance(o, Question)],
+        rejects,
+        [o for o in outcomes if isinstance(o, Failure)],
+        tally,
+    )

@@ -11,14 +11,17 @@ import asyncio
 import contextlib
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple
 
-from ..core.records import Kind, Provenance, Record, Reject, Sample
+from ..core.records import Kind, Preference, Provenance, Question, Record, Reject, Sample
 from ..llm.ask import Gateway, RequestFailed
+from ..llm.local_gateway import LocalGateway
 from ..taxonomy.leaf import Leaf, SeedExample
-from .filters import Drop, Filter, first_drop, not_held_out, same_answer
+from .filters import Drop, Duplicates, Filter, first_drop, not_held_out
+from .judges import Judge, Judgement, Pair, judgement
 from .recipe import Recipe
 
 
@@ -32,7 +35,9 @@ class Failure(Record):
     source: Provenance
 
 
-Outcome = Sample | Reject | Failure
+Outcome = Sample | Preference | Question | Reject | Failure
+
+Model = Gateway | LocalGateway
 
 _LOOK_AGAIN_S = 0.02
 """How long a row may take before we look whether it waits for a model, and others can be begun beside it."""
@@ -83,13 +88,30 @@ class LeafRun:
     tally: Tally
     told: Callable[[str], None]
     """Called with "" for every answer, and with `accepted`, `rejected` or `failed` for every outcome."""
+    seed: int = 0
+    """What draws follow from."""
+    others: Mapping[str, Model] = field(default_factory=dict[str, Model])
+    """Other models by their part: `base`, `student`, and the two of a pair of endpoints, `first` and `second`."""
 
-    async def ask(self, step: str, source: Provenance, variables: Mapping[str, Any], *, index: int = 0) -> Reply:
-        """Put the recipe's prompt for `step` to the teacher.
+    def holding_out(self, questions: Sequence[Question]) -> LeafRun:
+        """The same, with more questions that nothing may repeat."""
+        leaf = self.leaf.model_copy(update={"questions": (*self.leaf.questions, *questions)})
+        return replace(self, leaf=leaf)
+
+    async def ask(
+        self,
+        step: str,
+        source: Provenance,
+        variables: Mapping[str, Any],
+        *,
+        index: int = 0,
+        model: Model | None = None,
+    ) -> Reply:
+        """Put the recipe's prompt for `step` to the teacher, or to another model.
 
         Raises RowFailed when the answer is not as the prompt's schema asks, ModelError when no answer comes.
         """
-        return await self._put(self.teacher, step, source, variables, index)
+        return await self._put(model or self.teacher, step, source, variables, index)
 
     async def rows(self, works: Iterable[Coroutine[Any, Any, list[Outcome]]]) -> list[Outcome]:
         """Run rows at once and return their outcomes in the order of `works`, whatever order they end in.
@@ -120,7 +142,7 @@ class LeafRun:
                     break
                 done, _ = await asyncio.wait([begun[0]], timeout=None if ahead > 1 else _LOOK_AGAIN_S)
                 if done:
-                    outcomes += begun.popleft().result()
+                    outcomes += self.settled(begun.popleft().result())
             for row in begun:
                 row.cancel()
         return outcomes
@@ -129,6 +151,33 @@ class LeafRun:
         """Whether the ledger has not all answers of this leaf."""
         asking = self.teacher.is_asking(self.leaf.id) or self.judge.is_asking(self.leaf.id)
         return asking or bool(self.tally.paid.total())
+
+    @cached_property
+    def _kept(self) -> Duplicates:
+        """What was accepted in the rows whose turn has come."""
+        return Duplicates(self.recipe.settings.near_duplicate)
+
+    @cached_property
+    def _unjudged(self) -> dict[tuple[str, tuple[str, ...]], Sample]:
+        """Judged samples, by id and requests -> as they were before."""
+        return {}
+
+    def settled(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
+        """The outcomes of a row whose turn has come: what asks the same as a sample before it becomes a reject.
+
+        It is the same reject whether `grade` saw in time that it needs no judge, or the judge said yes or no.
+        """
+        return [self._settled(outcome) for outcome in outcomes]
+
+    def _settled(self, outcome: Outcome) -> Outcome:
+        judged = outcome.sample if isinstance(outcome, Reject) and outcome.step == "judge" else outcome
+        if not isinstance(judged, Sample):
+            return outcome
+        if drop := self._kept.drop(judged):
+            return _duplicate(self._unjudged.get((judged.id, judged.source.requests), judged), drop)
+        if judged is outcome:
+            self._kept.add(judged)
+        return outcome
 
     def reject(self, sample: Sample, drop: Drop) -> Reject:
         """The reject of what a filter dropped."""
@@ -145,36 +194,53 @@ class LeafRun:
     ) -> Outcome:
         """The end of every row: the filters, then (where the recipe wants it) the judge, asked with the prompt `step`.
 
-        Raises RowFailed and ModelError.
+        What is known to repeat an earlier sample is not judged. Raises RowFailed and ModelError.
         """
         if drop := first_drop(sample, filters):
             return self.reject(sample, drop)
+        if drop := self._kept.drop(sample):
+            self.told("rejected")
+            return _duplicate(sample, drop)
         if not self.recipe.settings.judge:
             return self._accept(sample)
-        verdict, source = await self._put(self.judge, step, sample.source, variables, 0)
-        return self._graded(sample, verdict["verdict"], source, "" if verdict["verdict"] == "yes" else "judged_no")
+        return self._graded(sample, *await self._judged(sample, sample.question, step, variables))
 
     async def grade_by_asking(self, sample: Sample, question: str, step: str, variables: Mapping[str, Any]) -> Outcome:
-        """The end of a row about a text: the judge answers `question` by the text, with the prompt `step`.
-
-        The sample is kept if his answer tells what its own does (round-trip consistency, Alberti et al. 2019,
-        arXiv 1906.05416): a small model that is asked for a yes or a no says yes. One question a call: one that is
-        asked several at once answers them alike. Raises RowFailed and ModelError.
-        """
+        """The end of a row about a text: as `judged`, if the recipe wants a judge. Raises RowFailed and ModelError."""
         if not self.recipe.settings.judge:
             return self._accept(sample)
-        answer, source = await self._put(self.judge, step, sample.source, {**variables, "question": question}, 0)
-        return self._graded(
-            sample, answer, source, "" if same_answer(sample.answer, answer) else "judge_answers_otherwise"
-        )
+        return self._graded(sample, *await self.judged(sample, question, step, variables))
 
-    def _graded(self, sample: Sample, grade: str, source: Provenance, reason: str) -> Outcome:
-        """The sample with its grade, or its reject where there is a reason."""
-        graded = sample.model_copy(update={"source": source.model_copy(update={"grades": {"judge": grade}})})
-        if not reason:
+    async def judged(self, sample: Sample, question: str, step: str, variables: Mapping[str, Any]) -> Reply:
+        """What the judge says, with the prompt `step`, of the sample's answer to `question` about a text (`chunk`).
+
+        `data` is a `Judgement`. One question a call: a small model that is asked several at once answers them alike.
+        Raises RowFailed and ModelError.
+        """
+        return await self._judged(sample, question, step, {**variables, "question": question, "answer": sample.answer})
+
+    async def _judged(self, sample: Sample, question: str, step: str, variables: Mapping[str, Any]) -> Reply:
+        evidence = variables.get("chunk") or variables.get("context", "")
+        pair = Pair(question, sample.answer, evidence, variables.get("title", ""))
+        settings = self.recipe.settings
+        judge = Judge(self.recipe.prompts[step], settings.votes, settings.lowest_score)
+        async with together() as group:
+            asked = [self._put(self.judge, step, sample.source, variables, vote) for vote in range(judge.votes)]
+            votes = [group.create_task(asking) for asking in asked]
+        replies = [vote.result() for vote in votes]
+        requests = dict.fromkeys(key for reply in replies for key in reply.source.requests)
+        source = sample.source.model_copy(update={"requests": tuple(requests)})
+        return Reply(judgement(judge, [reply.data for reply in replies], pair), source)
+
+    def _graded(self, sample: Sample, said: Judgement, source: Provenance) -> Outcome:
+        """The sample with its grades, or its reject where there is a reason."""
+        grades = {**source.grades, **said.grades}  # what the student said stands there already
+        graded = sample.model_copy(update={"source": source.model_copy(update={"grades": grades})})
+        self._unjudged[graded.id, graded.source.requests] = sample
+        if not said.reason:
             return self._accept(graded)
         self.told("rejected")
-        return Reject(sample=graded, step="judge", reason=reason, score=grade)
+        return Reject(sample=graded, step="judge", reason=said.reason, score=said.grades["judge"])
 
     def _accept(self, sample: Sample) -> Sample:
         self.told("accepted")
@@ -190,7 +256,7 @@ class LeafRun:
         return await self._row(make())
 
     async def _put(
-        self, server: Gateway, step: str, source: Provenance, variables: Mapping[str, Any], index: int
+        self, server: Model, step: str, source: Provenance, variables: Mapping[str, Any], index: int
     ) -> Reply:
         prompt = self.recipe.prompts[step]
         self.tally.asked[step] += 1
@@ -215,6 +281,10 @@ class LeafRun:
         data = answer.text.strip() if answer.data is None else answer.data
         requests = dict.fromkeys((*source.requests, *answer.keys))  # a short pair's judgement serves the long one too
         return Reply(data, source.model_copy(update={"requests": tuple(requests)}))
+
+
+def _duplicate(sample: Sample, drop: Drop) -> Reject:
+    return Reject(sample=sample, step="duplicates", reason=drop.reason, score=drop.score)
 
 
 def _is_met(quota: Mapping[Kind, int], outcomes: Sequence[Outcome]) -> bool:
@@ -246,7 +316,7 @@ def seed_samples(run: LeafRun, kind: Callable[[SeedExample], Kind]) -> list[Outc
             sample = Sample.new(kind(example), turn, pair.answer, source)
             drop = held_out(sample)
             outcomes.append(run.reject(sample, drop) if drop else sample)
-    return outcomes
+    return run.settled(outcomes)
 
 
 def user_turn(context: str, question: str) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.config import Config
-from ..core.progress import Progress
+from ..core.progress import Progress, Task
 from ..core.records import Provenance
 from ..llm.ask import Gateway
 from ..llm.budget import Budget
@@ -21,9 +21,12 @@ from ..taxonomy.documents import load_documents
 from ..taxonomy.leaf import Leaf
 from ..taxonomy.source import Source
 from .engine import Job, Made, run_jobs
-from .flow import Tally
-from .flows.knowledge import SENTENCE_END
+from .flow import Model, Tally
+from .flows import knowledge, preferences, skills, tests
+from .forecast import Forecast, forecast
+from .others import Students, other_models, refuse_elsewhere
 from .recipe import Recipe, load_recipes
+from .scale_out import collect, run_on_ray
 from .settings import KnowledgeSettings
 from .store import Entry, Requests, complete_entries, entry_path, open_entry, remove_leftovers, write_entry
 
@@ -60,11 +63,16 @@ def bring_up_to_date(  # noqa: PLR0913 (where everything lies, said by who calls
     cache: Path,
     progress: Progress,
     budget: Budget | None = None,
+    ray: str = "",
+    students: Students | None = None,
 ) -> list[Entry]:
     """Make what the store lacks and return the entry of every leaf, in the order of `leaves`.
 
     No model is started when nothing is missing, or when the ledger has every answer. `cache` is where documents of
-    other repositories are kept. The caller holds the workspace's lock. Stopped anywhere and called again, it goes on.
+    other repositories are kept. `ray` is a cluster's address, or `local`, to work there, without a budget. `students`
+    are asked where the recipe says so. The caller holds the workspace's lock. Stopped anywhere and called again, it
+    goes on.
+
     Raises ConfigError, TaxonomyError, ModelError (a row whose answer is not as asked is no error: see the manifest),
     DataError, and BudgetSpent, with the leaves that were done in the store.
     """
@@ -72,20 +80,35 @@ def bring_up_to_date(  # noqa: PLR0913 (where everything lies, said by who calls
     remove_leftovers(store)
     missing = [each for each in planned if not each.complete]
     if missing:
+        recipes = [each.recipe for each in missing]
+        if ray:
+            refuse_elsewhere(recipes)
         read = functools.partial(_job, source=source, config=config, cache=cache)
-        asyncio.run(_generate(missing, read, config, ledger, progress, budget or Budget()))
+        total = sum(_estimate(read(each)) for each in missing)  # what cannot be read is told before anything is spent
+        jobs = (functools.partial(read, each) for each in missing)
+        with Ledger(ledger) as book, progress.task("generate", total=total, unit="answers") as task:
+            collect(book)
+            save = _saver(missing, config, book)
+            if ray:
+                run_on_ray(jobs, ray, config=config, ledger=book, task=task, save=save)
+            else:
+                gateway = functools.partial(Gateway, ledger=book, progress=progress, seed=config.seed, budget=budget)
+                others = other_models(recipes, students, gateway, book, progress)
+                asyncio.run(_run_here(jobs, config, gateway, task, save, others))
     return [open_entry(each.folder, each.leaf.id, reused=each.complete) for each in planned]
 
 
-def estimate_calls(planned: Planned, source: Source, config: Config, cache: Path) -> int:
-    """About how many answers a leaf will take, cached ones included; nobody knows before they are there.
+def foresee(
+    leaves: Sequence[Leaf], source: Source, *, config: Config, store: Path, ledger: Path, cache: Path
+) -> list[Forecast]:
+    """What bringing the store up to date would ask and cost, for each leaf that is not complete; nothing is sent.
 
-    Knowledge: for every chunk, `calls_per_chunk` times, one question to a sentence; for every seed and every fourth of
-    these questions, its rewordings and a long answer; a judgement of each. Skills:
-    `seeds * calls_per_seed * (1 + tasks_per_call * 2)`, without a judge `* 1`. Filters that spare an answer or a
-    judgement make it fewer. Raises TaxonomyError when a document cannot be read.
+    Raises ConfigError, YamlProblems and TaxonomyError, as doing it would.
     """
-    return _estimate(_job(planned, source, config, cache))
+    missing = [each for each in plan(leaves, config, store) if not each.complete]
+    read = functools.partial(_job, source=source, config=config, cache=cache)
+    jobs = ((functools.partial(read, each), _estimate(read(each))) for each in missing)
+    return forecast(jobs, config, ledger)
 
 
 def read_chunks(planned: Planned, source: Source, config: Config, cache: Path) -> list[Chunk]:
@@ -107,46 +130,45 @@ def _job(planned: Planned, source: Source, config: Config, cache: Path) -> Job:
         recipe_fingerprint=recipe.fingerprint,
         teacher=identity(config.teacher),
     )
-    return Job(leaf, recipe, read_chunks(planned, source, config, cache), shared)
+    return Job(leaf, recipe, read_chunks(planned, source, config, cache), shared, config.seed)
 
 
 def _estimate(job: Job) -> int:
-    settings = job.recipe.settings
-    judge = int(settings.judge)
+    """About how many answers a leaf will take, cached ones included; nobody knows before they are there."""
+    recipe, settings = job.recipe, job.recipe.settings
+    tested = tests.estimate(recipe.tests, job.chunks) if recipe.tests else 0
+    paired = preferences.estimate(recipe.preferences) if recipe.preferences else 0
     if isinstance(settings, KnowledgeSettings):
-        sentences = sum(len(SENTENCE_END.findall(chunk.text)) for chunk in job.chunks) * settings.calls_per_chunk
-        answers = sum(len(example.pairs) for example in job.leaf.seed_examples) + sentences // 4
-        judged = sentences + answers * (settings.rewordings + 1)
-        return len(job.chunks) * settings.calls_per_chunk + answers * 2 + judged * judge
-    return len(job.leaf.seed_examples) * settings.calls_per_seed * (1 + settings.tasks_per_call * (1 + judge))
+        return tested + paired + knowledge.estimate(settings, job.chunks, job.leaf)
+    return paired + skills.estimate(settings, job.leaf)
 
 
-async def _generate(
-    missing: Sequence[Planned],
-    read: Callable[[Planned], Job],
-    config: Config,
-    ledger_path: Path,
-    progress: Progress,
-    budget: Budget,
-) -> None:
+def _saver(missing: Sequence[Planned], config: Config, ledger: Ledger) -> Callable[[Made], None]:
+    """What writes a leaf that is done into the store."""
     folders = {each.leaf.id: each.folder for each in missing}
-    judge_name = identity(config.judge or config.teacher)
-    total = sum(_estimate(read(each)) for each in missing)  # what cannot be read is told before anything is spent
-    async with contextlib.AsyncExitStack() as stack:
-        ledger = stack.enter_context(Ledger(ledger_path))
-        gateway = functools.partial(Gateway, ledger=ledger, progress=progress, seed=config.seed, budget=budget)
-        teacher = await stack.enter_async_context(gateway(config.teacher))
-        judge = teacher
-        if config.judge is not None:
-            judge = await stack.enter_async_context(gateway(config.judge, role="judge"))
+    judge = identity(config.judge or config.teacher)
 
-        def save(made: Made) -> None:
-            requests = _requests(ledger, made.tally)
-            write_entry(folders[made.job.leaf.id], made, judge=judge_name, seed=config.seed, requests=requests)
+    def save(made: Made) -> None:
+        requests = _requests(ledger, made.tally)
+        write_entry(folders[made.job.leaf.id], made, judge=judge, seed=config.seed, requests=requests)
 
-        task = stack.enter_context(progress.task("generate", total=total, unit="answers"))
-        jobs = (functools.partial(read, each) for each in missing)
-        await run_jobs(jobs, teacher=teacher, judge=judge, task=task, save=save)
+    return save
+
+
+async def _run_here(
+    jobs: Iterable[Callable[[], Job]],
+    config: Config,
+    gateway: Callable[..., Gateway],
+    task: Task,
+    save: Callable[[Made], None],
+    others: contextlib.AbstractAsyncContextManager[Mapping[str, Model]],
+) -> None:
+    async with gateway(config.teacher) as teacher, others as beside:
+        if config.judge is None:
+            await run_jobs(jobs, teacher=teacher, judge=teacher, task=task, save=save, others=beside)
+            return
+        async with gateway(config.judge, role="judge") as judge:
+            await run_jobs(jobs, teacher=teacher, judge=judge, task=task, save=save, others=beside)
 
 
 def _requests(ledger: Ledger, tally: Tally) -> Requests:

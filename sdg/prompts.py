@@ -8,6 +8,8 @@ then what varies: servers reuse the longest common beginning of two prompts.
 from __future__ import annotations
 
 import functools
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,11 +20,21 @@ from ..core.errors import ConfigError, nearest
 from ..core.fingerprint import fingerprint
 from ..core.records import Message
 from ..core.yaml_source import load_yaml
+from ..llm.schema import mismatch
 
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
 
 SHIPPED = Path(__file__).parent / "prompts"
+
+
+class Example(Section):
+    """A conversation that shows the model what is wanted: it stands before the real one, as turns of its own."""
+
+    given: dict[str, Any]
+    """The variables of the template."""
+    reply: Any
+    """What the model is to say: a value that fits the schema, or text."""
 
 
 class PromptFile(Section):
@@ -36,6 +48,7 @@ class PromptFile(Section):
     """JSON schema of the answer, or (with `repeat`) of one of its items; without one the answer is plain text."""
     repeat: str = ""
     """A variable, a list or a number: the answer is an object with the keys q1, q2, ... and one item for each."""
+    examples: tuple[Example, ...] = ()
     max_tokens: Annotated[int, Field(ge=1)]
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
 
@@ -44,7 +57,7 @@ class Prompt:
     """A prompt file that was read, with its template compiled."""
 
     def __init__(self, name: str, file: PromptFile) -> None:
-        """Raise ConfigError when the template is not valid Jinja."""
+        """Raise ConfigError when the template is not valid Jinja, or an example is not as the prompt asks."""
         from jinja2 import TemplateSyntaxError
 
         self.name, self.file = name, file
@@ -53,6 +66,11 @@ class Prompt:
         except TemplateSyntaxError as error:
             what = f"not a valid template: {error.message}"
             raise ConfigError(what, where=name, fix=f"mend line {error.lineno} of `user`") from error
+        self._shown = tuple(message for example in file.examples for message in self._example(example))
+
+    def __reduce__(self) -> tuple[type[Prompt], tuple[str, PromptFile]]:
+        """Compiled templates cannot be sent to other processes."""
+        return Prompt, (self.name, self.file)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -69,6 +87,11 @@ class Prompt:
 
     def messages(self, **variables: Any) -> tuple[Message, ...]:
         """The conversation to send. Raises ConfigError when the template asks for what is not there."""
+        system = self.file.system.strip()
+        first = [Message(role="system", content=system)] if system else []
+        return (*first, *self._shown, self._asked(variables))
+
+    def _asked(self, variables: Mapping[str, Any]) -> Message:
         from jinja2 import TemplateError
 
         try:
@@ -78,8 +101,15 @@ class Prompt:
             raise ConfigError(
                 f"the template failed: {error}", where=self.name, fix=f"its variables are: {known}"
             ) from error
-        system = self.file.system.strip()
-        return (*([Message(role="system", content=system)] if system else []), Message(role="user", content=user))
+        return Message(role="user", content=user)
+
+    def _example(self, example: Example) -> tuple[Message, Message]:
+        schema = self.schema(**example.given)
+        problem = mismatch(example.reply, schema or {"type": "string"}, "an example's reply")
+        if problem:
+            raise ConfigError(problem, where=self.name, fix="mend it, for a model does as it is shown")
+        reply = example.reply if schema is None else json.dumps(example.reply, ensure_ascii=False)
+        return self._asked(example.given), Message(role="assistant", content=reply)
 
     def prefix(self, **variables: Any) -> str:
         """What requests that show the same passage have in common, in one word; empty where none is shown."""

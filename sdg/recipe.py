@@ -8,14 +8,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from ..core.config import Config
-from ..core.errors import ConfigError, nearest
+from ..core.config import Config, Section
+from ..core.errors import ConfigError, TilthError, nearest
 from ..core.fingerprint import fingerprint
-from ..core.yaml_source import read_yaml
+from ..core.yaml_source import YamlProblems, read_yaml
+from .judges import for_votes
+from .prompt_check import faults, remarks
 from .prompts import Prompt, load_prompt
-from .settings import PARTS, Part, RecipeFile, Settings
+from .settings import (
+    PARTS,
+    KnowledgeSettings,
+    Part,
+    PreferenceSettings,
+    RecipeFile,
+    Settings,
+    SkillSettings,
+    TestSettings,
+    part_of,
+    prompt_names,
+)
 
 SHIPPED = Path(__file__).parent / "recipes"
 FLOWS = {"knowledge": "knowledge", "skill": "skills", "grounded_skill": "skills", "foundational": "skills"}
@@ -24,18 +37,26 @@ FLOWS = {"knowledge": "knowledge", "skill": "skills", "grounded_skill": "skills"
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe's section for one flow, with its prompts by their part in the flow."""
+    """What a recipe says of one kind of leaves, with the prompts by their part in the flow."""
 
     name: str
     flow: str
     settings: Settings
     prompts: Mapping[str, Prompt]
+    """Those of tests and preferences too: `tests_short`, `preferences_grade`."""
+    tests: TestSettings | None = None
+    """None: no held-out questions are made. Only knowledge has them."""
+    preferences: PreferenceSettings | None = None
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the settings and of the prompts' content, so that a reworded prompt makes new samples."""
-        prompts = {part: prompt.fingerprint for part, prompt in self.prompts.items()}
-        return fingerprint([self.flow, self.settings.model_dump(exclude={"prompts"}), prompts])
+        """Hash of the settings and of the prompts' content, so that a reworded prompt makes new samples.
+
+        What a recipe leaves at its default does not count: a key that tilth learns later changes no older recipe.
+        """
+        sections = [section for section in (self.settings, self.tests, self.preferences) if section]
+        said = [section.model_dump(exclude={"prompts"}, exclude_defaults=True) for section in sections]
+        return fingerprint([self.flow, *said, {part: prompt.fingerprint for part, prompt in self.prompts.items()}])
 
 
 def load_recipe(name_or_path: str) -> dict[str, Recipe]:
@@ -45,15 +66,62 @@ def load_recipe(name_or_path: str) -> dict[str, Recipe]:
     """
     path, name = _find(name_or_path)
     file = read_yaml(path, name=name).validate(RecipeFile)
-    recipes: dict[str, Recipe] = {}
+    prompts = {flow: _prompts(flow, getattr(file, flow), path.parent) for flow in PARTS}
+    shared = {f"preferences_{part}": prompt for part, prompt in prompts["preferences"].items()}
+    tests = {f"tests_{part}": prompt for part, prompt in prompts["tests"].items()}
+    knowledge, skills = prompts["knowledge"] | tests | shared, prompts["skills"] | shared
+    if file.skills.personas:
+        _check_personas(prompts["skills"])
+    stem = Path(name).stem
+    return {
+        "knowledge": Recipe(stem, "knowledge", file.knowledge, knowledge, file.tests, file.preferences),
+        "skills": Recipe(stem, "skills", file.skills, skills, preferences=file.preferences),
+    }
+
+
+class Findings(NamedTuple):
+    """What is wrong with a recipe, and what could be better, each in a line."""
+
+    faults: list[str]
+    remarks: list[str]
+
+
+def check_recipe(name_or_path: str) -> Findings:
+    """Look at a recipe and all its prompts; nothing is spent.
+
+    Raises ConfigError when there is no such recipe.
+    """
+    path, name = _find(name_or_path)
+    findings = Findings([], [])
+    try:
+        file = read_yaml(path, name=name).validate(RecipeFile)
+    except YamlProblems as error:
+        return Findings(_lines(error), [])
     for flow in PARTS:
-        settings: Settings = getattr(file, flow)
-        names: dict[str, str] = settings.prompts.model_dump()
-        prompts = {part: load_prompt(prompt, beside=path.parent) for part, prompt in names.items()}
-        for part, prompt in prompts.items():
-            _check(prompt, PARTS[flow][part])
-        recipes[flow] = Recipe(Path(name).stem, flow, settings, prompts)
-    return recipes
+        for part, prompt in prompt_names(getattr(file, flow)).items():
+            _check_prompt(prompt, path.parent, part_of(flow, part), findings)
+    if not findings.faults:
+        try:
+            load_recipe(name_or_path)
+        except TilthError as error:
+            findings.faults.extend(_lines(error))
+    return findings
+
+
+def _check_prompt(name: str, folder: Path, part: Part, findings: Findings) -> None:
+    try:
+        prompt = load_prompt(name, beside=folder)
+        wrong = [str(fault) for fault in faults(prompt, part)]
+        findings.faults.extend(wrong)
+        findings.remarks.extend([] if wrong else remarks(prompt, part))
+    except TilthError as error:
+        findings.faults.extend(_lines(error))
+
+
+def _lines(error: TilthError) -> list[str]:
+    if isinstance(error, YamlProblems):
+        return [f"{problem.where(error.name)}: {problem.message}" for problem in error.problems]
+    return [str(error)]
 
 
 def load_recipes(config: Config) -> dict[str, Recipe]:
@@ -74,28 +142,22 @@ def _find(name_or_path: str) -> tuple[Path, str]:
     )
 
 
-def _check(prompt: Prompt, part: Part) -> None:
-    """Raise ConfigError when a prompt does not fit its part, before anything is spent."""
-    given = part.variables.split()
-    for variable in sorted(prompt.variables.difference(given)):
-        raise ConfigError(f"unknown variable {variable!r}", where=prompt.name, fix=nearest(variable, given))
-    if prompt.file.repeat != part.repeat:
-        what = f"`repeat` is {prompt.file.repeat!r}"
-        raise ConfigError(what, where=prompt.name, fix=f"this part of the flow needs {part.repeat!r}")
-    if bool(prompt.file.answer) != bool(part.answers):
-        fix = "add one" if part.answers else "remove it: this part of the flow is answered in plain text"
-        raise ConfigError("the schema is missing" if part.answers else "it has a schema", where=prompt.name, fix=fix)
-    if part.answers.startswith("["):
-        wanted = _SHAPES.get(part.answers.strip("[]"), _TEXT)
-        if any(prompt.file.answer.get(key) != wanted[key] for key in wanted):
-            raise ConfigError("the schema does not fit", where=prompt.name, fix=f"this part of the flow needs {wanted}")
-        return
-    for name in part.answers.split():
-        wanted = _SHAPES.get(name, _TEXT)
-        found = prompt.file.answer.get("properties", {}).get(name, {})
-        if name not in prompt.file.answer.get("required", ()) or any(found.get(key) != wanted[key] for key in wanted):
-            raise ConfigError(f"the schema does not require {name!r} as {wanted}", where=prompt.name, fix="add it")
+def _prompts(flow: str, section: Section | None, folder: Path) -> dict[str, Prompt]:
+    """The prompts that a section names; a part without a name is left out."""
+    prompts = {part: load_prompt(name, beside=folder) for part, name in prompt_names(section).items()}
+    for part, prompt in prompts.items():
+        if fault := next(faults(prompt, part_of(flow, part)), None):
+            raise fault
+    if isinstance(section, KnowledgeSettings | SkillSettings):
+        judged = [part for part in prompts if part_of(flow, part).judges]
+        prompts |= {part: for_votes(prompts[part], section.votes) for part in judged}
+    if isinstance(section, PreferenceSettings):
+        prompts["grade"] = for_votes(prompts["grade"], section.votes)
+    return prompts
 
 
-_TEXT: dict[str, Any] = {"type": "string"}
-_SHAPES = {"verdict": {**_TEXT, "enum": ["yes", "no"]}}
+def _check_personas(prompts: Mapping[str, Prompt]) -> None:
+    for part in ("questions", "grounded_questions"):
+        if "persona" not in prompts[part].variables:
+            fix = "use it there, or leave `personas` out of the recipe"
+            raise ConfigError("it does not use the variable 'persona'", where=prompts[part].name, fix=fix)

@@ -1,7 +1,9 @@
 """The store: one folder for each (leaf fingerprint, recipe fingerprint, teacher), whole or absent.
 
-A folder holds `samples.jsonl`, `rejects.jsonl` and, written last, `manifest.json`. It is never changed and never made
-again. Its name says what it was made from, so a leaf that moved finds its samples again.
+A folder holds `samples.jsonl`, `rejects.jsonl`, `requests.txt` (the ledger keys of all answers that the flow was given,
+failed ones too, one a line), `preferences.jsonl` and `tests.jsonl` where the recipe asks for them and, written last,
+`manifest.json`. It is never changed and never made again. Its name says what it was made from, so a leaf that moved
+finds its samples again.
 """
 
 from __future__ import annotations
@@ -13,23 +15,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from .. import __version__
-from ..core.atomic import new_folder, read_json, write_json
+from ..core.atomic import new_folder, read_json, write_json, write_text
 from ..core.errors import DataError
 from ..core.fingerprint import file_sha256, fingerprint
 from ..core.jsonl import read_records, write_records
-from ..core.records import Record, Reject, Sample
+from ..core.records import Preference, Question, Record, Reject, Sample
 from ..core.wording import first_fault
 from ..taxonomy.leaf import Leaf
 from .engine import Made
 from .flow import Failure
+from .flows.tests import Guesses, form, guesses
+from .pairs import LengthBias, length_bias
 from .recipe import Recipe
 
 MANIFEST = "manifest.json"
 SAMPLES = "samples.jsonl"
 REJECTS = "rejects.jsonl"
+REQUESTS = "requests.txt"
+PREFERENCES = "preferences.jsonl"
+TESTS = "tests.jsonl"
 
 
 class Requests(Record):
@@ -42,6 +49,14 @@ class Requests(Record):
     prompt_tokens: int
     """Of all answers used, cached ones too."""
     completion_tokens: int
+
+
+class StepRequests(Record):
+    """What one step asked, and how many of its rows ended there."""
+
+    asked: int
+    paid: int
+    failed: int
 
 
 class Manifest(Record):
@@ -63,6 +78,15 @@ class Manifest(Record):
     rejects_by_reason: dict[str, int]
     failures: tuple[Failure, ...]
     requests: Requests
+    steps: dict[str, StepRequests]
+    prompts: dict[str, str]
+    """Fingerprint of the prompt of each step."""
+    preferences: LengthBias | None = None
+    """None: there are no pairs."""
+    tests: dict[str, int] = Field(default_factory=dict[str, int])
+    """Generated held-out questions by form."""
+    guesses: dict[str, Guesses] = Field(default_factory=dict[str, Guesses])
+    """By form: what the base model knew of them without the passage."""
     sha256: dict[str, str]
 
 
@@ -110,7 +134,12 @@ def write_entry(folder: Path, made: Made, *, judge: str, seed: int, requests: Re
         with new_folder(folder) as new:
             write_records(new / SAMPLES, made.samples)
             write_records(new / REJECTS, made.rejects)
-            sha256 = {name: file_sha256(new / name) for name in (SAMPLES, REJECTS)}
+            if made.job.recipe.preferences:
+                write_records(new / PREFERENCES, made.preferences)
+            if made.job.recipe.tests:
+                write_records(new / TESTS, made.tests)
+            write_text(new / REQUESTS, "".join(f"{key}\n" for key in sorted(made.tally.keys)))
+            sha256 = {path.name: file_sha256(path) for path in sorted(new.iterdir())}
             manifest = _manifest(made, judge=judge, seed=seed, requests=requests, sha256=sha256)
             write_json(new / MANIFEST, manifest.model_dump(mode="json"))
     except OSError as error:
@@ -144,6 +173,25 @@ def read_rejects(entry: Entry) -> list[Reject]:
     return _read(entry.folder, REJECTS, Reject)
 
 
+def read_preferences(entry: Entry) -> list[Preference]:
+    """The pairs of an entry; none where its recipe makes none. Raises as `read_samples`."""
+    return _read_if_made(entry.folder, PREFERENCES, Preference)
+
+
+def read_tests(entry: Entry) -> list[Question]:
+    """The held-out questions that were made with an entry, as those of the leaf as it is now; they may be none.
+
+    Raises as `read_samples`.
+    """
+    tests = _read_if_made(entry.folder, TESTS, Question)
+    return [test.model_copy(update={"leaf": entry.leaf}) for test in tests]
+
+
+def read_requests(entry: Entry) -> list[str]:
+    """The ledger keys that an entry rests on, sorted. Raises as `read_samples`."""
+    return _whole(entry.folder, REQUESTS).read_text().split()
+
+
 def remove_leftovers(store: Path) -> None:
     """Remove what a killed command left half written. Only for who holds the workspace's lock."""
     for folder in store.glob(".*.tmp"):
@@ -152,16 +200,25 @@ def remove_leftovers(store: Path) -> None:
 
 _REMAKE = "remove the folder {folder} and run `tilth generate`, which makes it again from the ledger"
 
-AnyRecord = TypeVar("AnyRecord", Sample, Reject)
+AnyRecord = TypeVar("AnyRecord", Sample, Reject, Preference, Question)
+
+
+def _read_if_made(folder: Path, name: str, kind: type[AnyRecord]) -> list[AnyRecord]:
+    return _read(folder, name, kind) if name in read_manifest(folder).sha256 else []
 
 
 def _read(folder: Path, name: str, kind: type[AnyRecord]) -> list[AnyRecord]:
+    return list(read_records(_whole(folder, name), kind))
+
+
+def _whole(folder: Path, name: str) -> Path:
+    """A file of an entry, as its manifest knows it."""
     path, expected = folder / name, read_manifest(folder).sha256.get(name)
     found = file_sha256(path) if path.is_file() else "nothing"
     if found != expected:
         what = f"not the file that was written (sha256 {found[:12]}, the manifest says {str(expected)[:12]})"
         raise DataError(what, where=str(path), fix=_REMAKE.format(folder=folder))
-    return list(read_records(path, kind))
+    return path
 
 
 def _slug(name: str) -> str:
@@ -171,7 +228,8 @@ def _slug(name: str) -> str:
 
 
 def _manifest(made: Made, *, judge: str, seed: int, requests: Requests, sha256: dict[str, str]) -> Manifest:
-    job = made.job
+    job, tally = made.job, made.tally
+    failed = Counter(failure.step for failure in made.failures)
     judged = job.recipe.settings.judge
     return Manifest(
         leaf=job.leaf.id,
@@ -189,5 +247,13 @@ def _manifest(made: Made, *, judge: str, seed: int, requests: Requests, sha256: 
         rejects_by_reason=dict(Counter(reject.reason for reject in made.rejects)),
         failures=tuple(made.failures),
         requests=requests,
+        steps={
+            step: StepRequests(asked=asked, paid=tally.paid[step], failed=failed[step])
+            for step, asked in sorted(tally.asked.items())
+        },
+        prompts={step: job.recipe.prompts[step].fingerprint for step in sorted(tally.asked)},
+        preferences=length_bias(made.preferences),
+        tests=dict(Counter(form(test) for test in made.tests)),
+        guesses=guesses(made.tests, made.rejects),
         sha256=sha256,
     )

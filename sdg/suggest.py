@@ -28,7 +28,7 @@ from ..taxonomy.qna import comparable
 from ..taxonomy.scaffold import NUM_PAIRS, NUM_SEEDS, Draft
 from . import filters
 from .flow import LeafRun, Outcome, RowFailed, Tally, together, user_turn
-from .flows.knowledge import SENTENCE_END
+from .flows.passage import number_of_sentences
 from .prompts import load_prompt
 from .recipe import Recipe, load_recipes
 from .settings import KnowledgeSettings, SkillSettings
@@ -201,7 +201,7 @@ def _different_answers_first(samples: Sequence[Sample]) -> list[Sample]:
 
 
 async def _questions(run: LeafRun, title: str, about: Mapping[str, str], call: int) -> list[Outcome]:
-    number = max(1, len(SENTENCE_END.findall(about["chunk"]))) + _EXTRA_QUESTIONS
+    number = max(1, number_of_sentences(about["chunk"])) + _EXTRA_QUESTIONS
     reply = await run.ask("questions", run.source, {**about, "number": number}, index=call)
     texts = [(filters.self_contained(item["question"].strip(), title), item["answer"].strip()) for item in reply.items]
     return [Sample.new("knowledge_short", *text, reply.source) for text in texts]

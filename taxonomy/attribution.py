@@ -57,6 +57,35 @@ def attribution_faults(data: bytes) -> Iterator[AttributionFault]:
         yield AttributionFault("no_licence", 1, 1, what)
 
 
+class Work(NamedTuple):
+    """A work that a leaf takes from; empty is what its attribution does not tell."""
+
+    title: str
+    link: str
+    licence: str
+    creators: str
+
+
+def read_works(data: bytes) -> list[Work]:
+    """The works that the file names: a block each, begun by a blank line or by a field that its block has already."""
+    blocks: list[dict[str, str]] = [{}]
+    for line in data.decode("utf-8-sig", errors="replace").splitlines():
+        field = _FIELD.fullmatch(line)
+        name = _NAMES.get(field[1].lower()) if field else None
+        if name in blocks[-1] or not line.strip():
+            blocks.append({})
+        if field and name and field[2] not in _NOTHING:
+            blocks[-1][name] = field[2]
+    return [Work(**dict.fromkeys(Work._fields, "") | block) for block in blocks if block]
+
+
+_NAMES = {
+    "title of work": "title", "link to work": "link", "source": "link", "creator names": "creators",
+    **dict.fromkeys(_LICENCE, "licence"),
+}  # fmt: skip
+_NOTHING = {"", "-", "N/A", "n/a"}
+
+
 def allowed(licence: str, licenses: Collection[str]) -> bool:
     """Whether a licence is one of `licenses`, whatever its case and spacing; of `A OR B` one is enough."""
     known = {_spelling(name) for name in licenses}

@@ -19,7 +19,7 @@ from tilth.cli.main import VERBS, main
 def load() -> None:
     """Import what the verbs import, and what they import while they run."""
     for verb in VERBS:
-        import_module(f"tilth.cli.{verb}")
+        import_module(f"tilth.cli.{verb.replace('-', '_')}")
     for name in ("git", "openai", "jinja2.sandbox", "transformers", "peft", "trl.trainer.sft_trainer"):
         import_module(name)
     from transformers import AutoModelForCausalLM, LlamaForCausalLM  # noqa: F401  loaded when they are named

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from pydantic import AwareDatetime
 
+from ...core.rate import Rate
 from ...core.records import Record, Reject, Sample
 from ..compare import Comparison
 from ..evaluation import Evaluation
 from ..gate import Verdict
-from ..statistics import Rate
 
 
 class LeafChanges(Record):

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from markupsafe import Markup
 from pydantic import AwareDatetime
 
+from ...core.rate import Rate
 from ...core.records import Reject
-from ..statistics import Rate
 from .data import LeafChanges, ReportData
 from .plots import interval_bar, loss_plot, score_plot
 

@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from markupsafe import Markup
 
-from ..statistics import Rate
+from ...core.rate import Rate
 from .data import PhaseReport
 
 WIDTH = 920

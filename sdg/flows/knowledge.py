@@ -1,196 +1,175 @@
-"""Knowledge: chunks -> questions -> the same in other words and with long answers; each by filters and judge.
+"""Knowledge: passages -> questions -> the same in other words and with long answers; texts; questions over two.
 
-What makes a fact stick is to meet it in many forms. A chunk is asked for questions about its details; every answer
-that comes up, and every seed's, is then asked for in other words. A small teacher that is asked for many forms of one
-fact while it sees the text drifts to other facts, so the rewording sees the question and the answer alone.
+What makes a fact stick is to meet it in many forms. A passage is asked for questions about its details, and each of the
+facts that it tells for questions too; every answer that comes up, and every seed's, is then asked for in other words. A
+small teacher that is asked for many forms of one fact while it sees the text drifts to other facts, so the rewording
+sees the question, the answer and the one fact alone. What the student knows already is asked in fewer words. All of it
+goes in rounds: round 1 asks every passage what round 0 asked it, and the model answers otherwise.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from ...core.records import Kind, Provenance, Sample
+from ...core.records import Provenance, Sample
 from ...taxonomy.chunks import Chunk
+from ...taxonomy.leaf import Leaf
 from .. import filters
-from ..flow import LeafRun, Outcome, RowFailed, seed_samples, together
+from ..flow import LeafRun, Outcome, seed_samples
 from ..settings import KnowledgeSettings
 from ..words import content_words, words
+from .multi_hop import Link, links, multi_hop
+from .passage import Passage, kept, long_question, number_of_sentences, short_question, with_fact
+from .questions import Pair, list_pairs
+from .texts import reasons, text_view, whole_passages
 
-SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])(?=\s|$|[\u3040-\u9fff])")
-_PARAGRAPH_END = re.compile(r"\n\s*\n")
+Row = Callable[[], Coroutine[Any, Any, list[Outcome]]]
 
 
 async def knowledge(run: LeafRun, settings: KnowledgeSettings, chunks: Sequence[Chunk]) -> list[Outcome]:
-    """The samples of a knowledge leaf: its seeds, then those of every passage in the order of the documents.
+    """The samples of a knowledge leaf: its seeds, those of its passages as they came up, those made of these two.
 
     All passages are worked on at once. Only which answers are new waits for the passages before, so that it is no
     matter of timing. Raises ModelError.
     """
-    outcomes = seed_samples(run, lambda _: "knowledge_short")
-    seeds = [_seed(run, sample, chunks) for sample in outcomes if isinstance(sample, Sample)]
-    known = [told for seed in seeds if (told := _told(seed.sample))]
-    calls = [(chunk, call) for chunk in chunks for call in range(settings.calls_per_chunk)]
-    async with together() as group:
-        rows = [group.create_task(_deepened(run, settings, seed)) for seed in seeds]
-        asked = [group.create_task(_asked(run, settings, chunk, call)) for chunk, call in calls]
-        for listing in asked:
-            pairs, others = await listing
-            outcomes += [*(pair.sample for pair in pairs), *others]
-            for pair in pairs:
-                told = _told(pair.sample)
-                if told and not any(told <= other or other <= told for other in known):
-                    known.append(told)
-                    rows.append(group.create_task(_deepened(run, settings, pair)))
-    return outcomes + [outcome for row in rows for outcome in row.result()]
+    passages = [Passage.of(run, chunk) for chunk in chunks]
+    outcomes = [*seed_samples(run, lambda _: "knowledge_short"), *whole_passages(run, settings, passages)]
+    seeds = [_seed(run, sample, passages) for sample in outcomes if isinstance(sample, Sample) and _by_hand(sample)]
+    known = _Known([told for seed in seeds if (told := _told(seed))])
+    linked = links(chunks, settings.multi_hop_partners)
+    made = await run.until(settings.quota, _rows(run, settings, seeds, passages, linked, known))
+    listed = {id(outcome) for outcome in known.listed}
+    return outcomes + sorted(made, key=lambda outcome: id(outcome) not in listed)
+
+
+def estimate(settings: KnowledgeSettings, chunks: Sequence[Chunk], leaf: Leaf) -> int:
+    """About how many answers a leaf will take without a quota; nobody knows before they are there.
+
+    Guessed is that a passage tells a fact with each sentence, that the questions about a passage give a new answer for
+    every fourth of them, and that nothing is dropped.
+    """
+    judge, rounds = int(settings.judge) * settings.votes, settings.calls_per_chunk
+    sentences, calls = sum(number_of_sentences(chunk.text) for chunk in chunks) * rounds, len(chunks) * rounds
+    facts = sentences if settings.questions_per_fact else 0
+    details = sum(len(example.pairs) for example in leaf.seed_examples) + sentences // 4 + facts
+    asked = sentences + facts * settings.questions_per_fact
+    total = calls + asked * judge + details * (2 + (settings.rewordings + 1) * judge)
+    if facts:
+        total += calls + facts
+    if settings.reasons_per_chunk:
+        total += calls * (1 + settings.reasons_per_chunk * judge)
+    total += calls * len(settings.views) * (1 + judge)
+    return total + len(links(chunks, settings.multi_hop_partners)) * rounds * (1 + 4 * judge)
 
 
 @dataclass(frozen=True)
-class _Passage:
-    """A text that samples are made from, with what it is called."""
+class _Known:
+    """What is asked in other words already. Answers and facts are told apart: a fact's words hold many an answer's."""
 
-    title: str
-    heading: str
-    text: str
+    answers: list[frozenset[str]]
+    facts: list[frozenset[str]] = field(default_factory=list[frozenset[str]])
+    listed: list[Outcome] = field(default_factory=list[Outcome])
+    """What came of the questions before they were asked in other words."""
 
-    @property
-    def variables(self) -> dict[str, Any]:
-        """The variables that all prompts share."""
-        return {"title": self.title, "heading": self.heading, "chunk": self.text}
-
-    @property
-    def evidence(self) -> str:
-        """All that an answer may rest on."""
-        return f"{self.title}\n{self.heading}\n{self.text}"
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """A question with a short answer, the question as it was before its subject, and the passage that it is about."""
-
-    sample: Sample
-    asked: str
-    passage: _Passage
-
-    @property
-    def variables(self) -> dict[str, Any]:
-        """The variables of the prompts that make more of it."""
-        return {**self.passage.variables, "question": self.asked, "answer": self.sample.answer}
+    def is_new(self, pair: Pair) -> bool:
+        """Whether the pair tells a detail that is not known; then it is from here on."""
+        told, known = _told(pair), self.facts if pair.by_fact else self.answers
+        if not told or any(told <= other or other <= told for other in known):
+            return False
+        known.append(told)
+        return True
 
 
-def _seed(run: LeafRun, sample: Sample, chunks: Sequence[Chunk]) -> _Pair:
+def _told(pair: Pair) -> frozenset[str]:
+    """The words that tell the detail; where one pair's hold the other's, both tell the same."""
+    return frozenset(content_words(pair.sample.source.fact if pair.by_fact else pair.sample.answer))
+
+
+def _by_hand(sample: Sample) -> bool:
+    return sample.source.seed_example is not None
+
+
+def _seed(run: LeafRun, sample: Sample, passages: Sequence[Passage]) -> Pair:
     """A seed's pair; its passage is the context that stands beside it in the leaf."""
     context = run.leaf.seed_examples[sample.source.seed_example or 0].context
     there = frozenset(words(context))
-    home = max(chunks, key=lambda chunk: len(there.intersection(words(chunk.text))), default=None)
-    title = _title(run, home) if home else run.leaf.title
-    return _Pair(sample, sample.question, _Passage(title, title, context))
+    home = max(passages, key=lambda passage: len(there.intersection(words(passage.text))), default=None)
+    title = home.title if home else run.leaf.title
+    return Pair(sample, sample.question, Passage(title, title, context, sample.source))
 
 
-def _title(run: LeafRun, chunk: Chunk) -> str:
-    return chunk.heading.split(" > ", 1)[0] or run.leaf.title
+def _rows(
+    run: LeafRun,
+    settings: KnowledgeSettings,
+    seeds: Sequence[Pair],
+    passages: Sequence[Passage],
+    linked: Sequence[Link],
+    known: _Known,
+) -> Iterator[Row]:
+    """The seeds in other words; then round by round each passage's questions and texts, and those of two passages."""
+    yield from (partial(_deepened, run, settings, seed) for seed in seeds)
+    before = None
+    for call in range(settings.calls_per_chunk):
+        for passage in passages:
+            turn = _Turn(known, before, asyncio.Event())
+            before = turn.ended
+            yield partial(_questions, run, settings, passage, call, turn)
+            yield from (partial(text_view, run, settings, passage, step, call) for step in settings.view_prompts)
+            if settings.reasons_per_chunk:
+                yield partial(reasons, run, settings, passage, call)
+        for first, second, shared in linked:
+            yield partial(multi_hop, run, settings, passages[first], passages[second], shared, call)
 
 
-async def _asked(
-    run: LeafRun, settings: KnowledgeSettings, chunk: Chunk, call: int
-) -> tuple[list[_Pair], list[Outcome]]:
-    """Questions about a chunk: the pairs that were kept, and what became of the others."""
-    passage = _Passage(_title(run, chunk), chunk.heading, chunk.text)
-    place = {"document": chunk.document, "heading": chunk.heading, "span": chunk.span}
-    number = max(1, len(SENTENCE_END.findall(chunk.text)) + settings.extra_questions)
-    try:
-        variables = {**passage.variables, "number": number}
-        reply = await run.ask("questions", run.source.model_copy(update=place), variables, index=call)
-    except RowFailed as failed:
-        return [], [run.fail(failed.failure)]
-    texts = [(item["question"].strip(), item["answer"].strip()) for item in reply.items]
-    samples = [_short(passage, *text, _with_fact(reply.source, passage, *text)) for text in texts]
-    asked = {sample.id: question for sample, (question, _) in zip(samples, texts, strict=True)}
-    outcomes = await _kept(run, settings, passage, samples)
-    pairs = [_Pair(outcome, asked[outcome.id], passage) for outcome in outcomes if isinstance(outcome, Sample)]
-    return pairs, [outcome for outcome in outcomes if not isinstance(outcome, Sample)]
+@dataclass(frozen=True)
+class _Turn:
+    """A passage's turn to say which of its details are new, after all passages before."""
+
+    known: _Known
+    before: asyncio.Event | None
+    ended: asyncio.Event
 
 
-async def _deepened(run: LeafRun, settings: KnowledgeSettings, pair: _Pair) -> list[Outcome]:
+async def _questions(
+    run: LeafRun, settings: KnowledgeSettings, passage: Passage, call: int, turn: _Turn
+) -> list[Outcome]:
+    """Questions about a passage, and those about its new details in other words and with long answers."""
+    listing = await list_pairs(run, settings, passage, call)
+    if turn.before:
+        await turn.before.wait()
+    new = [pair for pair in listing.pairs if turn.known.is_new(pair)]
+    outcomes = [*(pair.sample for pair in listing.pairs), *listing.others]
+    turn.known.listed.extend(outcomes)
+    turn.ended.set()
+    return outcomes + await run.rows(_deepened(run, settings, pair) for pair in new)
+
+
+async def _deepened(run: LeafRun, settings: KnowledgeSettings, pair: Pair) -> list[Outcome]:
     """The same detail asked for in other words, and told in full sentences."""
     made_by = pair.sample.source.model_copy(update={"teacher": run.source.teacher, "grades": {}})
-    source = _with_fact(made_by, pair.passage, pair.asked, pair.sample.answer)
-    return await run.rows([_reworded(run, settings, pair, source), _long(run, settings, pair, source)])
+    source, rewordings = with_fact(made_by, pair.passage, pair.asked, pair.sample.answer), settings.rewordings
+    if settings.ask_student and (student := run.others.get("student")):
+        said = await run.ask("student", source, {"question": pair.sample.question}, model=student)
+        source = said.source.model_copy(update={"grades": {"student": said.data}})
+        rewordings = 1 if filters.same_answer(pair.sample.answer, said.data) else rewordings
+    return await run.rows([_reworded(run, settings, pair, source, rewordings), _long(run, settings, pair, source)])
 
 
-async def _reworded(run: LeafRun, settings: KnowledgeSettings, pair: _Pair, source: Provenance) -> list[Outcome]:
-    reply = await run.ask("reword", source, {**pair.variables, "fact": source.fact, "number": settings.rewordings})
-    samples = [_short(pair.passage, question, pair.sample.answer, reply.source) for question in reply.items]
-    return await _kept(run, settings, pair.passage, samples)
+async def _reworded(
+    run: LeafRun, settings: KnowledgeSettings, pair: Pair, source: Provenance, number: int
+) -> list[Outcome]:
+    reply = await run.ask("reword", source, {**pair.variables, "fact": source.fact, "number": number})
+    samples = [short_question(pair.passage, text, pair.sample.answer, reply.source) for text in reply.items]
+    return await kept(run, settings, pair.passage, samples)
 
 
-async def _long(run: LeafRun, settings: KnowledgeSettings, pair: _Pair, source: Provenance) -> list[Outcome]:
+async def _long(run: LeafRun, settings: KnowledgeSettings, pair: Pair, source: Provenance) -> list[Outcome]:
     """The question with a long answer. It says that one is wanted, for the short one is right as well."""
     reply = await run.ask("long", source, pair.variables)
     question = f"{pair.asked} {settings.long_instruction}"
-    sample = _sample("knowledge_long", pair.passage, question, reply.data["answer"], reply.source)
-    return await _kept(run, settings, pair.passage, [sample], asked=pair.sample.question)
-
-
-async def _kept(
-    run: LeafRun, settings: KnowledgeSettings, passage: _Passage, samples: Sequence[Sample], *, asked: str = ""
-) -> list[Outcome]:
-    """What becomes of samples about one passage: the filters, then repetitions go, then the judge.
-
-    `asked` is the question for the judge where it is another than the sample's.
-    """
-    checks = _checks(run, settings, passage)
-    drops = [filters.first_drop(sample, checks) for sample in samples]
-    dropped = [run.reject(sample, drop) for sample, drop in zip(samples, drops, strict=True) if drop]
-    passed = [sample for sample, drop in zip(samples, drops, strict=True) if not drop]
-    different, repeated = filters.without_duplicates(passed, settings.near_duplicate)
-    graded = await run.rows(_judged(run, passage, sample, asked or sample.question) for sample in different)
-    return [*graded, *repeated, *dropped]
-
-
-async def _judged(run: LeafRun, passage: _Passage, sample: Sample, question: str) -> list[Outcome]:
-    return [await run.grade_by_asking(sample, question, "judge", passage.variables)]
-
-
-def _checks(run: LeafRun, settings: KnowledgeSettings, passage: _Passage) -> list[filters.Filter]:
-    of_kind: dict[Kind, list[filters.Filter]] = {
-        "knowledge_short": [
-            filters.is_question,
-            filters.answer_length(settings.short_answer_words),
-            filters.hides_answer,
-        ],
-        "knowledge_long": [filters.answer_length(settings.long_answer_words)],
-    }
-    return [
-        filters.question_length(settings.question_words),
-        lambda sample: filters.first_drop(sample, of_kind[sample.kind]),
-        filters.grounded(passage.evidence, settings.grounded_share),
-        filters.not_held_out(run.leaf.questions),
-    ]
-
-
-def _short(passage: _Passage, question: str, answer: str, source: Provenance) -> Sample:
-    return _sample("knowledge_short", passage, question, answer, source)
-
-
-def _sample(kind: Kind, passage: _Passage, question: str, answer: str, source: Provenance) -> Sample:
-    return Sample.new(kind, filters.self_contained(question.strip(), passage.title), answer.strip(), source)
-
-
-def _with_fact(source: Provenance, passage: _Passage, question: str, answer: str) -> Provenance:
-    """The source with its fact: the sentence that holds most words of the answer and, of several, of the question."""
-    paragraphs = _PARAGRAPH_END.split(passage.text)  # a heading is no part of the sentence below it
-    sentences = [" ".join(part.split()) for paragraph in paragraphs for part in SENTENCE_END.split(paragraph)]
-
-    def shared(sentence: str) -> tuple[int, ...]:
-        there = frozenset(words(sentence))
-        return tuple(len(there.intersection(words(text))) for text in (answer, question))
-
-    return source.model_copy(update={"fact": max(sentences, key=shared)})
-
-
-def _told(sample: Sample) -> frozenset[str]:
-    """The words of an answer that tell the detail; where one answer's hold the other's, both tell the same."""
-    return frozenset(content_words(sample.answer))
+    sample = long_question(pair.passage, question, reply.data["answer"], reply.source)
+    return await kept(run, settings, pair.passage, [sample], asked=pair.sample.question)

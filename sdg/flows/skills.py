@@ -1,28 +1,43 @@
-"""Skills: seeds -> new tasks -> solutions -> filters -> judge. Freeform, grounded in a context, and foundational.
+"""Skills: seeds -> new tasks -> the same made harder -> solutions -> filters -> judge.
 
-A seed with a context makes grounded samples: the user's turn is the context, a blank line and the task.
+Freeform, grounded in a context, and foundational. A seed with a context makes grounded samples: the user's turn is the
+context, a blank line and the task. A persona varies what new tasks are about; an evolution makes a task harder and
+keeps its context. What is drawn follows from the seed and the place in the leaf, so no row's timing matters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import random
+import re
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...core.records import Kind, Provenance, Sample
-from ...taxonomy.leaf import SeedExample
+from ...taxonomy.leaf import Leaf, SeedExample
 from .. import filters
 from ..flow import LeafRun, Outcome, seed_samples, user_turn
-from ..settings import SkillSettings
+from ..settings import Evolution, SkillSettings
+from ..words import similarity
+
+Row = Coroutine[Any, Any, list[Outcome]]
 
 
 async def skills(run: LeafRun, settings: SkillSettings) -> list[Outcome]:
-    """The samples of a skill leaf: its seeds, then those made from each of them, in order. Raises ModelError."""
+    """The samples of a skill leaf: its seeds, then those made from each of them, call by call. Raises ModelError."""
     outcomes = seed_samples(run, lambda example: _kind(run, example))
     seeds = [_Seed.of(run, sample) for sample in outcomes if isinstance(sample, Sample)]
     practices = [_practice(run, settings, seed, seeds) for seed in seeds]
-    calls = range(settings.calls_per_seed)
-    return outcomes + await run.rows(_vary(practice, call) for practice in practices for call in calls)
+    quota: dict[Kind, int] = {seed.sample.kind: settings.quota for seed in seeds} if settings.quota else {}
+    return outcomes + await run.until(quota, _works(run, settings, practices))
+
+
+def estimate(settings: SkillSettings, leaf: Leaf) -> int:
+    """About how many answers a leaf will take, if the filters drop nothing and no quota is met before."""
+    rounds = settings.evolution_rounds if settings.evolutions else 0
+    by_task = rounds + (1 + rounds) * (1 + int(settings.judge) * settings.votes)
+    return len(leaf.seed_examples) * settings.calls_per_seed * (1 + settings.tasks_per_call * by_task)
 
 
 @dataclass(frozen=True)
@@ -64,6 +79,10 @@ class _Practice:
     """The variables of all prompts."""
     task_checks: Sequence[filters.Filter]
 
+    def draw(self, *place: int) -> random.Random:
+        """The draws of one place among this seed's tasks."""
+        return random.Random(f"{self.run.seed}/{self.run.leaf.id}/{self.seed.sample.source.seed_example}/{place}")  # noqa: S311
+
 
 def _practice(run: LeafRun, settings: SkillSettings, seed: _Seed, seeds: Sequence[_Seed]) -> _Practice:
     alike = [other for other in seeds if other.prefix == seed.prefix]
@@ -78,25 +97,97 @@ def _practice(run: LeafRun, settings: SkillSettings, seed: _Seed, seeds: Sequenc
     return _Practice(run, settings, seed, about, checks)
 
 
-async def _vary(practice: _Practice, call: int) -> list[Outcome]:
-    """New tasks like one seed, each solved and judged on its own."""
+def _works(run: LeafRun, settings: SkillSettings, practices: Sequence[_Practice]) -> Iterator[Callable[[], Row]]:
+    """All calls in order: the first of every seed, then the second; each with the next persona."""
+    personas = list(settings.personas)
+    random.Random(f"{run.seed}/{run.leaf.id}").shuffle(personas)  # noqa: S311
+    calls = [(call, practice) for call in range(settings.calls_per_seed) for practice in practices]
+    for number, (call, practice) in enumerate(calls):
+        yield functools.partial(_vary, practice, call, personas[number % len(personas)] if personas else "")
+
+
+class _Task(NamedTuple):
+    """A task without its solution, and what it came from."""
+
+    kind: Kind
+    context: str
+    question: str
+    source: Provenance
+
+    @property
+    def unsolved(self) -> Sample:
+        """What filters are asked about before it costs a solution."""
+        return Sample.new(self.kind, user_turn(self.context, self.question), "", self.source)
+
+
+async def _vary(practice: _Practice, call: int, persona: str) -> list[Outcome]:
+    """New tasks like one seed, and what they evolve into, each solved and judged on its own."""
     run, seed = practice.run, practice.seed
-    source = run.source.model_copy(update={"seed_example": seed.sample.source.seed_example})
-    variables = {**practice.about, "seed": seed.shown, "number": practice.settings.tasks_per_call}
+    varied = {"seed_example": seed.sample.source.seed_example, "variation": (persona,) if persona else ()}
+    variables = {
+        **practice.about,
+        "seed": seed.shown,
+        "persona": persona,
+        "number": practice.settings.tasks_per_call,
+    }
+    source = run.source.model_copy(update=varied)
     reply = await run.ask(f"{seed.prefix}questions", source, variables, index=call)
-    return await run.rows(_solve(practice, task, reply.source) for task in reply.items)
+    rows: list[Row] = []
+    for number, item in enumerate(reply.items):
+        task = _Task(seed.sample.kind, item.get("context", "").strip(), item["question"].strip(), reply.source)
+        rows.append(_grow(practice, task, _evolutions(practice, call, number)))
+    return await run.rows(rows)
 
 
-async def _solve(practice: _Practice, task: Mapping[str, str], source: Provenance) -> list[Outcome]:
-    """One new task: filtered before it costs an answer, then solved and judged."""
+def _evolutions(practice: _Practice, *place: int) -> list[Evolution]:
+    """The ways in which the task at one place is made harder, round by round."""
+    settings, draw = practice.settings, practice.draw(*place)
+    return [draw.choice(settings.evolutions) for _ in range(settings.evolution_rounds) if settings.evolutions]
+
+
+async def _grow(practice: _Practice, task: _Task, ways: Sequence[Evolution]) -> list[Outcome]:
+    """A task that passes the filters: solved, and beside that made harder and harder."""
+    if drop := filters.first_drop(task.unsolved, practice.task_checks):
+        return [practice.run.reject(task.unsolved, drop)]
+    evolved = [_evolve(practice, task, ways[0], ways[1:])] if ways else []
+    return await practice.run.rows([_solve(practice, task), *evolved])
+
+
+async def _evolve(practice: _Practice, task: _Task, way: Evolution, later: Sequence[Evolution]) -> list[Outcome]:
+    """The task made harder in one way, with its context as it is; then in the later ways."""
+    variables = {**practice.about, "context": task.context, "question": task.question, "evolution": way}
+    reply = await practice.run.ask("evolve", task.source, variables)
+    source = reply.source.model_copy(update={"variation": (*task.source.variation, way)})
+    harder = task._replace(question=reply.data["question"].strip(), source=source)
+    if drop := _unevolved(task, harder, practice.settings.near_duplicate):
+        return [practice.run.reject(harder.unsolved, drop)]
+    return await _grow(practice, harder, later)
+
+
+_ABOUT_ITSELF = re.compile(
+    r"\b(?:given|original|rewritten|new|evolved|harder) (?:task|prompt|question)\b", re.IGNORECASE
+)
+"""What a model writes that tells of its rewriting (Evol-Instruct, section 3.2, "elimination evolving")."""
+
+
+def _unevolved(before: _Task, after: _Task, threshold: float) -> filters.Drop | None:
+    """Why an evolution failed: the task is the same, or it talks of the one before."""
+    score = similarity(before.question, after.question)
+    if score >= threshold:
+        return filters.Drop("not_evolved", f"{score:.2f}")
+    told = _ABOUT_ITSELF.search(after.question)
+    return filters.Drop("tells_of_its_rewriting", told[0]) if told and told[0] not in before.question else None
+
+
+async def _solve(practice: _Practice, task: _Task) -> list[Outcome]:
     run, seed = practice.run, practice.seed
-    question, context = task["question"].strip(), task.get("context", "").strip()
-    turn = user_turn(context, question)
-    unsolved = Sample.new(seed.sample.kind, turn, "", source)
-    if drop := filters.first_drop(unsolved, practice.task_checks):
-        return [run.reject(unsolved, drop)]
-    variables = {**practice.about, "context": context, "question": question}
-    reply = await run.ask(f"{seed.prefix}answer", source, variables)
-    sample = Sample.new(seed.sample.kind, turn, reply.data["answer"].strip(), reply.source)
-    checks = [filters.answer_length(practice.settings.answer_words), filters.not_held_out(run.leaf.questions)]
+    variables = {**practice.about, "context": task.context, "question": task.question}
+    reply = await run.ask(f"{seed.prefix}answer", task.source, variables)
+    turn = user_turn(task.context, task.question)
+    sample = Sample.new(task.kind, turn, reply.data["answer"].strip(), reply.source)
+    checks = [
+        filters.answer_length(practice.settings.answer_words),
+        filters.no_chat_tokens,
+        filters.not_held_out(run.leaf.questions),
+    ]
     return [await run.grade(sample, checks, f"{seed.prefix}judge", {**variables, "answer": sample.answer})]

@@ -189,7 +189,9 @@ def test_show_tells_all_of_a_leaf(spawner: Spawner, turned_twice: Loop) -> None:
     assert any(row[:1] == ["knowledge_short"] and int(row[1]) > 0 for row in rows)
     assert [row[-1] for row in rows if row[:2] == ["release", "1"]] == ["learned"]
     assert "95 % Wilson intervals" in shown
+    assert "coverage: 6 of 6 sentences have samples (100 %)" in shown
     told = spawner.run(turned_twice.root, "show", MILL, "--json").json
+    assert [sentence["samples"] > 0 for sentence in told["coverage"][f"{MILL}/page.md"]] == [True] * 6
     assert (told["learned_by"], told["releases"]) == ("release 1", [1, 2])
     assert [score["model"] for score in told["scores"]] == ["base", "release 1", "release 2"]
     assert all(score["low"] <= score["correct"] / score["total"] <= score["high"] for score in told["scores"])

@@ -1,8 +1,9 @@
 import pytest
 from tilth.core.held_out import Leak
+from tilth.core.rate import wilson
 from tilth.eval.compare import Comparison
 from tilth.eval.gate import judge
-from tilth.eval.statistics import mcnemar, wilson
+from tilth.eval.statistics import mcnemar
 
 
 def leaf(name: str, before: int, after: int, total: int = 12) -> Comparison:

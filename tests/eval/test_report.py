@@ -6,13 +6,13 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
+from tilth.core.rate import wilson
 from tilth.core.records import Sample
 from tilth.eval.evaluation import Evaluation, Settings
 from tilth.eval.gate import Verdict
 from tilth.eval.report import LeafChanges, PhaseReport, ReportData, render
 from tilth.eval.report.page import MAX_BYTES
 from tilth.eval.report.plots import loss_plot, score_plot
-from tilth.eval.statistics import wilson
 
 HOSTILE = (
     '</script><script>alert(1)</script><img src="http://evil.example/x" onerror=alert(1)> " onmouseover="x" {{ 7 * 7 }}'

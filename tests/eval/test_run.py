@@ -68,6 +68,29 @@ def test_answers_are_scored_and_counted_by_leaf(tmp_path: Path, monkeypatch: pyt
     assert Evaluation.model_validate(json.loads(found.model_dump_json())) == found
 
 
+def test_options_are_shown_and_a_letter_is_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+    answers = {"Which wood?": "B", "Which oil?": "B) rape", "Which year?": "1702 or 1703"}
+
+    def write(_: Path, conversations: Sequence[Sequence[Message]], **__: object) -> list[str]:
+        asked.extend(turns[-1].content for turns in conversations)
+        return [answers[turns[-1].content.splitlines()[0]] for turns in conversations]
+
+    monkeypatch.setattr(run, "generate", write)
+    questions = [
+        Question.new("a", "Which wood?", ("oak",), ("larch", "oak")),
+        Question.new("a", "Which oil?", ("herring",), ("herring", "rape")),
+        Question.new("a", "Which year?", ("1702",), ("1702", "1703")),
+    ]
+    found = evaluate({"base": fake_model(tmp_path / "base")}, tmp_path / "cache", questions=questions)
+    assert "Which wood?\n\nA) larch\nB) oak" in asked
+    scored = [found.answers["base"][question.id] for question in questions]
+    assert [(answer.correct, answer.exact, answer.f1) for answer in scored] == [
+        (True, True, 1.0),
+        *[(False, False, 0.0)] * 2,
+    ]
+
+
 def test_nothing_is_asked_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     base, cache = fake_model(tmp_path / "base"), tmp_path / "cache"
     monkeypatch.setattr(run, "generate", Writer())

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 from tilth.core.errors import DataError
-from tilth.llm.ledger import Entry, Ledger, Usage, now
+from tilth.core.fingerprint import text_sha256
+from tilth.llm.ledger import Entry, Ledger, Merged, Usage, now
 
 
 def make_entry(key="k1", leaf="a", step="facts", text="hello", created_at="2026-01-01T00:00:00.000000+00:00"):
@@ -54,16 +55,48 @@ def test_two_connections_write_and_see_each_other(tmp_path, ledger):
         assert other.get("k2")
 
 
-def test_usage_is_told_by_leaf_step_and_time(ledger):
-    ledger.put(make_entry("k1", "a", "facts"))
+def test_usage_is_told_by_leaf_step_model_and_time(ledger):
+    first, later = ("2026-01-01T00:00:00.000000+00:00", "2026-01-02T00:00:00.000000+00:00")
+    ledger.put(make_entry("k1", "a", "facts", created_at=later))
     ledger.put(make_entry("k2", "a", "facts"))
-    ledger.put(make_entry("k3", "a", "judge"))
+    ledger.put(replace(make_entry("k3", "a", "facts"), model="other"))
     start = now()
     ledger.put(make_entry("k4", "b", "facts", created_at=now()))
-    assert ledger.usage(leaf="a") == [Usage("a", "facts", 2, 20, 10, 1.0), Usage("a", "judge", 1, 10, 5, 0.5)]
+    assert ledger.usage(leaf="a") == [
+        Usage("a", "facts", "m@1", 2, 20, 10, 1.0, first, later),
+        Usage("a", "facts", "other", 1, 10, 5, 0.5, first, first),
+    ]
     assert ledger.count() == 4
-    assert ledger.count(step="facts") == 3
+    assert ledger.count(step="facts") == 4
     assert ledger.count(since=start) == ledger.count(leaf="b") == 1
+
+
+def test_entries_from_elsewhere_replace_nothing(ledger):
+    ledger.put(make_entry("k1", text="ours"))
+    ledger.put(make_entry("k2", text="same"))
+    there = [make_entry("k1", text="theirs"), make_entry("k2", text="same"), make_entry("k3", text="new")]
+    assert ledger.merge(there) == Merged(added=1, there=1, differing=1)
+    assert [ledger.get(key).completion.text for key in ("k1", "k2", "k3")] == ["ours", "same", "new"]
+
+
+def test_entries_from_elsewhere_come_all_or_none(ledger):
+    def cut():
+        yield make_entry("k1")
+        raise DataError("the rest is missing")
+
+    with pytest.raises(DataError, match="the rest"):
+        ledger.merge(cut())
+    assert ledger.count() == 0
+    assert ledger.put(make_entry("k1"))
+
+
+def test_what_is_wrong_in_the_file_is_found(ledger):
+    good = make_entry(text_sha256("{}"))
+    ledger.put(good)
+    assert ledger.faults() == []
+    ledger.put(replace(good, key="k2"))
+    [fault] = ledger.faults()
+    assert "1, such as k2" in fault
 
 
 def test_a_full_disk_is_one_line(ledger):

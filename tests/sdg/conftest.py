@@ -26,7 +26,8 @@ from tilth.core.fingerprint import fingerprint
 from tilth.core.progress import SilentProgress
 from tilth.core.records import Question
 from tilth.sdg import recipe
-from tilth.sdg.generate import bring_up_to_date
+from tilth.sdg.forecast import Forecast
+from tilth.sdg.generate import bring_up_to_date, foresee
 from tilth.sdg.settings import PARTS
 from tilth.sdg.store import Entry
 from tilth.taxonomy.leaf import DocumentSpec, Leaf, SeedExample, SeedPair
@@ -96,7 +97,11 @@ def three_leaves() -> list[Leaf]:
 
 def _answer(answers: str) -> dict[str, Any]:
     text = {"type": "string"}
-    shapes = {"verdict": {**text, "enum": ["yes", "no"]}}
+    shapes = {
+        "verdict": {**text, "enum": ["yes", "no"]},
+        "grade": {"type": "integer", "minimum": 1, "maximum": 10},
+        "distractors": {"type": "array", "items": text, "minItems": 3, "maxItems": 3},
+    }
     if answers.startswith("["):
         return shapes.get(answers.strip("[]"), text)
     properties = {name: shapes.get(name, text) for name in answers.split()}
@@ -123,7 +128,7 @@ def write_recipe(folder: Path, flow: str, **changes: Any) -> Path:
         }
         (folder / f"{flow}_{name}.yaml").write_text(yaml.safe_dump(prompt))
     content: dict[str, Any] = yaml.safe_load(path.read_text())
-    content[flow] = yaml.safe_load((recipe.SHIPPED / "quick.yaml").read_text())[flow]
+    content[flow] = yaml.safe_load((recipe.SHIPPED / "quick.yaml").read_text()).get(flow, {"prompts": {}})
     content[flow] |= {"prompts": {part: f"{flow}_{part}.yaml" for part in content[flow]["prompts"]}, **changes}
     path.write_text(yaml.safe_dump(content))
     return path
@@ -268,7 +273,18 @@ class Bench:
         generate = self.config.generate.model_copy(update={"recipe": str(path)})
         self.config = self.config.model_copy(update={"generate": generate})
 
-    def run(self, *, state: str = "state", progress: Any = None) -> list[Entry]:
+    def foresee(self) -> list[Forecast]:
+        tree, state = WorkingTree(self.root / "taxonomy"), self.root / "state"
+        return foresee(
+            self.leaves,
+            tree,
+            config=self.config,
+            store=self.store(),
+            ledger=state / "ledger.db",
+            cache=self.root / "cache",
+        )
+
+    def run(self, *, state: str = "state", progress: Any = None, **options: Any) -> list[Entry]:
         return bring_up_to_date(
             self.leaves,
             WorkingTree(self.root / "taxonomy"),
@@ -277,6 +293,7 @@ class Bench:
             ledger=self.root / state / "ledger.db",
             cache=self.root / "cache",
             progress=progress or SilentProgress(),
+            **options,
         )
 
 

@@ -36,6 +36,12 @@ CASES: list[tuple[Filter, Sample, Sample, str]] = [
         "answer_in_question",
     ),
     (filters.grounded(FACT, 1.0), pair("?", "Every 9 seconds"), pair("?", "Every 12 seconds"), "number_not_in_source"),
+    (
+        filters.grounded("It weighs twenty-six tons, or 26,000 kg.", 1.0),
+        pair("?", "26 tons, 26000 kg"),
+        pair("?", "20 tons"),
+        "number_not_in_source",
+    ),
     (filters.grounded(FACT, 1.0), pair("?", "the light flashes"), pair("?", "a red light"), "not_grounded"),
     (filters.grounded(FACT, 1.0), pair("?", "Hesk"), pair("?", "Yes"), "not_grounded"),
     (filters.grounded(FACT, 0.5), pair("?", "red light"), pair("?", "red lamp light"), "not_grounded"),

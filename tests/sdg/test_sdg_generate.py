@@ -13,9 +13,8 @@ from tilth.core.config import ModelServer
 from tilth.core.errors import ModelError
 from tilth.core.progress import SilentProgress
 from tilth.core.records import Question
-from tilth.sdg.generate import estimate_calls, plan
+from tilth.sdg.generate import plan
 from tilth.sdg.store import REJECTS, SAMPLES, Entry, read_manifest, read_rejects, read_samples
-from tilth.taxonomy.source import WorkingTree
 
 from .conftest import KNOWLEDGE_ID, RULES, SKILL_ID, Bench, about, answer, items, leaf, seeds
 
@@ -416,24 +415,6 @@ def test_foundational_leaves_take_both_ways(bench: Bench) -> None:
     (entry,) = bench.run()
     assert {sample.kind for sample in read_samples(entry)} == {"foundational"}
     assert {"skills answer", "skills grounded_answer"} <= set(bench.teacher.asked)
-
-
-@pytest.mark.parametrize("judge", [True, False])
-def test_the_estimate_is_what_is_asked_where_nothing_is_dropped(bench: Bench, judge: bool) -> None:
-    bench.use_recipe("knowledge", chunk_tokens=15, calls_per_chunk=2, judge=judge)
-    bench.use_recipe("skills", tasks_per_call=2, judge=judge)
-    tree = WorkingTree(bench.root / "taxonomy")
-    planned = plan(bench.leaves, bench.config, bench.store())
-    estimates = [estimate_calls(each, tree, bench.config, bench.root / "cache") for each in planned]
-    # 3 chunks and 5 sentences, 2 calls each; 2 seeds and 2 answers, 4 rewordings and a long answer of each;
-    # 3 seeds, 2 tasks each; 2 seeds, 2 tasks each.
-    calls = 2 if judge else 1
-    judged = 2 * 5 + (2 + 2) * (4 + 1) if judge else 0
-    assert estimates == [2 * 3 + (2 + 2) * 2 + judged, 3 * (1 + 2 * calls), 2 * (1 + 2 * calls)]
-    assert bench.teacher.asked.total() == 0
-    asked = [read_manifest(entry.folder).requests.asked for entry in bench.run()]
-    # Rye is judged away, and where no judge is, it is known from a seed: new are the year and the wood.
-    assert asked == estimates
 
 
 def test_progress_says_what_became_of_the_rows(bench: Bench) -> None:

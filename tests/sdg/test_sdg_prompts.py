@@ -1,3 +1,5 @@
+"""The shipped prompts, as their recipes use them, and what a prompt file may hold."""
+
 from __future__ import annotations
 
 import re
@@ -5,27 +7,37 @@ from pathlib import Path
 
 import pytest
 from tilth.core.errors import ConfigError, TilthError
+from tilth.sdg.judges import SHIPPED as JUDGES_SHIPPED
+from tilth.sdg.prompt_check import remarks
 from tilth.sdg.prompts import SHIPPED, Prompt, PromptFile, load_prompt
+from tilth.sdg.recipe import SHIPPED as RECIPES
 from tilth.sdg.recipe import load_recipe
-from tilth.sdg.settings import PARTS as FLOWS
+from tilth.sdg.settings import PARTS, Part, part_of
 from tilth.sdg.suggest import PROMPTS as SUGGESTIONS
 
 SEED = {"context": "A CONTEXT", "question": "A SEED", "answer": "A SOLUTION"}
-VALUES = {
-    "title": "A TITLE",
-    "heading": "A HEADING",
-    "chunk": "A CHUNK",
-    "fact": "A FACT",
-    "question": "A QUESTION",
-    "answer": "AN ANSWER",
-    "task": "A TASK",
-    "examples": [SEED],
-    "seed": SEED,
-    "context": "A CONTEXT",
-    "number": 3,
-}
-PARTS = [(name, part) for name in ("knowledge", "skills") for part in FLOWS[name]]
-JUDGES = [(name, part) for name, part in PARTS if part.endswith("judge")]
+SHAPED = {"examples": [SEED], "seed": SEED, "number": 3, "evolution": "deepen"}
+"""Values of the variables that are no texts."""
+FOLLOWING = ("tests", "preferences")
+"""Sections whose prompts stand beside those of the other two, under their own name."""
+
+
+def all_parts() -> dict[str, tuple[Prompt, Part]]:
+    """Every prompt of every shipped recipe, with its part; the same prompt in the same part once."""
+    found: dict[str, tuple[Prompt, Part]] = {}
+    for path in sorted(RECIPES.glob("*.yaml")):
+        for flow, recipe in load_recipe(path.stem).items():
+            for key, prompt in recipe.prompts.items():
+                section, _, name = key.partition("_")
+                section, name = (section, name) if section in FOLLOWING else (flow, key)
+                found[f"{section}-{name}-{Path(prompt.name).stem}"] = prompt, part_of(section, name)
+    return found
+
+
+ALL = all_parts()
+USED = [pytest.param(prompt, part, id=name) for name, (prompt, part) in ALL.items()]
+REPEATED = [pytest.param(prompt, part, id=name) for name, (prompt, part) in ALL.items() if part.repeat]
+JUDGES = [(name, part) for name in ("knowledge", "skills") for part in PARTS[name] if part.endswith("judge")]
 
 
 def shipped(flow: str, part: str) -> Prompt:
@@ -33,39 +45,55 @@ def shipped(flow: str, part: str) -> Prompt:
 
 
 def test_every_prompt_is_used() -> None:
-    used = {Path(shipped(recipe, part).name).stem for recipe, part in PARTS}
-    assert used | set(SUGGESTIONS) == {path.stem for path in SHIPPED.glob("*.yaml")}
+    judges = {name for methods in JUDGES_SHIPPED.values() for name in methods.values()}
+    used = {Path(prompt.name).stem for prompt, _ in ALL.values()}
+    assert used | judges | set(SUGGESTIONS) == {path.stem for path in SHIPPED.glob("*.yaml")}
 
 
-@pytest.mark.parametrize(("recipe", "part"), PARTS)
-def test_a_prompt_documents_the_variables_it_is_given_and_renders(recipe: str, part: str) -> None:
-    prompt = shipped(recipe, part)
+@pytest.mark.parametrize(("prompt", "part"), USED)
+def test_a_prompt_documents_the_variables_it_is_given_and_renders(prompt: Prompt, part: Part) -> None:
     comment = (SHIPPED / Path(prompt.name).name).read_text().splitlines()[0]
     documented = re.sub(r"\([^)]*\)", "", comment.partition("Variables:")[2])
-    given = set(FLOWS[recipe][part].variables.split())
-    assert {name.strip() for name in documented.split(",")} == given
-    messages = prompt.messages(**{name: VALUES[name] for name in given})
-    assert [message.role for message in messages] == ["system", "user"]
-    for variable in prompt.variables - {"examples", "seed", "number"}:
-        assert VALUES[variable] in messages[1].content
-    assert "\n\n\n" not in messages[1].content
+    given = part.variables.split()
+    assert {name.strip() for name in documented.split(",")} <= set(given)
+    assert prompt.variables <= {name.strip() for name in documented.split(",")}
+    messages = prompt.messages(**{name: SHAPED.get(name, f"A {name.upper()}") for name in given})
+    assert messages[-1].role == "user"
+    for variable in prompt.variables - SHAPED.keys() - {"evolution"}:  # which only says what else is shown
+        assert f"A {variable.upper()}" in messages[-1].content
+    assert "\n\n\n" not in messages[-1].content
+
+
+@pytest.mark.parametrize(("prompt", "part"), USED)
+def test_no_shipped_prompt_leaves_anything_to_be_remarked(prompt: Prompt, part: Part) -> None:
+    assert list(remarks(prompt, part)) == []
+
+
+def test_all_views_of_a_passage_begin_alike() -> None:
+    """A server reads the passage once for all of them, and they differ in their last paragraph alone."""
+    views = [prompt for name, (prompt, _) in ALL.items() if name.startswith("knowledge-view_")]
+    assert len(views) == len(list(SHIPPED.glob("view_*.yaml"))) == 7
+    shown = [prompt.messages(title="T", heading="H", chunk="A.\n\nB.") for prompt in views]
+    assert len({system.content for system, _ in shown}) == 1
+    assert len({user.content.rsplit("\n\n", 1)[0] for _, user in shown}) == 1
+    assert len({user.content for _, user in shown}) == 7
 
 
 @pytest.mark.parametrize(("recipe", "part"), JUDGES)
 def test_a_judge_is_asked_what_its_flow_needs(recipe: str, part: str) -> None:
     prompt = shipped(recipe, part)
     assert prompt.file.temperature == 0
-    given = {name: VALUES[name] for name in FLOWS[recipe][part].variables.split()}
+    given = {name: SHAPED.get(name, f"A {name.upper()}") for name in PARTS[recipe][part].variables.split()}
     shown = prompt.messages(**given)[1].content
     if recipe == "knowledge":  # answers the questions itself; it must not see the answers that it is to confirm
-        assert "answer" not in given
+        assert "answer" not in prompt.variables
         assert shown.endswith("Question: A QUESTION")
         assert prompt.schema(**given) is None
     else:
         assert prompt.file.answer["properties"]["verdict"] == {"type": "string", "enum": ["yes", "no"]}
         assert prompt.file.max_tokens <= 40
         assert "A QUESTION" in shown
-        assert "AN ANSWER" in shown
+        assert "A ANSWER" in shown
 
 
 def test_a_question_is_reworded_by_its_fact_and_without_its_passage() -> None:
@@ -73,12 +101,12 @@ def test_a_question_is_reworded_by_its_fact_and_without_its_passage() -> None:
     assert shipped("knowledge", "reword").variables == {"title", "fact", "question", "answer", "number"}
 
 
-@pytest.mark.parametrize(("recipe", "part"), [(name, part) for name, part in PARTS if FLOWS[name][part].repeat])
-def test_one_item_is_asked_for_each(recipe: str, part: str) -> None:
-    prompt = shipped(recipe, part)
-    assert prompt.file.repeat == FLOWS[recipe][part].repeat
+@pytest.mark.parametrize(("prompt", "part"), REPEATED)
+def test_one_item_is_asked_for_each(prompt: Prompt, part: Part) -> None:
+    assert prompt.file.repeat == part.repeat
     items = 4 if prompt.file.repeat == "number" else ("a", "b", "c", "d")
     schema = prompt.schema(**{prompt.file.repeat: items})
+    assert schema
     assert schema["required"] == ["q1", "q2", "q3", "q4"] == list(schema["properties"])
     assert schema["additionalProperties"] is False
     assert all(part == prompt.file.answer for part in schema["properties"].values())

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from tilth.core.config import Config
 from tilth.core.errors import ConfigError, TilthError
-from tilth.sdg.recipe import SHIPPED, load_recipe, load_recipes
+from tilth.sdg.recipe import SHIPPED, check_recipe, load_recipe, load_recipes
 
 from .conftest import write_recipe
 
@@ -63,7 +63,7 @@ def changed(tmp_path: Path, **changes: object) -> str:
         ),
         (
             {"prompts": PROMPTS | {"judge": "skill_judge"}},
-            r"skill_judge\.yaml: unknown variable 'answer'",
+            r"skill_judge\.yaml: unknown variable 'task'",
         ),
     ],
 )
@@ -79,7 +79,7 @@ def test_a_wrong_recipe_is_told_in_one_line(tmp_path: Path, changes: dict[str, o
         ("questions", "- answer", "- question", "does not require 'answer'"),
         ("questions", "type: string", "type: integer", "does not require 'question' as"),
         ("reword", "type: string", "type: object", "the schema does not fit; this part of the flow needs {'type': 'st"),
-        ("judge", "max_tokens", "schema: {type: string}\nmax_tokens", "it has a schema; remove it"),
+        ("judge", "max_tokens", "schema: {type: string}\nmax_tokens", "the schema does not require 'verdict' as"),
         ("judge", "repeat: ''", "repeat: chunk", "`repeat` is 'chunk'; this part of the flow needs ''"),
     ],
 )
@@ -99,3 +99,98 @@ def test_an_unknown_recipe_names_the_nearest(tmp_path: Path) -> None:
         load_recipe("quikc")
     with pytest.raises(ConfigError, match="the file does not exist; make it"):
         load_recipe(str(tmp_path / "none.yaml"))
+
+
+# Checking ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SHIPPED_NAMES)
+def test_a_shipped_recipe_has_nothing_wrong(name: str) -> None:
+    assert check_recipe(name) == ([], [])
+
+
+def test_all_faults_of_all_prompts_are_told_at_once(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, "knowledge")
+    for part, old, new in (
+        ("questions", "number", "numbr"),
+        ("long", "answer", "reply"),
+        ("reword", "{{", "{% if %}{{"),
+    ):
+        prompt = tmp_path / f"knowledge_{part}.yaml"
+        prompt.write_text(prompt.read_text().replace(old, new))
+    found = check_recipe(str(path)).faults
+    assert [re.sub(r".*knowledge_", "", line).split(":")[0] for line in found] == [
+        *["questions.yaml"] * 2,  # the variable and `repeat`
+        "reword.yaml",
+        *["long.yaml"] * 2,  # the variable and the answer
+    ]
+
+
+def test_all_keys_of_a_recipe_that_are_wrong_are_told_at_once(tmp_path: Path) -> None:
+    found = check_recipe(changed(tmp_path, rewordings=0, chunk_token=3)).faults
+    assert len(found) == 2
+    assert all(re.match(r".*mine\.yaml:\d+:\d+: ", line) for line in found)
+    assert {"rewordings", "chunk_token"} == {
+        name for name in ("rewordings", "chunk_token") for line in found if name in line
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"views": ["summary"], "prompts": PROMPTS | {"faithful": "faithful_judge"}},
+            "no prompt 'view_summary'; did you",
+        ),
+        ({"views": ["facts"]}, "views, reasons or multi-hop questions and the prompt `faithful` go together"),
+        ({"prompts": PROMPTS | {"reasons": "reasons"}}, "reasons_per_chunk and the prompt `reasons` go together"),
+        ({"questions_per_fact": 1, "prompts": PROMPTS | {"facts": "view_facts"}}, "the prompt `fact_questions`"),
+        (
+            {"views": ["facts", "a/facts.yaml"], "prompts": PROMPTS | {"faithful": "faithful_judge"}},
+            "two views have one",
+        ),
+        ({"quota": {"skill": 3}}, "no samples of kind skill are made here"),
+        ({"quota": {"knowledge": 3}}, "quota"),
+    ],
+)
+def test_what_a_step_needs_is_told(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    [fault] = check_recipe(changed(tmp_path, **changes)).faults
+    assert message in fault
+
+
+@pytest.mark.parametrize(
+    ("part", "user", "remark"),
+    [
+        ("questions", "{{ number }} about {{ chunk }}", "'chunk' stands behind what differs from request to request"),
+        ("questions", "{{ title }}: write {{ number }}", "it does not use 'chunk'"),
+        ("long", "{{ question }}\n{{ chunk }}\n{{ answer }}", "'chunk' stands behind"),
+        (
+            "long",
+            "{{ title }} {{ chunk }}\n{{ question }}{% if heading %} ({{ heading }}){% endif %}",
+            "'heading' stands",
+        ),
+    ],
+)
+def test_what_a_prompt_could_do_better_is_remarked(tmp_path: Path, part: str, user: str, remark: str) -> None:
+    path = write_recipe(tmp_path, "knowledge", prompts={})
+    content = yaml.safe_load(path.read_text())
+    content["knowledge"]["prompts"] = PROMPTS | {part: f"knowledge_{part}.yaml"}
+    path.write_text(yaml.safe_dump(content))
+    prompt = yaml.safe_load((tmp_path / f"knowledge_{part}.yaml").read_text())
+    (tmp_path / f"knowledge_{part}.yaml").write_text(yaml.safe_dump(prompt | {"user": user}))
+    faults, remarks = check_recipe(str(path))
+    assert faults == []
+    assert [remark in line for line in remarks] == [True]
+
+
+def test_a_task_without_examples_is_remarked_and_examples_of_its_own_will_do(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, "skills")
+    prompt = tmp_path / "skills_answer.yaml"
+    bare = yaml.safe_load(prompt.read_text()) | {"user": "{{ task }}: {{ question }}"}
+    prompt.write_text(yaml.safe_dump(bare))
+    assert [line.rpartition("/")[2] for line in check_recipe(str(path)).remarks] == [
+        "skills_answer.yaml: it shows no examples; use the variable 'examples', or give it some of its own"
+    ]
+    given = {"task": "Say it backwards.", "question": "abc"}
+    prompt.write_text(yaml.safe_dump(bare | {"examples": [{"given": given, "reply": {"answer": "cba"}}]}))
+    assert check_recipe(str(path)) == ([], [])

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from tilth.taxonomy.attribution import allowed, attribution_faults
+from tilth.taxonomy.attribution import Work, allowed, attribution_faults, read_works
 
 from .conftest import SHARED
 
@@ -61,6 +61,35 @@ def test_faults(text, found):
 )
 def test_a_licence_is_on_the_list_whatever_its_spelling(licence, is_allowed):
     assert allowed(licence, ("MIT", "CC-BY-SA-4.0")) is is_allowed
+
+
+BRIDGE = Work("The bridge of Orrow", "", "CC-BY-4.0", "Ada Quill")
+
+
+@pytest.mark.parametrize(
+    ("text", "works"),
+    [
+        (WHOLE, [BRIDGE]),
+        (f"created_by: ada\n\n{WHOLE}\n\n{WHOLE}", [BRIDGE, BRIDGE]),
+        (WHOLE + WHOLE, [BRIDGE, BRIDGE]),
+        ("Source: self-authored\nLicense: MIT", [Work("", "self-authored", "MIT", "")]),
+        ("Title of work: A\nLink to work: N/A\nRevision: 3\nCreator names: -", [Work("A", "", "", "")]),
+        ("self-authored", []),
+        (b"Title of work: \xff", [Work("\ufffd", "", "", "")]),
+        ("", []),
+    ],
+)
+def test_the_works_that_it_names(text, works):
+    assert read_works(text.encode() if isinstance(text, str) else text) == works
+
+
+def test_works_of_the_public_trees():
+    if not SHARED.exists():
+        pytest.skip("the public trees are not there")
+    works = [work for file in SHARED.rglob("attribution.txt") for work in read_works(file.read_bytes())]
+    assert len(works) == 14
+    assert sum(work.licence == "CC-BY-SA-4.0" for work in works) == 6
+    assert {work.creators for work in works if "Bullet" in work.title or "bullet" in work.title} >= {"self-authored"}
 
 
 def test_no_public_attribution_is_an_error():

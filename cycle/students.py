@@ -1,0 +1,37 @@
+"""The student as the data engine may ask it: as it came, and as the current release."""
+
+from __future__ import annotations
+
+import functools
+
+from ..core.config import ModelServer
+from ..core.progress import Progress
+from ..core.workspace import Workspace
+from ..eval.model_fingerprint import model_fingerprint
+from ..llm.catalogue import catalogue
+from ..llm.endpoint import identity
+from ..llm.local_gateway import LocalModel
+from ..llm.student import student_folder
+from ..sdg.others import Students
+from .releases import Release, model_folder
+
+
+def students(workspace: Workspace, parent: Release | None, progress: Progress) -> Students:
+    """Both of them, under the names that stand for their weights. Nothing is fetched or read before it is asked for."""
+    settings = workspace.config.student
+    folder = functools.partial(student_folder, settings.model, progress)
+
+    def base() -> LocalModel:
+        if settings.model in catalogue():
+            return LocalModel(identity(ModelServer(model=settings.model)), folder, settings.system_prompt)
+        weights = model_fingerprint(folder(), workspace.state / "answers" / "files.json")
+        name = settings.model.rstrip("/").rsplit("/", 1)[-1]  # no path of this machine goes into a dataset
+        return LocalModel(f"{name}@{weights[:8]}", folder, settings.system_prompt)
+
+    def current() -> LocalModel:
+        if parent is None:
+            return base()
+        name = f"release-{parent.number}@{parent.weights_sha256[:8]}"
+        return LocalModel(name, functools.partial(model_folder, workspace, parent), settings.system_prompt)
+
+    return Students(base, current)

@@ -1,0 +1,47 @@
+"""Filters: a filter maps a sample to None (keep) or to a `Drop`, a reason with its score. Rejects are saved, not lost.
+
+The ones here cost no call and run before the judge. What they compare a sample with is bound when they are made.
+"""
+
+from .content import grounded, on_topic, same_answer, self_contained
+from .copies import not_held_out, not_like
+from .drop import Drop, Filter, first_drop
+from .duplicates import Duplicates, without_duplicates
+from .form import (
+    Bounds,
+    answer_length,
+    hides_answer,
+    is_answer,
+    is_finished,
+    is_question,
+    no_chat_tokens,
+    no_leftovers,
+    question_length,
+    stands_alone,
+)
+from .language import same_language
+
+__all__ = [
+    "Bounds",
+    "Drop",
+    "Duplicates",
+    "Filter",
+    "answer_length",
+    "first_drop",
+    "grounded",
+    "hides_answer",
+    "is_answer",
+    "is_finished",
+    "is_question",
+    "no_chat_tokens",
+    "no_leftovers",
+    "not_held_out",
+    "not_like",
+    "on_topic",
+    "question_length",
+    "same_answer",
+    "same_language",
+    "self_contained",
+    "stands_alone",
+    "without_duplicates",
+]

@@ -1,0 +1,70 @@
+"""Texts about a passage: the passage as it stands, views of it (summaries, facts, implications), and long reasons.
+
+Texts in many forms and questions together teach what a document says better than either alone (SPA, arXiv 2603.22213;
+Synthetic Mixed Training, arXiv 2603.23562). Texts are `document` samples, for continued pre-training.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ...core.records import Provenance, Sample
+from .. import filters
+from ..flow import LeafRun, Outcome
+from ..settings import VIEW, KnowledgeSettings
+from .passage import Passage, filtered, long_question
+
+
+def whole_passages(run: LeafRun, settings: KnowledgeSettings, passages: Sequence[Passage]) -> list[Outcome]:
+    """The passages themselves, where the recipe wants them; none that holds a held-out question."""
+    if not settings.passages:
+        return []
+    held_out = filters.not_held_out(run.leaf.questions)
+    outcomes: list[Outcome] = []
+    for passage in passages:
+        source = passage.source.model_copy(update={"teacher": "document"})
+        sample = _document(passage, "", passage.text, source)
+        drop = held_out(sample)
+        outcomes.append(run.reject(sample, drop) if drop else sample)
+    return outcomes
+
+
+_NUMBERING = re.compile(r"^\s*\(?\d+[.)] ", re.MULTILINE)
+"""Of a list: its numbers are no numbers of the text's."""
+
+
+async def text_view(run: LeafRun, settings: KnowledgeSettings, passage: Passage, step: str, call: int) -> list[Outcome]:
+    """What the teacher writes about a passage, asked with the prompt of one view. Raises RowFailed and ModelError."""
+    reply = await run.ask(step, passage.source, passage.variables, index=call)
+    name = step.removeprefix(VIEW).replace("_", " ")
+    sample = _document(passage, name, _NUMBERING.sub("- ", reply.data), reply.source)
+    checks = [
+        filters.answer_length(settings.view_words),
+        filters.is_finished,
+        filters.no_chat_tokens,
+        filters.same_language(passage.text),
+        filters.grounded(passage.evidence, 0.0),  # its numbers; words of its own are what a view is for
+        filters.not_held_out(run.leaf.questions),
+    ]
+    return [await run.grade(sample, checks, "faithful", {**passage.variables, "text": sample.answer})]
+
+
+async def reasons(run: LeafRun, settings: KnowledgeSettings, passage: Passage, call: int) -> list[Outcome]:
+    """Questions about why and how, with their answers in full. Raises RowFailed and ModelError."""
+    variables = {**passage.variables, "number": settings.reasons_per_chunk}
+    reply = await run.ask("reasons", passage.source, variables, index=call)
+    samples = [long_question(passage, item["question"], item["answer"], reply.source) for item in reply.items]
+    passed, dropped = filtered(run, settings, passage, samples)
+
+    async def judged(sample: Sample) -> list[Outcome]:
+        text = f"{sample.question}\n{sample.answer}"
+        return [await run.grade(sample, [], "faithful", {**passage.variables, "text": text})]
+
+    return [*await run.rows(judged(sample) for sample in passed), *dropped]
+
+
+def _document(passage: Passage, view: str, text: str, source: Provenance) -> Sample:
+    """A text under the headings of its passage, the view's name behind them."""
+    title = passage.heading or passage.title
+    return Sample.new("document", f"{title} ({view})" if view else title, text, source, unmask=True)

@@ -1,0 +1,70 @@
+"""Which generated held-out questions an evaluation asks: those that nothing trained holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tilth.core.errors import CheckFailed
+from tilth.core.progress import SilentProgress
+from tilth.core.records import Provenance, Question, Sample
+from tilth.cycle.open_cycle import OpenCycle
+from tilth.cycle.run import _hold_out
+from tilth.sdg.engine import Job, Made
+from tilth.sdg.flow import Tally
+from tilth.sdg.recipe import load_recipe
+from tilth.sdg.store import Entry, Requests, open_entry, write_entry
+from tilth.taxonomy.leaf import Leaf
+
+SOURCE = Provenance(leaf="a", leaf_fingerprint="b", commit="c", recipe="d", recipe_fingerprint="e", teacher="f")
+NOTHING = Requests(asked=0, cached=0, paid=0, prompt_tokens=0, completion_tokens=0)
+
+
+def made(store: Path, leaf_id: str, samples: Sequence[str], tests: Sequence[str]) -> Entry:
+    """An entry of a knowledge leaf with these questions in its samples and its tests."""
+    leaf = Leaf.model_construct(id=leaf_id, fingerprint=leaf_id[-1] * 16, questions=())
+    recipe = load_recipe("standard")["knowledge"]
+    trained = [Sample.new("knowledge_short", question, "this", SOURCE) for question in samples]
+    held_out = [Question.new(leaf_id, question, ("that",)) for question in tests]
+    folder = store / leaf_id[-1]
+    result = Made(Job(leaf, recipe, [], SOURCE, 42), trained, [], held_out, [], [], Tally())
+    write_entry(folder, result, judge="judge", seed=42, requests=NOTHING)
+    return open_entry(folder, leaf_id, reused=False)
+
+
+def cycle(root: Path, *questions: Question) -> OpenCycle:
+    workspace: Any = SimpleNamespace(store=root / "store", releases=root / "releases")
+    basis: Any = SimpleNamespace(leaves=[SimpleNamespace(questions=questions)])
+    nothing: Any = None
+    return OpenCycle(workspace, basis, nothing, root, SilentProgress())
+
+
+def test_generated_questions_stand_behind_those_of_people(tmp_path: Path) -> None:
+    entry = made(tmp_path / "store", "knowledge/a", ["How tall is the tower?"], ["Who built the old harbour wall?"])
+    written = Question.new("knowledge/a", "When did the ferry first sail?", ("1902",))
+    held_out = _hold_out(cycle(tmp_path, written), [entry])
+    assert [question.question for question in held_out.questions] == [
+        "When did the ferry first sail?",
+        "Who built the old harbour wall?",
+    ]
+
+
+def test_one_that_another_leaf_trains_is_left_out(tmp_path: Path) -> None:
+    copied = "Who built the old harbour wall?"
+    entries = [
+        made(tmp_path / "store", "knowledge/a", [], [copied, "Which fish is sold on Monday morning?"]),
+        made(tmp_path / "store", "knowledge/b", [copied], []),
+    ]
+    assert [test.question for test in _hold_out(cycle(tmp_path), entries).tests] == [
+        "Which fish is sold on Monday morning?"
+    ]
+
+
+def test_one_that_a_person_wrote_and_something_trains_is_refused(tmp_path: Path) -> None:
+    entry = made(tmp_path / "store", "knowledge/a", ["When did the ferry first sail?"], [])
+    written = Question.new("knowledge/a", "When did the ferry first sail?", ("1902",))
+    with pytest.raises(CheckFailed, match=r"knowledge/a: 1 training sample\(s\) hold a held-out question"):
+        _hold_out(cycle(tmp_path, written), [entry])

@@ -1,0 +1,144 @@
+"""The parts of the skills flow that a recipe may add: evolutions, personas, a quota."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from tilth.core.errors import TilthError
+from tilth.sdg.recipe import SHIPPED, load_recipe
+from tilth.sdg.store import read_rejects, read_samples
+
+from .conftest import RULES, Bench, leaf, seeds, write_recipe
+from .test_sdg_generate import files, told
+
+EVOLVE = [*yaml.safe_load((SHIPPED / "quick.yaml").read_text())["skills"]["prompts"], "evolve"]
+PROMPTS = {part: f"skills_{part}.yaml" for part in EVOLVE}
+WAYS = ["constraints", "deepen", "concretise", "reasoning", "form"]
+
+
+@pytest.fixture
+def skilled(bench: Bench) -> Bench:
+    bench.leaves = bench.leaves[1:]
+    bench.teacher.rules["skills evolve"] = lambda asked: {"question": f"Say {asked['evolution']} {asked['question']}"}
+    bench.teacher.rules["skills answer"] = lambda asked: {"answer": asked["question"][::-1]}
+    return bench
+
+
+def test_every_new_task_is_made_harder_and_both_are_solved(skilled: Bench) -> None:
+    skilled.use_recipe("skills", evolutions=WAYS, prompts=PROMPTS)
+    skill, grounded = skilled.run()
+    made = [sample for sample in read_samples(skill) if sample.source.teacher == "rule"]
+    assert len(made) == 6
+    for before, after in zip(made[::2], made[1::2], strict=True):
+        [way] = after.source.variation
+        assert after.question == f"Say {way} {before.question}"
+        assert after.answer == after.question[::-1]
+        assert (before.source.variation, len(before.source.requests), len(after.source.requests)) == ((), 3, 4)
+        assert set(before.source.requests[:1]) == set(after.source.requests[:1])
+    assert {way for sample in made for way in sample.source.variation} <= set(WAYS)
+    kept = [sample.question for sample in read_samples(grounded) if sample.source.variation]
+    assert kept[0].startswith("Al has 3 apples. Eve has 1.\n\nSay ")  # the context is kept as it is
+
+
+def test_rounds_of_evolution_follow_one_another_and_no_timing_matters(skilled: Bench) -> None:
+    skilled.use_recipe("skills", evolutions=WAYS, evolution_rounds=3, prompts=PROMPTS, tasks_per_call=2)
+    first = skilled.run()
+    longest = max(read_samples(first[0]), key=lambda sample: len(sample.source.variation))
+    assert len(longest.source.variation) == 3
+    assert [word for word in longest.question.split() if word in WAYS] == list(reversed(longest.source.variation))
+    skilled.teacher.longest_s = 0.02
+    assert files(skilled.run(state="again")) == files(first)
+
+
+def test_another_seed_draws_other_evolutions(skilled: Bench) -> None:
+    skilled.use_recipe("skills", evolutions=WAYS, prompts=PROMPTS, tasks_per_call=3)
+    first = told(skilled.run())
+    skilled.config = skilled.config.model_copy(update={"seed": 7})
+    assert told(skilled.run(state="again")) != first
+
+
+@pytest.mark.parametrize(
+    ("evolved", "reason"),
+    [
+        (lambda asked: asked["question"].upper(), "not_evolved"),
+        (lambda asked: f"Solve the rewritten task backwards, then say {asked['question']}", "tells_of_its_rewriting"),
+        (lambda _: "Say alpha backwards.", "copy_of_seed"),
+        (lambda _: "hm " * 200, "question_length"),
+    ],
+)
+def test_an_evolution_that_fails_costs_no_solution(skilled: Bench, evolved: Any, reason: str) -> None:
+    skilled.use_recipe("skills", evolutions=WAYS, evolution_rounds=2, prompts=PROMPTS)
+    skilled.leaves = skilled.leaves[:1]
+    skilled.teacher.rules["skills evolve"] = lambda asked: {"question": evolved(asked)}
+    [skill] = skilled.run()
+    assert [reject.reason for reject in read_rejects(skill)] == [reason] * 3
+    assert (skilled.teacher.asked["skills evolve"], skilled.teacher.asked["skills answer"]) == (3, 3)
+
+
+def test_an_evolution_that_is_no_answer_leaves_the_task(skilled: Bench) -> None:
+    skilled.use_recipe("skills", evolutions=WAYS, prompts=PROMPTS)
+    skilled.teacher.rules["skills evolve"] = lambda _: "no JSON"
+    assert [entry.samples for entry in skilled.run()] == [6, 4]
+
+
+def test_a_persona_is_shown_to_each_call_and_none_twice_before_all_were(skilled: Bench) -> None:
+    people = ["a baker", "a diver", "a judge", "a shepherd", "a tailor", "a mayor"]
+    skilled.use_recipe("skills", personas=people, calls_per_seed=3)
+    skilled.leaves = skilled.leaves[1:]  # two seeds
+    seen: list[str] = []
+    ask = RULES["skills grounded_questions"]
+    skilled.teacher.rules["skills grounded_questions"] = lambda asked: (seen.append(asked["persona"]), ask(asked))[1]
+    [grounded] = skilled.run()
+    assert sorted(seen) == sorted(people)
+    varied = {sample.source.variation for sample in read_samples(grounded) if sample.source.teacher == "rule"}
+    assert varied <= {(person,) for person in people}
+
+
+def test_the_shipped_personas_are_many_short_and_different() -> None:
+    people = yaml.safe_load((SHIPPED.parent / "personas" / "everyday.yaml").read_text())
+    assert 55 <= len(people) == len(set(people))
+    assert all(person.startswith("a") and 3 <= len(person.split()) <= 14 for person in people)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"personas": "evryday"}, "no list of personas 'evryday'; did you mean 'everyday'"),
+        ({"evolutions": ["deepen"]}, "evolutions and the prompt `evolve` go together"),
+        ({"evolutions": ["depen"], "prompts": PROMPTS}, "depen"),
+    ],
+)
+def test_a_wrong_section_is_told_in_one_line(tmp_path: Any, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(TilthError, match=message):
+        load_recipe(str(write_recipe(tmp_path, "skills", **changes)))
+
+
+def test_personas_that_a_prompt_leaves_out_are_refused(tmp_path: Any) -> None:
+    path = write_recipe(tmp_path, "skills", personas="everyday")
+    prompt = tmp_path / "skills_questions.yaml"
+    prompt.write_text(prompt.read_text().replace('"persona": persona, ', ""))
+    with pytest.raises(TilthError, match=r"skills_questions\.yaml: it does not use the variable 'persona'"):
+        load_recipe(str(path))
+
+
+def test_a_quota_ends_a_leaf(skilled: Bench) -> None:
+    skilled.use_recipe("skills", calls_per_seed=5, tasks_per_call=1, quota=4)
+    number = iter(range(100))
+    skilled.teacher.rules["skills questions"] = lambda _: {"q1": {"question": f"Say {next(number)} as a word."}}
+    skilled.leaves = skilled.leaves[:1]
+    [skill] = skilled.run()
+    assert sum(sample.source.teacher == "rule" for sample in read_samples(skill)) == 4
+
+
+def test_foundational_leaves_go_through_all_of_it(skilled: Bench) -> None:
+    skilled.use_recipe("skills", evolutions=WAYS, personas=["a baker"], prompts=PROMPTS)
+    mixed = seeds(("", "Say alpha backwards.", "ahpla"), ("Al has 3 apples.", "How many are there?", "3"))
+    skilled.leaves = [leaf("foundational_skills/reasoning/all", kind="foundational", seed_examples=mixed)]
+    [entry] = skilled.run()
+    samples = read_samples(entry)
+    assert {sample.kind for sample in samples} == {"foundational"}
+    assert len(samples) == 2 + 2 * 2
+    assert json.loads((entry.folder / "manifest.json").read_text())["samples_by_kind"] == {"foundational": 6}
