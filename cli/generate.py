@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from ..core.workspace import Workspace
 from ..cycle.basis import Basis, documents_cache, read_basis
 from ..cycle.students import students
 from ..llm.budget import Budget
+from ..sdg.coverage import Sentence, coverage_of, share_touched
 from ..sdg.forecast import Forecast
 from ..sdg.generate import bring_up_to_date, foresee
 from ..sdg.store import Entry, Manifest, read_manifest
@@ -64,10 +66,22 @@ def generate(  # noqa: PLR0913  the verb's options
             students=students(workspace, basis.parent, progress),
         )
     manifests = [read_manifest(entry.folder) for entry in entries]
+    covered = {
+        entry.leaf: coverage_of(leaf, entry, basis.source, workspace.config, cache)
+        for leaf, entry in zip(basis.leaves, entries, strict=True)
+        if not entry.reused
+    }
     if as_json:
-        print_json([_row(entry, manifest) for entry, manifest in zip(entries, manifests, strict=True)])
+        rows = [_row(entry, manifest) for entry, manifest in zip(entries, manifests, strict=True)]
+        print_json([row | {"coverage": _share(covered.get(str(row["leaf"]), {}))} for row in rows])
         return
-    _print_yield(entries, manifests)
+    _print_yield(entries, manifests, covered)
+
+
+def _share(covered: Mapping[str, list[Sentence]]) -> float | None:
+    """The share of a leaf's sentences that have samples; None where it has no documents or they were not looked at."""
+    sentences = [sentence for found in covered.values() for sentence in found]
+    return share_touched(sentences) if sentences else None
 
 
 def _row(entry: Entry, manifest: Manifest) -> dict[str, object]:
@@ -88,20 +102,17 @@ def _row(entry: Entry, manifest: Manifest) -> dict[str, object]:
     }
 
 
-def _print_yield(entries: list[Entry], manifests: list[Manifest]) -> None:
+def _print_yield(
+    entries: list[Entry], manifests: list[Manifest], covered: Mapping[str, Mapping[str, list[Sentence]]]
+) -> None:
     """What came out of each leaf, and over all new ones what each step asked and why samples were dropped."""
-    rows = [
-        [
-            entry.leaf,
-            entry.samples,
-            entry.rejects,
-            len(manifest.failures),
-            0 if entry.reused else manifest.requests.paid,
-        ]
-        + (["reused"] if entry.reused else [_shares(_made(manifest))])
-        for entry, manifest in zip(entries, manifests, strict=True)
-    ]
-    print(table(rows, ["leaf", "samples", "rejects", "failed", "paid", ""], cells=room()))
+    rows: list[list[object]] = []
+    for entry, manifest in zip(entries, manifests, strict=True):
+        share = _share(covered.get(entry.leaf, {}))
+        touched = "" if share is None else f"{100 * share:.0f} %"
+        paid, note = (0, "reused") if entry.reused else (manifest.requests.paid, _shares(_made(manifest)))
+        rows.append([entry.leaf, entry.samples, entry.rejects, len(manifest.failures), paid, touched, note])
+    print(table(rows, ["leaf", "samples", "rejects", "failed", "paid", "coverage", ""], cells=room()))
     new = [manifest for entry, manifest in zip(entries, manifests, strict=True) if not entry.reused]
     if not new:
         return

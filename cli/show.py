@@ -17,11 +17,11 @@ from ..core.workspace import Workspace
 from ..cycle.basis import documents_cache
 from ..cycle.overview import Score, scores_over_releases
 from ..cycle.releases import releases
-from ..sdg.coverage import Sentence, coverage
+from ..sdg.coverage import Sentence, coverage_of
 from ..sdg.generate import Planned, plan, read_chunks
-from ..sdg.store import open_entry, read_manifest, read_rejects, read_samples
+from ..sdg.store import open_entry, read_manifest, read_rejects
 from ..taxonomy.chunks import Chunk
-from ..taxonomy.documents import load_documents, mirrored_files
+from ..taxonomy.documents import mirrored_files
 from ..taxonomy.leaf import Leaf, read_leaf
 from ..taxonomy.schema import QNA_NAME
 from ..taxonomy.source import WorkingTree
@@ -120,9 +120,8 @@ def _samples(planned: Planned) -> dict[str, dict[str, int]] | None:
 
 def _coverage(planned: Planned, source: WorkingTree, workspace: Workspace) -> dict[str, list[Sentence]]:
     """Document -> its sentences, with how many samples touch each."""
-    documents = load_documents(planned.leaf, source, documents_cache(workspace), workspace.config.documents)
-    samples = read_samples(open_entry(planned.folder, planned.leaf.id, reused=True))
-    return {document.path: coverage(document, samples) for document in documents}
+    entry = open_entry(planned.folder, planned.leaf.id, reused=True)
+    return coverage_of(planned.leaf, entry, source, workspace.config, documents_cache(workspace))
 
 
 def _print_leaf(leaf: Leaf) -> None:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+from ..core.config import Config
 from ..core.records import Record, Sample
-from ..taxonomy.documents import Document
+from ..taxonomy.documents import Document, load_documents
+from ..taxonomy.leaf import Leaf
+from ..taxonomy.source import Source
+from .flows.texts import WHOLE
+from .store import Entry, read_samples
 from .words import content_words, stems
 
 _TOLD = 0.5
@@ -35,17 +41,26 @@ def coverage(document: Document, samples: Iterable[Sample]) -> list[Sentence]:
 
     A sample touches the sentence that it was made from (its `fact`; where nobody noted one, the sentence with its
     answer and most of its question), and every sentence of which it says half of the words. Where its provenance names
-    a document and a place, only there.
+    places, only there. A passage that is a sample as it stands touches nothing: nobody made anything of it.
     """
     book = _Book(document.text)
     counts: Counter[int] = Counter()
     for sample in samples:
-        if sample.source.document in {"", document.path}:
-            counts.update(number for number in book.touched(sample) if _is_within(book.spans[number], sample))
+        if sample.source.teacher != WHOLE:
+            places = _places(sample, document.path)
+            counts.update(number for number in book.touched(sample) if _is_within(book.spans[number], places))
     return [
         Sentence(text=text, span=span, samples=counts[number])
         for number, (text, span) in enumerate(zip(book.texts, book.spans, strict=True))
     ]
+
+
+def coverage_of(leaf: Leaf, entry: Entry, source: Source, config: Config, cache: Path) -> dict[str, list[Sentence]]:
+    """The sentences of each of a leaf's documents, by path, with the samples of its entry. Raises as reading them."""
+    if leaf.kind != "knowledge":
+        return {}
+    samples, documents = read_samples(entry), load_documents(leaf, source, cache, config.documents)
+    return {document.path: coverage(document, samples) for document in documents}
 
 
 def share_touched(sentences: Sequence[Sentence]) -> float:
@@ -99,6 +114,12 @@ def _stems(text: str) -> frozenset[str]:
     return frozenset(stems(content_words(text)))
 
 
-def _is_within(span: tuple[int, int], sample: Sample) -> bool:
-    place = sample.source.span
-    return place is None or (span[0] < place[1] and place[0] < span[1])
+def _places(sample: Sample, document: str) -> list[tuple[int, int] | None]:
+    """Where in a document a sample may come from; None: anywhere."""
+    source = sample.source
+    named = [(source.document, source.span), *((place.document, place.span) for place in source.also)]
+    return [span for path, span in named if path in {"", document}]
+
+
+def _is_within(span: tuple[int, int], places: Iterable[tuple[int, int] | None]) -> bool:
+    return any(place is None or (span[0] < place[1] and place[0] < span[1]) for place in places)

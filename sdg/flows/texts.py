@@ -15,6 +15,9 @@ from ..flow import LeafRun, Outcome
 from ..settings import VIEW, KnowledgeSettings
 from .passage import Passage, filtered, long_question
 
+WHOLE = "document"
+"""The teacher of a passage that is a sample as it stands."""
+
 
 def whole_passages(run: LeafRun, settings: KnowledgeSettings, passages: Sequence[Passage]) -> list[Outcome]:
     """The passages themselves, where the recipe wants them; none that holds a held-out question."""
@@ -23,7 +26,7 @@ def whole_passages(run: LeafRun, settings: KnowledgeSettings, passages: Sequence
     held_out = filters.not_held_out(run.leaf.questions)
     outcomes: list[Outcome] = []
     for passage in passages:
-        source = passage.source.model_copy(update={"teacher": "document"})
+        source = passage.source.model_copy(update={"teacher": WHOLE})
         sample = _document(passage, "", passage.text, source)
         drop = held_out(sample)
         outcomes.append(run.reject(sample, drop) if drop else sample)
