@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import socket
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
@@ -179,10 +180,12 @@ def _cluster(address: str) -> Generator[Any]:
     try:
         if address != LOCAL:
             _knock(address)
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
     except (OSError, ValueError, RuntimeError) as error:
         what = f"there is no Ray cluster ({str(error).splitlines()[0]})"
         raise ConfigError(what, where=address, fix="start one with `ray start --head`, or use --ray local") from error
+    signal.signal(signal.SIGTERM, on_sigterm)  # Ray takes it for itself
     try:
         yield ray
     finally:

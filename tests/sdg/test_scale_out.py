@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 
 import pytest
 from tilth.core.config import Config, ModelServer
@@ -37,8 +38,10 @@ def test_two_workers_make_the_bytes_that_one_process_makes(bench: Bench) -> None
     bench.teacher.longest_s = 0.02
     here = made(bench.run())
     asked = bench.teacher.asked.total()
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     there = bench.run(state="there", ray=scale_out.LOCAL)
     assert made(there) == here
+    assert signal.getsignal(signal.SIGTERM) is on_sigterm
     assert bench.teacher.asked.total() == 2 * asked
     with Ledger(bench.root / "state" / "ledger.db") as one, Ledger(bench.root / "there" / "ledger.db") as other:
         assert {entry.key for entry in one.entries()} == {entry.key for entry in other.entries()}
