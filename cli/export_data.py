@@ -15,7 +15,7 @@ from ..cycle.basis import read_basis
 from ..llm.hub import hub_token, upload_dataset
 from ..sdg.export import Export, Selection
 from ..sdg.export import export_data as write_export
-from .options import Json, KindText, LeafText, Set, open_workspace, print_json, shown_path
+from .options import Json, KindText, LeafText, Set, count_leaves, open_workspace, print_json, refuse_no_leaf, shown_path
 from .terminal import table
 
 
@@ -52,6 +52,7 @@ def export_data(  # noqa: PLR0913  options, as the user has them
     if kind and kind not in get_args(Kind):
         raise TilthError(f"there is no kind {kind!r}", where="--kind", fix=nearest(kind, get_args(Kind)))
     basis = read_basis(workspace)
+    refuse_no_leaf(leaf, (each.leaf.id for each in basis.planned))
     selection = Selection(workspace.root, basis.source, basis.planned, leaf, kind)
     answers = workspace.ledger if ledger else None
     if shape is Format.hub:
@@ -69,7 +70,7 @@ def export_data(  # noqa: PLR0913  options, as the user has them
         return
     _print(export)
     if left := sum(not each.complete and leaf in each.leaf.id for each in basis.planned):
-        print(f"{left:,} leaves without samples left out: run `tilth generate` first")
+        print(f"{count_leaves(left)} without samples left out: run `tilth generate` first")
     print(f"exported to {place}; README.md is its card")
 
 

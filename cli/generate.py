@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 
-from ..core.errors import TilthError
+from ..core.config import Config, Prices
+from ..core.errors import ConfigError, TilthError
 from ..core.workspace import Workspace
 from ..cycle.basis import Basis, documents_cache, read_basis
 from ..cycle.students import students
 from ..llm.budget import Budget
+from ..llm.endpoint import identity
 from ..sdg.coverage import Sentence, coverage_of, share_touched
 from ..sdg.forecast import Forecast
 from ..sdg.generate import bring_up_to_date, foresee
 from ..sdg.store import Entry, Manifest, read_manifest
-from .options import Json, Set, open_workspace, print_json
-from .terminal import TerminalProgress, room, table
+from .options import Json, Set, count_leaves, open_workspace, print_json, shown_path
+from .terminal import TerminalProgress, printable, room, table
 
 
 def generate(  # noqa: PLR0913  the verb's options
@@ -47,6 +50,8 @@ def generate(  # noqa: PLR0913  the verb's options
     if ray and (max_calls, max_tokens, max_cost) != (None, None, None):
         raise TilthError("a budget is watched by one process", fix="leave --ray out, or the --max- option")
     workspace = open_workspace(overrides)
+    if max_cost is not None:
+        _refuse_no_prices(workspace.config)
     basis, cache = read_basis(workspace), documents_cache(workspace)
     if dry_run:
         _print_plan(workspace, basis, as_json=as_json)
@@ -76,6 +81,14 @@ def generate(  # noqa: PLR0913  the verb's options
         print_json([row | {"coverage": _share(covered.get(str(row["leaf"]), {}))} for row in rows])
         return
     _print_yield(entries, manifests, covered)
+    _print_made_otherwise(entries, manifests, workspace.config)
+
+
+def _refuse_no_prices(config: Config) -> None:
+    """Raise ConfigError where no model has a price: then nothing costs anything, and the limit is never reached."""
+    if all(server.prices == Prices() for server in (config.teacher, config.judge) if server):
+        fix = "set `teacher: {prices: {prompt: X, completion: Y}}`, for a million tokens, or use --max-tokens"
+        raise ConfigError("tilth.yaml has no prices, so no cost is ever reached", where="--max-cost", fix=fix)
 
 
 def _share(covered: Mapping[str, list[Sentence]]) -> float | None:
@@ -105,7 +118,7 @@ def _row(entry: Entry, manifest: Manifest) -> dict[str, object]:
 def _print_yield(
     entries: list[Entry], manifests: list[Manifest], covered: Mapping[str, Mapping[str, list[Sentence]]]
 ) -> None:
-    """What came out of each leaf, and over all new ones what each step asked and why samples were dropped."""
+    """What came out of each leaf, over all new ones what the steps asked, and what failed."""
     rows: list[list[object]] = []
     for entry, manifest in zip(entries, manifests, strict=True):
         share = _share(covered.get(entry.leaf, {}))
@@ -113,7 +126,12 @@ def _print_yield(
         paid, note = (0, "reused") if entry.reused else (manifest.requests.paid, _shares(_made(manifest)))
         rows.append([entry.leaf, entry.samples, entry.rejects, len(manifest.failures), paid, touched, note])
     print(table(rows, ["leaf", "samples", "rejects", "failed", "paid", "coverage", ""], cells=room()))
-    new = [manifest for entry, manifest in zip(entries, manifests, strict=True) if not entry.reused]
+    _print_steps([manifest for entry, manifest in zip(entries, manifests, strict=True) if not entry.reused])
+    _print_failures(entries, manifests)
+
+
+def _print_steps(new: list[Manifest]) -> None:
+    """What each step asked for the new leaves, and why samples were dropped."""
     if not new:
         return
     steps = sorted({step for manifest in new for step in manifest.steps})
@@ -130,8 +148,30 @@ def _print_yield(
     if reasons:
         print(f"rejected: {_shares(dict(reasons.most_common()))}")
     _print_bias(new)
-    if failures := [failure for manifest in new for failure in manifest.failures]:
-        print(f"first failure: {failures[0].source.leaf}: {failures[0].step}: {failures[0].reason}")
+
+
+def _print_failures(entries: list[Entry], manifests: list[Manifest]) -> None:
+    """Rows that have no answer: what is complete is not made again by itself, so they are told of each time."""
+    folders = [entry.folder for entry, manifest in zip(entries, manifests, strict=True) if manifest.failures]
+    if not folders:
+        return
+    failures = [failure for manifest in manifests for failure in manifest.failures]
+    first = f"{failures[0].source.leaf}: {failures[0].step}: {failures[0].reason}"
+    print(printable(f"failed: {len(failures):,}, the first is {first}"))
+    more = " and the like" if len(folders) > 1 else ""
+    print(f"to ask again what was refused, remove {shown_path(folders[0])}{more}, then run `tilth generate`")
+
+
+def _print_made_otherwise(entries: list[Entry], manifests: list[Manifest], config: Config) -> None:
+    """Leaves that were there already, and that these settings would make otherwise: seed and judge name no folder."""
+    judge = identity(config.judge or config.teacher)
+    otherwise = sum(
+        entry.reused and (manifest.seed != config.seed or manifest.judge not in {"", judge})
+        for entry, manifest in zip(entries, manifests, strict=True)
+    )
+    if otherwise:
+        what = f"made with another seed or judge: {count_leaves(otherwise)}"
+        print(f"{what}; to make them anew remove their folders in .tilth/store")
 
 
 def _made(manifest: Manifest) -> dict[str, int]:
@@ -177,7 +217,7 @@ def _print_plan(workspace: Workspace, basis: Basis, *, as_json: bool) -> None:
         rows = [[each.leaf, each.calls, each.cached, each.prompt_tokens + each.completion_tokens] for each in forecasts]
         print(table(rows, ["leaf", "requests", "in the ledger", "tokens"], cells=room()))
     complete = sum(each.complete for each in basis.planned)
-    print(f"{len(forecasts)} leaves to make, {complete} complete; {_total(forecasts)}")
+    print(f"{count_leaves(len(forecasts))} to make, {complete:,} complete; {_total(forecasts)}")
 
 
 def _total(forecasts: list[Forecast]) -> str:
@@ -188,5 +228,6 @@ def _total(forecasts: list[Forecast]) -> str:
         parts.append(f"{cost:,.2f} by the prices in tilth.yaml")
     seconds = [each.seconds for each in forecasts if each.seconds is not None]
     if seconds and len(seconds) == len(forecasts):
-        parts.append(f"{sum(seconds) / 60:,.0f} minutes at the speed so far")
+        minutes = math.ceil(sum(seconds) / 60)
+        parts.append(f"{minutes:,} {'minute' if minutes == 1 else 'minutes'} at the speed so far")
     return ", ".join(parts)

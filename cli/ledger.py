@@ -19,7 +19,7 @@ from ..llm.ledger import Ledger, Usage
 from ..llm.ledger_file import merge_ledger_file, write_ledger_file
 from ..sdg.rebuild import basis_of, obstacles, read_origins
 from ..sdg.store import open_entry
-from .options import Json, LeafText, Set, open_workspace, print_json, shown_path
+from .options import Json, LeafText, Set, count_leaves, open_workspace, print_json, refuse_no_leaf, shown_path
 from .terminal import printable, room, table
 
 _MOST_ROWS = 20
@@ -64,7 +64,9 @@ def export(
 ) -> None:
     """Write the answers that the samples of committed leaves rest on, as JSON lines, for others to import."""
     workspace = open_workspace(overrides)
-    chosen = [each for each in read_basis(workspace).planned if leaf in each.leaf.id]
+    planned = read_basis(workspace).planned
+    refuse_no_leaf(leaf, (each.leaf.id for each in planned))
+    chosen = [each for each in planned if leaf in each.leaf.id]
     entries = [open_entry(each.folder, each.leaf.id, reused=True) for each in chosen if each.complete]
     if not entries:
         raise TilthError("there are no samples whose answers could be exported", fix="run `tilth generate` first")
@@ -72,9 +74,9 @@ def export(
         basis = basis_of(entries, opened)
         made = [origin.model_dump(mode="json") for origin in basis.origins]
         write_ledger_file(file, opened, basis.keys, made)
-    print(f"wrote {len(basis.keys):,} answers, those of {_leaves(len(entries))}, to {shown_path(file)}")
+    print(f"wrote {len(basis.keys):,} answers, those of {count_leaves(len(entries))}, to {shown_path(file)}")
     if left := len(chosen) - len(entries):
-        print(f"{_leaves(left)} without samples left out: run `tilth generate` first")
+        print(f"{count_leaves(left)} without samples left out: run `tilth generate` first")
     if refused := sum(origin.refused for origin in basis.origins):
         print(f"{refused:,} requests that the model refused have no answer, and will be asked again")
 
@@ -99,10 +101,10 @@ def import_(
     found = obstacles(origins, basis.planned, workspace.config, basis.source.commit)
     for obstacle in found:
         named = ", ".join(obstacle.leaves[:3]) + (", …" if len(obstacle.leaves) > 3 else "")
-        print(printable(f"{_leaves(len(obstacle.leaves))} ({named}): {obstacle.what}; {obstacle.fix}"))
+        print(printable(f"{count_leaves(len(obstacle.leaves))} ({named}): {obstacle.what}; {obstacle.fix}"))
     hindered = {leaf for obstacle in found for leaf in obstacle.leaves}
     if free := sum(origin.leaf not in hindered for origin in origins):
-        print(f"{_leaves(free)} can be made again to the byte, without a request: `tilth generate`")
+        print(f"{count_leaves(free)} can be made again to the byte, without a request: `tilth generate`")
 
 
 def _print(used: list[Usage], prices: Mapping[str, Prices], size: int) -> None:
@@ -123,17 +125,17 @@ def _table(used: Iterable[Usage], names: tuple[str, ...], cost: Cost | None) -> 
     rows = [
         [
             *group,
-            *(f"{sum(getattr(use, count) for use in uses):,}".rjust(10) for count in _COUNTS),
+            *(sum(getattr(use, count) for use in uses) for count in _COUNTS),
             *([_money(cost(uses)).rjust(10)] if cost else []),
         ]
         for group, uses in sorted(largest)
     ]
-    headers = [header.rjust(10) for header in (*_COUNTS.values(), *(["cost"] if cost else []))]
+    headers = [*_COUNTS.values(), *(["cost".rjust(10)] if cost else [])]
     left = len(groups) - len(rows)
     return table(rows, [*names, *headers], cells=room()) + (f"\nand {left:,} more: `--json` has all" if left else "")
 
 
-_COUNTS = {"requests": "requests", "prompt_tokens": "prompt", "completion_tokens": "completion"}
+_COUNTS = {"requests": "requests", "prompt_tokens": "prompt tokens", "completion_tokens": "completion tokens"}
 
 
 def _prices(config: Config) -> dict[str, Prices]:
@@ -160,7 +162,3 @@ def _bytes(path: Path) -> int:
 
 def _time(when: str) -> str:
     return when[:16].replace("T", " ")
-
-
-def _leaves(number: int) -> str:
-    return f"{number:,} {'leaf' if number == 1 else 'leaves'}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ..core.errors import TilthError
 from ..core.workspace import Workspace
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -22,6 +24,13 @@ def open_workspace(overrides: list[str] | None = None) -> Workspace:
     return Workspace.open(Path.cwd(), tuple(overrides or ()))
 
 
+def refuse_no_leaf(text: str, leaves: Iterable[str]) -> None:
+    """Raise TilthError when `--leaf` is in the path of no committed leaf, so that nothing could be shown."""
+    if text and not any(text in leaf for leaf in leaves):
+        what = f"no committed leaf has {text!r} in its path"
+        raise TilthError(what, where="--leaf", fix="`tilth tree` shows the leaves; commit a new one first")
+
+
 def print_json(value: Any) -> None:
     """Print a JSON-able value."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
@@ -31,3 +40,8 @@ def shown_path(path: Path) -> str:
     """A path as a person would type it from here."""
     relative = os.path.relpath(path)
     return relative if not relative.startswith(f"..{os.sep}..{os.sep}..") else str(path)
+
+
+def count_leaves(number: int) -> str:
+    """`1 leaf`, `1,200 leaves`."""
+    return f"{number:,} {'leaf' if number == 1 else 'leaves'}"

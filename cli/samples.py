@@ -11,7 +11,7 @@ from ..core.errors import TilthError, nearest
 from ..core.records import Kind, Preference, Question, Reject, Sample
 from ..cycle.basis import read_basis
 from ..sdg.store import Entry, open_entry, read_preferences, read_rejects, read_samples, read_tests
-from .options import Json, KindText, LeafText, Set, open_workspace, print_json
+from .options import Json, KindText, LeafText, Set, count_leaves, open_workspace, print_json, refuse_no_leaf
 from .terminal import printable
 
 
@@ -22,7 +22,7 @@ def samples(  # noqa: PLR0913  the verb's options
         str,
         typer.Option("--reason", metavar="TEXT", help="With --rejects: only those whose step or reason contains TEXT."),
     ] = "",
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most N.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Print N at most; JSON has all.")] = 20,
     overrides: Set = [],  # noqa: B006  typer copies it
     *,
     rejects: Annotated[bool, typer.Option("--rejects", help="What the filters dropped, with their reasons.")] = False,
@@ -34,8 +34,10 @@ def samples(  # noqa: PLR0913  the verb's options
     if reason and not rejects:
         raise TilthError("only rejects have a reason", where="--reason", fix="add --rejects")
     workspace = open_workspace(overrides)
-    planned = [each for each in read_basis(workspace).planned if leaf in each.leaf.id and each.complete]
-    entries = [open_entry(each.folder, each.leaf.id, reused=True) for each in planned]
+    planned = read_basis(workspace).planned
+    refuse_no_leaf(leaf, (each.leaf.id for each in planned))
+    chosen = [each for each in planned if leaf in each.leaf.id]
+    entries = [open_entry(each.folder, each.leaf.id, reused=True) for each in chosen if each.complete]
     listed = _rejected if rejects else _made
     found = [each for entry in entries for each in listed(entry) if kind in {"", each.kind} and reason in each.reason]
     if as_json:
@@ -43,8 +45,19 @@ def samples(  # noqa: PLR0913  the verb's options
         return
     for each in found[:limit]:
         print(printable(f"[{each.kind}] {each.leaf}{f'  ({each.reason})' if each.reason else ''}"))
-        print("\n".join(each.lines))
-    print(f"{min(limit, len(found))} of {len(found)} shown")
+        for text in each.lines:
+            _print_text(text)
+    print(f"{min(limit, len(found)):,} of {len(found):,} shown")
+    if missing := len(chosen) - len(entries):
+        print(f"{count_leaves(missing)} of {len(chosen):,} without samples: run `tilth generate`")
+
+
+def _print_text(text: str) -> None:
+    """A model's words may have several lines, which stand under the first, and escapes, which steer a terminal."""
+    first, *others = text.splitlines() or [""]
+    indent = " " * (len(first) - len(first.lstrip()) + 3)
+    for line in (first, *(f"{indent}{other}" for other in others)):
+        print(printable(line).rstrip())
 
 
 class _Listed(NamedTuple):

@@ -152,11 +152,11 @@ class _ShownTask:
 
 
 def table(rows: Sequence[Sequence[object]], headers: Sequence[str], *, cells: int | None = None) -> str:
-    """Rows under headers in aligned columns, numbers to the right; no newline at the end.
+    """Rows under headers in aligned columns, numbers to the right and in thousands; no newline at the end.
 
     With `cells` the first column is cut so that lines are no longer than that, but to 12 cells at most.
     """
-    texts = [[printable(str(cell)) for cell in row] for row in (headers, *rows)]
+    texts = [[_cell_text(cell) for cell in row] for row in (headers, *rows)]
     if cells is not None:
         others = sum(max(_cells(text) for text in column) + 2 for column in list(zip(*texts, strict=True))[1:])
         texts = [[cut(row[0], max(12, cells - others)), *row[1:]] for row in texts]
@@ -169,6 +169,10 @@ def table(rows: Sequence[Sequence[object]], headers: Sequence[str], *, cells: in
         lines.append("  ".join(parts).rstrip())
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
+
+
+def _cell_text(cell: object) -> str:
+    return f"{cell:,}" if isinstance(cell, int) else printable(str(cell))
 
 
 def room() -> int | None:

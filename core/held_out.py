@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,22 +39,29 @@ class Leak(Record):
 
 
 def find_leaks(questions: Sequence[Question], samples: Iterable[Sample]) -> list[Leak]:
-    """Every leak, in the order of the samples; a question is reported once per sample, as a copy if it is one.
+    """Every leak, in the order of the samples."""
+    leaks_in = leak_finder(questions)
+    return [leak for sample in samples for leak in leaks_in(sample)]
+
+
+def leak_finder(questions: Sequence[Question]) -> Callable[[Sample], list[Leak]]:
+    """What finds the leaks of one sample; a question is reported once, as a copy if it is one.
 
     Only questions whose rarest words stand in a turn are compared with it, so the time grows with the words of the
     samples and hardly with the number of questions.
     """
     needles = [_needle(question) for question in questions]
     index, loose = _index(needles), [needle for needle in needles if needle.is_loose]
-    leaks: list[Leak] = []
-    for sample in samples:
+
+    def leaks_in(sample: Sample) -> list[Leak]:
         found: dict[str, Leak] = {}
         for message in sample.messages:
             for leak in _leaks_in(message.content, sample.id, index, loose):
                 if leak.kind == "copy" or leak.question_id not in found:
                     found[leak.question_id] = leak
-        leaks += sorted(found.values(), key=lambda leak: leak.question_id)
-    return leaks
+        return sorted(found.values(), key=lambda leak: leak.question_id)
+
+    return leaks_in
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ class Lane:
         self.limit = min(most, max(_FIRST_LEAST, most // _FIRST_SHARE))
         self.in_flight = 0
         self.paused_until = 0.0
-        self.times_gone = 0
+        self.pause_s = 0.0
+        """The last pause for being gone."""
         self._most = self._ceiling = most
         self._refused = False
         self._answered_since_cut = False
@@ -72,7 +73,7 @@ class Lane:
         """The request was answered for so many tokens; the limit may grow. It is still counted in flight."""
         self.pace.spend(tokens=tokens)
         self._answered_since_cut = True
-        self.times_gone = 0
+        self.pause_s = 0.0
         ticket.round.add(ticket.step, time.monotonic() - ticket.sent)
         if ticket.round is self._round and self._round.answers >= self.limit:
             self._end_round()
@@ -217,10 +218,14 @@ class Line:
         self._grant()
 
     def leaves_out(self, lane: Lane, first_s: float) -> bool:
-        """Leave out an endpoint that is not there, twice as long each time; false if none is left without it."""
+        """Leave out an endpoint that is not there, twice as long each time; false if none is left without it.
+
+        Of requests that miss it at once the first counts.
+        """
         now = time.monotonic()
-        lane.times_gone += 1
-        lane.paused_until = now + min(first_s * 2 ** (lane.times_gone - 1), _LONGEST_PAUSE_S)
+        if lane.paused_until <= now:
+            lane.pause_s = min(2 * lane.pause_s or first_s, _LONGEST_PAUSE_S)
+            lane.paused_until = now + lane.pause_s
         return any(other.paused_until <= now for other in self.lanes)
 
     def _grant(self) -> None:

@@ -72,7 +72,7 @@ class Stats:
 
 
 _HOPELESS = 10
-"""Requests refused one after the other, and none answered: then it is no matter of single requests."""
+"""Requests refused, besides as many as are on the wire, and none answered: it is no matter of single requests."""
 
 
 class Gateway:
@@ -102,7 +102,7 @@ class Gateway:
         self._asking: Counter[str] = Counter()
         self._landing = asyncio.Event()
         self._first_of: dict[str, asyncio.Task[Entry]] = {}
-        self._refused = 0
+        self._has_answered = False
 
     @property
     def name(self) -> str:
@@ -115,8 +115,8 @@ class Gateway:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the endpoints. After an error what is on the wire is waited for; a stop stops at once."""
-        kept = self.wire.end(waiting=isinstance(error, Exception))
+        """Close the endpoints. What is on the wire, and so paid for, is waited for; a stop stops at once."""
+        kept = self.wire.end(waiting=error is None or isinstance(error, Exception))
         for key, task in self._in_flight.items():
             if key not in kept:
                 task.cancel()
@@ -174,19 +174,20 @@ class Gateway:
             wrapped = {"name": "answer", "schema": schema, "strict": True}
             request["response_format"] = {"type": "json_schema", "json_schema": wrapped}
         entry, cached = await self._answered(request, leaf, step, depth, prefix)
-        keys, completion = (entry.key,), entry.completion
         try:
-            return Answer(keys, completion.text, _data(completion, schema), cached)
+            return _answer((entry.key,), entry.completion, schema, cached=cached)
         except _Unfit as unfit:
             if not unfit.repairable:
-                raise BadAnswer(keys, unfit.problem, where=f"{leaf}: {step}") from unfit
-            request = _repair(request, completion.text, unfit.problem)
-        entry, again = await self._answered(request, leaf, step, depth + 1, "")
-        keys, completion = (*keys, entry.key), entry.completion
+                raise BadAnswer((entry.key,), unfit.problem, where=f"{leaf}: {step}") from unfit
+            request = _repair(request, entry.completion.text, unfit.problem)
+        first = entry.key
         try:
-            return Answer(keys, completion.text, _data(completion, schema), cached and again)
+            entry, again = await self._answered(request, leaf, step, depth + 1, "")
+            return _answer((first, entry.key), entry.completion, schema, cached=cached and again)
         except _Unfit as unfit:
-            raise BadAnswer(keys, unfit.problem, where=f"{leaf}: {step}") from unfit
+            raise BadAnswer((first, entry.key), unfit.problem, where=f"{leaf}: {step}") from unfit
+        except RequestFailed as failed:
+            raise RequestFailed((first, *failed.keys), failed.what, where=failed.where) from failed
 
     async def _answered(
         self, request: Mapping[str, Any], leaf: str, step: str, depth: int, prefix: str
@@ -195,13 +196,15 @@ class Gateway:
         order = Order(request, canonical_json(request), leaf, step, depth)
         key = text_sha256(order.text)
         self.stats.asked += 1
-        if entry := self._ledger.get(key):
+        entry = self._ledger.get(key)
+        if entry is None and self._from_ledger_only:
+            raise RequestFailed((key,), "the ledger has no answer", where=f"{leaf}: {step}")
+        if entry is None and prefix and key not in self._in_flight and await self._after_first(prefix):
+            entry = self._ledger.get(key)  # others may have asked the same meanwhile
+        if entry:
+            self._has_answered = True
             self.stats.cached += 1
             return entry, True
-        if self._from_ledger_only:
-            raise RequestFailed((key,), "the ledger has no answer", where=f"{leaf}: {step}")
-        if prefix and key not in self._in_flight:
-            await self._after_first(prefix)
         on_its_way = key in self._in_flight
         self.stats.cached += on_its_way
         if not on_its_way:
@@ -228,10 +231,13 @@ class Gateway:
                     task.cancel()
                     del self._in_flight[key]  # who asks for it now begins anew
 
-    async def _after_first(self, prefix: str) -> None:
+    async def _after_first(self, prefix: str) -> bool:
+        """Wait for the first request of a prefix, if there is other work; whether it was waited."""
         first = self._first_of.get(prefix)
-        if first and self.wire.is_busy:
-            await asyncio.wait([first])
+        if first is None or not self.wire.is_busy:
+            return False
+        await asyncio.wait([first])
+        return True
 
     def _landed(self, key: str, task: asyncio.Task[Entry]) -> None:
         if self._in_flight.get(key) is task:
@@ -259,19 +265,23 @@ class Gateway:
         try:
             entry = await self.wire.send(key, order, keep)
         except Refused as refused:
-            raise self._refusal(key, order, refused.what) from refused
+            raise self._refusal(key, order, str(refused)) from refused
+        self._has_answered = True
         self.stats.paid += 1
         self.stats.prompt_tokens += entry.prompt_tokens
         self.stats.completion_tokens += entry.completion_tokens
         return entry
 
     def _refusal(self, key: str, order: Order, why: str) -> ModelError:
-        self._refused += 1
-        where = f"{order.leaf}: {order.step}"
-        if self.stats.paid or self._refused < _HOPELESS:
+        where, refused = f"{order.leaf}: {order.step}", self.wire.refused
+        if self._has_answered or refused < _HOPELESS + self.wire.in_flight:
             return RequestFailed((key,), why, where=where)
-        what = f"the {self._role} refused {self._refused} requests and answered none ({why})"
+        what = f"the {self._role} refused {refused} requests and answered none ({why})"
         return ModelError(what, where=where, fix=f"check {self._role}.model and the prompts")
+
+
+def _answer(keys: tuple[str, ...], completion: Completion, schema: Mapping[str, Any] | None, *, cached: bool) -> Answer:
+    return Answer(keys, completion.text, _data(completion, schema), cached)
 
 
 @lru_cache

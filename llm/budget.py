@@ -35,7 +35,7 @@ class Budget:
             ("cost", self.cost, self.max_cost),
         ):
             if limit is not None and spent >= limit:
-                fix = f"what was answered is kept; run again with a larger --max-{name} to go on"
+                fix = "what was answered is kept; run again, with as much to spend or more, to go on"
                 raise BudgetSpent(f"the budget is spent ({spent:,.6g} of {limit:,.6g} {name})", fix=fix)
         self.calls += 1
 

@@ -78,18 +78,17 @@ class Client:
         if request["model"] != self.endpoint.model:
             request = {**request, "model": self.endpoint.model}
             text = json.dumps(request, ensure_ascii=False)
-        if self._constrains or "response_format" not in request:
+        if "response_format" not in request:
+            return await self._post(text)
+        if self._constrains:
             try:
                 return await self._post(text)
             except Failure as failure:
-                if (
-                    failure.kind != "rejected"
-                    or not _NO_SCHEMA.search(failure.what)
-                    or "response_format" not in request
-                ):
+                if failure.kind != "rejected" or not _NO_SCHEMA.search(failure.what):
                     raise
-                self._constrains = False
-        return await self._post(json.dumps(_in_words(request), ensure_ascii=False))
+        reply = await self._post(json.dumps(_in_words(request), ensure_ascii=False))
+        self._constrains = False
+        return reply
 
     async def served(self) -> dict[str, int]:
         """The models that the endpoint lists -> their context in tokens, 0 where it does not tell (vLLM's does).

@@ -51,14 +51,12 @@ class Order:
 class Refused(Exception):
     """The endpoint will never answer this request; it may answer others."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.what = what
-
 
 _OF_THE_REQUEST = {400, 413, 414, 422}
 """Statuses that speak against one request, not against the key or the model."""
 _OVERLOADED = {"busy", "timeout"}
+_QUIET_S = 30.0
+"""Between two lines about requests that are tried again."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +72,16 @@ class Wire:
 
     def __init__(self, server: ModelServer, progress: Progress, *, role: str, retries: Retries, budget: Budget) -> None:
         self.budget = budget
+        self.refused = 0
+        """Requests that an endpoint refused."""
         self._server, self._progress, self._role, self._retries = server, progress, role, retries
         self._stack = contextlib.AsyncExitStack()
         self._opening: asyncio.Task[_Open] | None = None
         self._measuring: asyncio.Task[int] | None = None
         self._sent: set[str] = set()
         self._answers = 0
-        self._tokens_per_letter = 0.0
         self._ending = False
-        self._in_trouble = False
+        self._told_at = -_QUIET_S
 
     @property
     def most(self) -> int:
@@ -141,7 +140,7 @@ class Wire:
                 self.budget.take()
                 self._sent.add(key)
                 reply = await client.complete(order.request, order.text)
-                self._count(ticket, order, reply)
+                self._count(ticket, reply)
                 return await keep(reply, time.monotonic() - ticket.sent)
             except Failure as error:
                 failure = error
@@ -157,24 +156,23 @@ class Wire:
             tries += 1
             await self._wait(failure, tries, key, client)
 
-    def _count(self, ticket: Ticket, order: Order, reply: Reply) -> None:
+    def _count(self, ticket: Ticket, reply: Reply) -> None:
         completion = reply.completion
         ticket.lane.answered(ticket, completion.prompt_tokens + completion.completion_tokens)
         self.budget.spend(completion, self._server.prices)
-        self._tokens_per_letter = max(self._tokens_per_letter, completion.prompt_tokens / len(order.text))
         self._answers += 1
-        self._in_trouble = False
 
     async def _wait(self, failure: Failure, tries: int, key: str, client: Client) -> None:
         """Wait until the request may be tried again. Raises Refused or ModelError when it may not."""
         spread = 1 + int(key[:4], 16) / 0x10000 / 4  # up to a quarter more, so that not all come back at once
-        wait_s = (failure.retry_after_s or self._retries.first_wait_s * 2 ** (tries - 1)) * spread
+        wait_s = failure.retry_after_s or self._retries.first_wait_s * 2 ** (tries - 1)
         if tries >= self._most_tries(client.endpoint, failure) or wait_s > self._retries.longest_wait_s:
             if failure.status in _OF_THE_REQUEST:
+                self.refused += 1
                 raise Refused(failure.what) from failure
             raise self._error(client.endpoint, failure, tries, await self._unknown_model(client, failure)) from failure
         self._tell(failure, wait_s)
-        await asyncio.sleep(wait_s)
+        await asyncio.sleep(wait_s * spread)
 
     async def _open(self) -> _Open:
         """Open the endpoints once; all who wait share the outcome, an error too."""
@@ -190,8 +188,8 @@ class Wire:
         return _Open(Line(lanes), dict(zip(lanes, clients, strict=True)))
 
     async def _check_length(self, order: Order, there: _Open) -> None:
-        """Raise Refused for what cannot fit, as far as the tokens of the prompts before it tell."""
-        prompt = int(len(order.text) * (self._tokens_per_letter or _FEWEST_TOKENS_PER_LETTER))
+        """Raise Refused for what cannot fit. What other prompts took has no say: their order is a matter of timing."""
+        prompt = max(len(order.text.split()), len(order.text) // _MOST_LETTERS_PER_TOKEN)
         wanted = prompt + order.request["max_tokens"]
         if wanted <= _LEAST_CONTEXT_TOKENS:
             return
@@ -199,7 +197,7 @@ class Wire:
             self._measuring = asyncio.create_task(_context_tokens(there.clients.values()))
         context = await asyncio.shield(self._measuring)
         if context and wanted > context:
-            what = f"the prompt (about {prompt:,} tokens) and its answer ({order.request['max_tokens']:,} at most)"
+            what = f"the prompt ({prompt:,} tokens at least) and its answer ({order.request['max_tokens']:,} at most)"
             raise Refused(f"{what} do not fit the model's context of {context:,}; smaller chunks would")
 
     def _most_tries(self, endpoint: Endpoint, failure: Failure) -> int:
@@ -209,10 +207,10 @@ class Wire:
         return self._retries.timeouts if failure.kind == "timeout" else self._retries.tries
 
     def _tell(self, failure: Failure, wait_s: float) -> None:
-        """One line per burst of trouble, not one per request."""
-        if not self._in_trouble:
-            self._in_trouble = True
-            self._progress.say(f"{self._role}: {failure.what}; trying again in {wait_s:.0f} s")
+        """One line now and then, not one per request."""
+        if (now := time.monotonic()) - self._told_at >= _QUIET_S:
+            self._told_at = now
+            self._progress.say(f"{self._role}: {failure.what}; trying again in {wait_s:.2g} s")
 
     async def _unknown_model(self, client: Client, failure: Failure) -> str:
         """What to do about a 404, where the endpoint lists other models."""
@@ -240,16 +238,16 @@ class Wire:
 
 async def _context_tokens(clients: Collection[Client]) -> int:
     """The smallest context of the endpoints, as far as they tell; 0: they do not."""
-    known = [
+    told = [
         client.endpoint.context_tokens or (await client.served()).get(client.endpoint.model, 0) for client in clients
     ]
-    return min(known)
+    return min(filter(None, told), default=0)
 
 
 _LEAST_CONTEXT_TOKENS = 1024
 """What every model takes: no endpoint is asked for its context before a prompt needs more."""
-_FEWEST_TOKENS_PER_LETTER = 0.125
-"""Before the first answer has told the model's own: nothing is refused that might fit."""
+_MOST_LETTERS_PER_TOKEN = 8
+"""More than any language takes, and a word takes a token at least: nothing is refused that might fit."""
 
 
 def _failed(task: asyncio.Task[_Open]) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mappi
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ..core.records import Kind, Preference, Provenance, Question, Record, Reject, Sample
 from ..llm.ask import Gateway, RequestFailed
@@ -38,6 +38,8 @@ class Failure(Record):
 Outcome = Sample | Preference | Question | Reject | Failure
 
 Model = Gateway | LocalGateway
+
+Result = TypeVar("Result")
 
 _LOOK_AGAIN_S = 0.02
 """How long a row may take before we look whether it waits for a model, and others can be begun beside it."""
@@ -118,9 +120,7 @@ class LeafRun:
 
         A row that fails leaves its Failure and harms no other. Any other error ends all of them and is raised.
         """
-        async with together() as group:
-            rows = [group.create_task(self._row(work)) for work in works]
-        return [outcome for row in rows for outcome in row.result()]
+        return [outcome for row in await all_of(self._row(work) for work in works) for outcome in row]
 
     async def until(
         self, quota: Mapping[Kind, int], works: Iterable[Callable[[], Coroutine[Any, Any, list[Outcome]]]]
@@ -132,17 +132,20 @@ class LeafRun:
         finished leaf can be made again from the answers that it rests on.
         """
         outcomes: list[Outcome] = []
+        accepted: Counter[Kind] = Counter()
         begun: deque[asyncio.Task[list[Outcome]]] = deque()
         left = iter(works)
         async with together() as group:
-            while not _is_met(quota, outcomes):
+            while not quota or any(accepted[kind] < number for kind, number in quota.items()):
                 ahead = self.teacher.most if self._is_paying() else 1
                 begun += [group.create_task(self._row_of(make)) for make in islice(left, max(0, ahead - len(begun)))]
                 if not begun:
                     break
                 done, _ = await asyncio.wait([begun[0]], timeout=None if ahead > 1 else _LOOK_AGAIN_S)
                 if done:
-                    outcomes += self.settled(begun.popleft().result())
+                    ended = self.settled(begun.popleft().result())
+                    accepted.update(outcome.kind for outcome in ended if isinstance(outcome, Sample))
+                    outcomes += ended
             for row in begun:
                 row.cancel()
         return outcomes
@@ -153,30 +156,41 @@ class LeafRun:
         return asking or bool(self.tally.paid.total())
 
     @cached_property
+    def not_held_out(self) -> Filter:
+        """Drops what repeats a held-out question of the leaf."""
+        return not_held_out(self.leaf.questions)
+
+    @cached_property
     def _kept(self) -> Duplicates:
         """What was accepted in the rows whose turn has come."""
         return Duplicates(self.recipe.settings.near_duplicate)
 
     @cached_property
     def _unjudged(self) -> dict[tuple[str, tuple[str, ...]], Sample]:
-        """Judged samples, by id and requests -> as they were before."""
+        """Id and requests of judged samples, or a failed judge's request and those before it -> as they were before."""
         return {}
 
     def settled(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
         """The outcomes of a row whose turn has come: what asks the same as a sample before it becomes a reject.
 
-        It is the same reject whether `grade` saw in time that it needs no judge, or the judge said yes or no.
+        It is the same reject whether `grade` saw in time that it needs no judge, or the judge said yes, no or failed.
         """
         return [self._settled(outcome) for outcome in outcomes]
 
     def _settled(self, outcome: Outcome) -> Outcome:
-        judged = outcome.sample if isinstance(outcome, Reject) and outcome.step == "judge" else outcome
-        if not isinstance(judged, Sample):
-            return outcome
-        if drop := self._kept.drop(judged):
+        match outcome:
+            case Sample():
+                judged = outcome
+            case Reject(step="judge"):
+                judged = outcome.sample
+            case Failure():
+                judged = self._unjudged.get((outcome.request, outcome.source.requests))
+            case _:
+                judged = None
+        if judged and (drop := self._kept.drop(judged)):
             return _duplicate(self._unjudged.get((judged.id, judged.source.requests), judged), drop)
-        if judged is outcome:
-            self._kept.add(judged)
+        if isinstance(outcome, Sample):
+            self._kept.add(outcome)
         return outcome
 
     def reject(self, sample: Sample, drop: Drop) -> Reject:
@@ -203,7 +217,11 @@ class LeafRun:
             return _duplicate(sample, drop)
         if not self.recipe.settings.judge:
             return self._accept(sample)
-        return self._graded(sample, *await self._judged(sample, sample.question, step, variables))
+        try:
+            return self._graded(sample, *await self._judged(sample, sample.question, step, variables))
+        except RowFailed as failed:
+            self._unjudged[failed.failure.request, failed.failure.source.requests] = sample
+            raise
 
     async def grade_by_asking(self, sample: Sample, question: str, step: str, variables: Mapping[str, Any]) -> Outcome:
         """The end of a row about a text: as `judged`, if the recipe wants a judge. Raises RowFailed and ModelError."""
@@ -224,10 +242,8 @@ class LeafRun:
         pair = Pair(question, sample.answer, evidence, variables.get("title", ""))
         settings = self.recipe.settings
         judge = Judge(self.recipe.prompts[step], settings.votes, settings.lowest_score)
-        async with together() as group:
-            asked = [self._put(self.judge, step, sample.source, variables, vote) for vote in range(judge.votes)]
-            votes = [group.create_task(asking) for asking in asked]
-        replies = [vote.result() for vote in votes]
+        asking = (self._put(self.judge, step, sample.source, variables, vote) for vote in range(judge.votes))
+        replies = await all_of(asking)
         requests = dict.fromkeys(key for reply in replies for key in reply.source.requests)
         source = sample.source.model_copy(update={"requests": tuple(requests)})
         return Reply(judgement(judge, [reply.data for reply in replies], pair), source)
@@ -287,11 +303,6 @@ def _duplicate(sample: Sample, drop: Drop) -> Reject:
     return Reject(sample=sample, step="duplicates", reason=drop.reason, score=drop.score)
 
 
-def _is_met(quota: Mapping[Kind, int], outcomes: Sequence[Outcome]) -> bool:
-    accepted = Counter(outcome.kind for outcome in outcomes if isinstance(outcome, Sample))
-    return bool(quota) and all(accepted[kind] >= number for kind, number in quota.items())
-
-
 @contextlib.asynccontextmanager
 async def together() -> AsyncGenerator[asyncio.TaskGroup]:
     """A TaskGroup whose first error is raised itself, not wrapped in a group."""
@@ -305,16 +316,22 @@ async def together() -> AsyncGenerator[asyncio.TaskGroup]:
     raise first
 
 
+async def all_of(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Run them at once; what they return, in their order. The first error ends the others and is raised."""
+    async with together() as group:
+        tasks = [group.create_task(work) for work in works]
+    return [task.result() for task in tasks]
+
+
 def seed_samples(run: LeafRun, kind: Callable[[SeedExample], Kind]) -> list[Outcome]:
     """The hand-written pairs as samples, as they stand: no judge is asked; copies of held-out questions are dropped."""
-    held_out = not_held_out(run.leaf.questions)
     outcomes: list[Outcome] = []
     for index, example in enumerate(run.leaf.seed_examples):
         source = run.source.model_copy(update={"seed_example": index, "teacher": "seed"})
         for pair in example.pairs:
             turn = pair.question if run.leaf.kind == "knowledge" else user_turn(example.context, pair.question)
             sample = Sample.new(kind(example), turn, pair.answer, source)
-            drop = held_out(sample)
+            drop = run.not_held_out(sample)
             outcomes.append(run.reject(sample, drop) if drop else sample)
     return run.settled(outcomes)
 

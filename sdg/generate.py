@@ -173,12 +173,13 @@ async def _run_here(
 
 def _requests(ledger: Ledger, tally: Tally) -> Requests:
     """What one leaf asked of the models."""
-    entries = [entry for key in tally.keys if (entry := ledger.get(key))]
+    entries = (entry for key in tally.keys if (entry := ledger.get(key)))
+    tokens = [(entry.prompt_tokens, entry.completion_tokens) for entry in entries]
     asked, paid = tally.asked.total(), tally.paid.total()
     return Requests(
         asked=asked,
         cached=asked - paid,
         paid=paid,
-        prompt_tokens=sum(entry.prompt_tokens for entry in entries),
-        completion_tokens=sum(entry.completion_tokens for entry in entries),
+        prompt_tokens=sum(prompt for prompt, _ in tokens),
+        completion_tokens=sum(completion for _, completion in tokens),
     )

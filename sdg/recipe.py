@@ -138,7 +138,7 @@ def _find(name_or_path: str) -> tuple[Path, str]:
         return path, f"recipes/{path.name}"
     shipped = nearest(name_or_path, [file.stem for file in SHIPPED.glob("*.yaml")])
     raise ConfigError(
-        f"there is no recipe {name_or_path!r}", where="recipes", fix=f"{shipped} or give a path to a .yaml"
+        f"there is no recipe {name_or_path!r}", where="recipes", fix=f"{shipped}; or give the path of a .yaml file"
     )
 
 

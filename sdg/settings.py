@@ -199,6 +199,8 @@ class PreferenceSettings(Section):
     def _check(self) -> Self:
         if (self.mode == "endpoints") != bool(self.models) or len(self.models) not in {0, 2}:
             raise ValueError("the mode `endpoints` needs two `models`, and no other has any")
+        if len({server.model for server in self.models}) < len(self.models):
+            raise ValueError("both `models` have one name, so the ledger would give one's answers for the other's")
         if (self.mode == "strong_weak") != bool(self.prompts.weak):
             raise ValueError("the mode `strong_weak` needs the prompt `weak`, and no other has it")
         if self.mode == "candidates" and self.candidates < 2:

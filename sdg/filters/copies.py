@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ...core.held_out import find_leaks
+from ...core.held_out import leak_finder
 from ...core.records import Question, Sample
 from ..words import similarity
 from .drop import Drop, Filter
@@ -12,9 +12,10 @@ from .drop import Drop, Filter
 
 def not_held_out(questions: Sequence[Question]) -> Filter:
     """Drop a sample with a copy or near copy of a held-out question in any turn: what the cycle would refuse."""
+    leaks_in = leak_finder(questions)
 
     def is_new(sample: Sample) -> Drop | None:
-        leaks = find_leaks(questions, [sample]) if questions else []
+        leaks = leaks_in(sample) if questions else []
         return Drop("held_out_copy", f"{leaks[0].kind} of {leaks[0].question_id}") if leaks else None
 
     return is_new

@@ -10,7 +10,8 @@ goes in rounds: round 1 asks every passage what round 0 asked it, and the model 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -38,8 +39,10 @@ async def knowledge(run: LeafRun, settings: KnowledgeSettings, chunks: Sequence[
     """
     passages = [Passage.of(run, chunk) for chunk in chunks]
     outcomes = [*seed_samples(run, lambda _: "knowledge_short"), *whole_passages(run, settings, passages)]
-    seeds = [_seed(run, sample, passages) for sample in outcomes if isinstance(sample, Sample) and _by_hand(sample)]
-    known = _Known([told for seed in seeds if (told := _told(seed))])
+    there = [frozenset(words(passage.text)) for passage in passages]
+    by_hand = [sample for sample in outcomes if isinstance(sample, Sample) and _by_hand(sample)]
+    seeds = [_seed(run, sample, passages, there) for sample in by_hand]
+    known = _Known(_Details(map(_told, seeds)))
     linked = links(chunks, settings.multi_hop_partners)
     made = await run.until(settings.quota, _rows(run, settings, seeds, passages, linked, known))
     listed = {id(outcome) for outcome in known.listed}
@@ -66,21 +69,38 @@ def estimate(settings: KnowledgeSettings, chunks: Sequence[Chunk], leaf: Leaf) -
     return total + len(links(chunks, settings.multi_hop_partners)) * rounds * (1 + 4 * judge)
 
 
+class _Details:
+    """Sets of words, looked up by their words: a leaf has thousands."""
+
+    def __init__(self, details: Iterable[frozenset[str]] = ()) -> None:
+        self._by_word: defaultdict[str, list[frozenset[str]]] = defaultdict(list)
+        for told in details:
+            self.add(told)
+
+    def has(self, told: frozenset[str]) -> bool:
+        """Whether one of them holds all of these words, or these all of its."""
+        return any(told <= other or other <= told for word in told for other in self._by_word.get(word, ()))
+
+    def add(self, told: frozenset[str]) -> None:
+        for word in told:
+            self._by_word[word].append(told)
+
+
 @dataclass(frozen=True)
 class _Known:
     """What is asked in other words already. Answers and facts are told apart: a fact's words hold many an answer's."""
 
-    answers: list[frozenset[str]]
-    facts: list[frozenset[str]] = field(default_factory=list[frozenset[str]])
+    answers: _Details
+    facts: _Details = field(default_factory=_Details)
     listed: list[Outcome] = field(default_factory=list[Outcome])
     """What came of the questions before they were asked in other words."""
 
     def is_new(self, pair: Pair) -> bool:
         """Whether the pair tells a detail that is not known; then it is from here on."""
         told, known = _told(pair), self.facts if pair.by_fact else self.answers
-        if not told or any(told <= other or other <= told for other in known):
+        if not told or known.has(told):
             return False
-        known.append(told)
+        known.add(told)
         return True
 
 
@@ -93,12 +113,12 @@ def _by_hand(sample: Sample) -> bool:
     return sample.source.seed_example is not None
 
 
-def _seed(run: LeafRun, sample: Sample, passages: Sequence[Passage]) -> Pair:
-    """A seed's pair; its passage is the context that stands beside it in the leaf."""
+def _seed(run: LeafRun, sample: Sample, passages: Sequence[Passage], there: Sequence[frozenset[str]]) -> Pair:
+    """A seed's pair; its passage is the context that stands beside it in the leaf. `there`: each passage's words."""
     context = run.leaf.seed_examples[sample.source.seed_example or 0].context
-    there = frozenset(words(context))
-    home = max(passages, key=lambda passage: len(there.intersection(words(passage.text))), default=None)
-    title = home.title if home else run.leaf.title
+    wanted = frozenset(words(context))
+    home = max(range(len(passages)), key=lambda number: len(wanted & there[number]), default=None)
+    title = run.leaf.title if home is None else passages[home].title
     return Pair(sample, sample.question, Passage(title, title, context, sample.source))
 
 

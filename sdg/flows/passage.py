@@ -116,7 +116,7 @@ def _checks(run: LeafRun, settings: KnowledgeSettings, passage: Passage) -> list
         lambda sample: filters.first_drop(sample, of_kind[sample.kind]),
         *(strict if settings.strict else []),
         filters.grounded(passage.evidence, settings.grounded_share),
-        filters.not_held_out(run.leaf.questions),
+        run.not_held_out,
     ]
 
 

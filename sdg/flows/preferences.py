@@ -7,15 +7,15 @@ own mistakes are the best rejected answers), from one model several times, or fr
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from ...core.records import Candidate, Preference, Provenance, Reject, Sample
 from ...taxonomy.chunks import Chunk
-from ..filters import Drop, not_held_out
-from ..flow import Failure, LeafRun, Model, Outcome, RowFailed, together
+from ..filters import Drop
+from ..flow import Failure, LeafRun, Model, Outcome, RowFailed, all_of
 from ..pairs import choose
 from ..settings import PreferenceSettings
 
@@ -86,7 +86,7 @@ async def _pair(
     }
     question = _Question(run, settings.votes, sample, variables)
     asked = [(member, index) for member in panel for index in range(member.answers)]
-    answered = await _all(_candidate(question, member, index) for member, index in asked)
+    answered = await all_of(_candidate(question, member, index) for member, index in asked)
     candidates: dict[str, Candidate] = {}
     for each in answered:
         if isinstance(each, Candidate):
@@ -124,7 +124,7 @@ async def _candidate(question: _Question, member: _Member, index: int) -> Candid
             run.ask("preferences_grade", reply.source, graded, index=vote, model=run.judge)
             for vote in range(question.votes)
         )
-        grades = await _all(grading)
+        grades = await all_of(grading)
     except RowFailed as failed:
         return failed.failure
     return Candidate(
@@ -154,16 +154,5 @@ def _chosen(question: _Question, candidates: tuple[Candidate, ...], margin: floa
 
 def _leak(question: _Question, pair: tuple[Candidate, Candidate]) -> Drop | None:
     """Why a pair may not be trained: one of its answers holds a held-out question."""
-    is_new = not_held_out(question.run.leaf.questions)
     turns = (Sample.new("preference", question.sample.question, each.answer, question.source) for each in pair)
-    return next((drop for turn in turns if (drop := is_new(turn))), None)
-
-
-Result = TypeVar("Result")
-
-
-async def _all(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
-    """What all of them return, in their order; the first error ends the others."""
-    async with together() as group:
-        tasks = [group.create_task(work) for work in works]
-    return [task.result() for task in tasks]
+    return next((drop for turn in turns if (drop := question.run.not_held_out(turn))), None)

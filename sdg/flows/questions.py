@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...core.records import Provenance, Sample
-from ..flow import LeafRun, Outcome, RowFailed, together
+from ..flow import LeafRun, Outcome, RowFailed, all_of
 from ..settings import KnowledgeSettings
 from ..words import words
 from .passage import Passage, kept, number_of_sentences, short_question, with_fact
@@ -70,9 +70,7 @@ def facts_in(text: str) -> list[str]:
 
 async def _joined(works: Iterable[Coroutine[Any, Any, Listing]]) -> Listing:
     """Several listings made at once, in the order of `works`."""
-    async with together() as group:
-        tasks = [group.create_task(work) for work in works]
-    listings = [task.result() for task in tasks]
+    listings = await all_of(works)
     pairs = [pair for listing in listings for pair in listing.pairs]
     return Listing(pairs, [outcome for listing in listings for outcome in listing.others])
 

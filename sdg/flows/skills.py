@@ -92,7 +92,7 @@ def _practice(run: LeafRun, settings: SkillSettings, seed: _Seed, seeds: Sequenc
     checks = [
         filters.question_length((fewest + context_fewest, most + context_most)),
         filters.not_like([other.sample.question for other in alike], settings.near_duplicate),
-        filters.not_held_out(run.leaf.questions),
+        run.not_held_out,
     ]
     return _Practice(run, settings, seed, about, checks)
 
@@ -188,6 +188,6 @@ async def _solve(practice: _Practice, task: _Task) -> list[Outcome]:
     checks = [
         filters.answer_length(practice.settings.answer_words),
         filters.no_chat_tokens,
-        filters.not_held_out(run.leaf.questions),
+        run.not_held_out,
     ]
     return [await run.grade(sample, checks, f"{seed.prefix}judge", {**variables, "answer": sample.answer})]

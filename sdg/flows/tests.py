@@ -33,16 +33,15 @@ async def tests(run: LeafRun, settings: TestSettings, chunks: Sequence[Chunk]) -
 
     Of questions that ask nearly the same the first stays. Raises ModelError.
     """
-    step = max(1, len(chunks) / settings.chunks)
-    passages = [Passage.of(run, chunks[int(index * step)]) for index in range(min(len(chunks), settings.chunks))]
+    apart = max(1, len(chunks) / settings.chunks)
+    passages = [Passage.of(run, chunks[int(index * apart)]) for index in range(min(len(chunks), settings.chunks))]
     pairs = [pair for example in run.leaf.seed_examples for pair in example.pairs]
     seeds = [Sample.new("test", pair.question, pair.answer, run.source) for pair in pairs]
     works: list[Coroutine[Any, Any, list[Outcome]]] = []
     for passage in passages:
-        if settings.short_per_chunk:
-            works.append(_short(run, settings, passage, seeds))
-        if settings.choice_per_chunk:
-            works.append(_choice(run, settings, passage, seeds))
+        for step, number in (("tests_short", settings.short_per_chunk), ("tests_choice", settings.choice_per_chunk)):
+            if number:
+                works.append(_asked(run, settings, passage, seeds, step, number))
     return _different(await run.rows(works), settings.near_duplicate)
 
 
@@ -102,16 +101,11 @@ class _Item(NamedTuple):
         return Question.new(leaf, self.sample.question, (self.right,), self.options(place), source)
 
 
-async def _short(run: LeafRun, settings: TestSettings, passage: Passage, seeds: Sequence[Sample]) -> list[Outcome]:
-    variables = {**passage.variables, "number": settings.short_per_chunk}
-    reply = await run.ask("tests_short", passage.source, variables)
-    items = [_item(passage, reply, item) for item in reply.items]
-    return await run.rows(_examined(run, settings, item, seeds) for item in items)
-
-
-async def _choice(run: LeafRun, settings: TestSettings, passage: Passage, seeds: Sequence[Sample]) -> list[Outcome]:
-    variables = {**passage.variables, "number": settings.choice_per_chunk}
-    reply = await run.ask("tests_choice", passage.source, variables)
+async def _asked(
+    run: LeafRun, settings: TestSettings, passage: Passage, seeds: Sequence[Sample], step: str, number: int
+) -> list[Outcome]:
+    """Questions of one form about a passage."""
+    reply = await run.ask(step, passage.source, {**passage.variables, "number": number})
     items = [_item(passage, reply, item) for item in reply.items]
     return await run.rows(_examined(run, settings, item, seeds) for item in items)
 
@@ -152,7 +146,7 @@ def _checks(run: LeafRun, settings: TestSettings, item: _Item, seeds: Sequence[S
         lambda _: _wrong_options(item),
         filters.not_like([seed.question for seed in seeds], settings.near_duplicate),
         lambda sample: _trained_by(seeds, sample),
-        filters.not_held_out(run.leaf.questions),
+        run.not_held_out,
     ]
 
 

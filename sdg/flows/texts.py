@@ -23,12 +23,11 @@ def whole_passages(run: LeafRun, settings: KnowledgeSettings, passages: Sequence
     """The passages themselves, where the recipe wants them; none that holds a held-out question."""
     if not settings.passages:
         return []
-    held_out = filters.not_held_out(run.leaf.questions)
     outcomes: list[Outcome] = []
     for passage in passages:
         source = passage.source.model_copy(update={"teacher": WHOLE})
         sample = _document(passage, "", passage.text, source)
-        drop = held_out(sample)
+        drop = run.not_held_out(sample)
         outcomes.append(run.reject(sample, drop) if drop else sample)
     return outcomes
 
@@ -48,7 +47,7 @@ async def text_view(run: LeafRun, settings: KnowledgeSettings, passage: Passage,
         filters.no_chat_tokens,
         filters.same_language(passage.text),
         filters.grounded(passage.evidence, 0.0),  # its numbers; words of its own are what a view is for
-        filters.not_held_out(run.leaf.questions),
+        run.not_held_out,
     ]
     return [await run.grade(sample, checks, "faithful", {**passage.variables, "text": sample.answer})]
 

@@ -35,7 +35,7 @@ def test_what_it_says(loop: Loop, tmp_path: Path, capsys: pytest.CaptureFixture[
     loop.commit(FERRY, knowledge_files(FERRY))
     export_data("../out", ledger=True)
     told = capsys.readouterr().out
-    assert "1 leaves without samples left out" in told
+    assert "1 leaf without samples left out" in told
     assert told.endswith("exported to ../out; README.md is its card\n")
     assert (tmp_path / "out" / "ledger.jsonl.gz").is_file()
     export_data("../out", leaf="mill", as_json=True)

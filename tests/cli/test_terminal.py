@@ -208,11 +208,11 @@ def test_a_line_fits_the_terminal(columns: int, clock: Clock) -> None:
 
 
 def test_a_table_is_aligned() -> None:
-    rows = [("knowledge/鳥", 12, "1 of 12"), ("skills/rhyme", 3, "")]
+    rows = [("knowledge/鳥", 1200, "1 of 12"), ("skills/rhyme", 3, "")]
     assert table(rows, ["leaf", "samples", "base"]).splitlines() == [
         "leaf          samples  base",
         "------------  -------  -------",
-        "knowledge/鳥       12  1 of 12",
+        "knowledge/鳥    1,200  1 of 12",
         "skills/rhyme        3",
     ]
     assert table([], ["leaf"]) == "leaf\n----"

@@ -173,3 +173,16 @@ def test_the_endpoint_with_most_room_gets_the_next() -> None:
         return [lane.in_flight for lane in lanes]
 
     assert asyncio.run(run()) == [1, 4]
+
+
+def test_an_endpoint_that_is_gone_is_left_out_longer_each_time_and_a_burst_counts_once(clock: Clock) -> None:
+    gone, there = Lane(8), Lane(8)
+    line = Line([gone, there])
+    pauses: list[float] = []
+    for _ in range(1100):
+        for _ in range(8):
+            assert line.leaves_out(gone, 1.0)
+        pauses.append(gone.paused_until - clock.now)
+        clock.now = gone.paused_until
+    assert pauses[:8] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert pauses[-1] == 60

@@ -43,6 +43,11 @@ def ask_all(server: ModelServer, ledger: Ledger, numbers: range, budget: Budget 
     return asyncio.run(run())
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110  there is nothing to wait for
+        await asyncio.sleep(0)
+
+
 @contextlib.contextmanager
 def serve(reply: Callable[[str, dict[str, Any]], tuple[int, Any]]) -> Generator[str]:
     """A server whose answer to a path and a body is what `reply` says."""
@@ -113,7 +118,7 @@ def test_a_budget_ends_the_asking_and_keeps_what_was_paid(ledger: Ledger, limits
         answers = ask_all(server, ledger, range(8), Budget(**limits))
         assert url.stats().requests == ledger.count() == calls
         assert [type(answer) for answer in answers] == [Answer] * calls + [BudgetSpent] * (8 - calls)
-        assert "run again with a larger --max-" in str(answers[-1])
+        assert "run again, with as much to spend or more" in str(answers[-1])
         # What is in the ledger takes nothing from a budget.
         again = ask_all(server, ledger, range(calls), Budget(max_calls=0))
         assert all(answer.cached for answer in again)
@@ -169,6 +174,36 @@ def test_a_prompt_that_cannot_fit_is_not_sent(ledger: Ledger) -> None:
     assert len(posts) == 2
 
 
+def test_a_context_that_one_endpoint_tells_counts_for_all(ledger: Ledger) -> None:
+    def silent(path: str, _: dict[str, Any]) -> tuple[int, Any]:
+        return (404, {}) if path == "/v1/models" else (200, completion("yes"))
+
+    def telling(path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        listed = {"object": "list", "data": [{"id": "m", "object": "model", "max_model_len": 2000}]}
+        return (200, listed) if path == "/v1/models" else silent(path, body)
+
+    with serve(silent) as one, serve(telling) as two:
+        [answer] = ask_all(ModelServer(model="m", base_url=[one, two]), ledger, range(1), max_tokens=2001)
+    assert "do not fit the model's context of 2,000" in str(answer)
+
+
+def test_what_other_prompts_took_refuses_none_that_may_fit(ledger: Ledger) -> None:
+    """A short prompt may take ten times the tokens for each of its letters: what is refused follows from no timing."""
+    long = "word " * 1000
+
+    def reply(path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if path == "/v1/models":
+            return 200, {"object": "list", "data": [{"id": "m", "object": "model", "max_model_len": 2000}]}
+        return 200, completion("yes", prompt_tokens=1000 if long in json.dumps(body) else 200)
+
+    async def run(url: str) -> list[Answer]:
+        async with Gateway(ModelServer(model="m", base_url=url), ledger, SilentProgress()) as gateway:
+            return [await gateway.ask(prompt(text), leaf="l", step="s") for text in ("dense", long)]
+
+    with serve(reply) as url:
+        assert len(asyncio.run(run(url))) == 2
+
+
 def test_a_model_that_is_not_served_is_told_with_those_that_are(ledger: Ledger) -> None:
     def reply(path: str, _: dict[str, Any]) -> tuple[int, Any]:
         if path == "/v1/models":
@@ -186,7 +221,122 @@ def test_an_endpoint_that_refuses_everything_is_told_once(ledger: Ledger) -> Non
         answers = ask_all(ModelServer(model="m", base_url=url, concurrency=1), ledger, range(12))
     kinds = {type(answer) for answer in answers}
     assert kinds == {RequestFailed, ModelError}
-    assert "the teacher refused 10 requests and answered none (HTTP 400: no such parameter)" in str(answers[-3])
+    assert "the teacher refused 11 requests and answered none (HTTP 400: no such parameter)" in str(answers[-2])
+
+
+def refusing(refused: range, pause_s: float = 0.0) -> Callable[[str, dict[str, Any]], tuple[int, Any]]:
+    """Refuses what is about these numbers, and takes its time for all else."""
+    texts = {prompt(number)[0].content for number in refused}
+
+    def reply(_: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if body and body["messages"][0]["content"] in texts:
+            return 400, {"error": {"message": "on purpose"}}
+        threading.Event().wait(pause_s)
+        return 200, completion("yes")
+
+    return reply
+
+
+def test_quick_refusals_beside_slow_answers_are_matters_of_their_rows(ledger: Ledger) -> None:
+    with serve(refusing(range(12), pause_s=0.2)) as url:
+        answers = ask_all(ModelServer(model="m", base_url=url, concurrency=16), ledger, range(15))
+    assert [type(answer) for answer in answers] == [RequestFailed] * 12 + [Answer] * 3
+
+
+def test_what_the_ledger_has_says_that_the_model_answers(ledger: Ledger) -> None:
+    """A killed run, started again, in which nothing but refused requests is left."""
+    with serve(refusing(range(12))) as url:
+        server = ModelServer(model="m", base_url=url, concurrency=1)
+        ask_all(server, ledger, range(12, 13))
+        answers = ask_all(server, ledger, range(12, -1, -1))
+    assert [type(answer) for answer in answers] == [Answer] + [RequestFailed] * 12
+
+
+def test_a_repair_that_is_refused_names_the_answer_that_was_paid(ledger: Ledger) -> None:
+    def reply(_: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if body and len(body["messages"]) > 1:
+            return 400, {"error": {"message": "too long"}}
+        return 200, completion("I would rather not.")
+
+    with serve(reply) as url:
+        [failed] = ask_all(ModelServer(model="m", base_url=url), ledger, range(1), schema=SCHEMA)
+    assert isinstance(failed, RequestFailed)
+    assert [bool(ledger.get(key)) for key in failed.keys] == [True, False]
+
+
+def test_one_refused_request_does_not_take_the_schema_from_all_others(ledger: Ledger) -> None:
+    held: list[bool] = []
+
+    def reply(_: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if body["messages"][0]["content"].startswith("About 0."):
+            return 400, {"error": {"message": "'structured' is no word of this prompt"}}
+        held.append("response_format" in body)
+        return 200, completion('{"answer": "yes"}')
+
+    with serve(reply) as url:
+        ask_all(ModelServer(model="m", base_url=url, concurrency=1), ledger, range(4), schema=SCHEMA)
+    assert held == [True] * 3
+
+
+def test_trouble_that_goes_on_is_told_once(ledger: Ledger) -> None:
+    lines: list[str] = []
+    progress = SilentProgress()
+    progress.say = lines.append
+
+    async def run(url: str) -> None:
+        server = ModelServer(model="scripted", base_url=url, concurrency=4)
+        async with Gateway(server, ledger, progress, retries=Retries(first_wait_s=0.01)) as gateway:
+            await asked(gateway, range(60))
+
+    with serve_scripted(rates={"500": 0.3}) as url:
+        asyncio.run(run(str(url)))
+        assert url.stats().faults["500"] > 5
+    assert len(lines) == 1
+
+
+def test_what_is_on_the_wire_at_the_end_is_kept_though_nobody_waits_for_it(ledger: Ledger) -> None:
+    async def run(url: str) -> None:
+        async with Gateway(ModelServer(model="scripted", base_url=url), ledger, SilentProgress()) as gateway:
+            unneeded = asyncio.create_task(gateway.ask(prompt(1), leaf="l", step="s"))
+            await until(lambda: gateway.wire.in_flight > 0)
+            unneeded.cancel()
+
+    with serve_scripted(latency_s=0.1) as url:
+        asyncio.run(run(str(url)))
+        assert ledger.count() == url.stats().requests == 1
+
+
+def test_who_waited_for_the_first_of_a_kind_pays_for_nothing_that_came_meanwhile(ledger: Ledger) -> None:
+    asked_for: list[str] = []
+    go_on = threading.Event()
+
+    def reply(_: str, body: dict[str, Any]) -> tuple[int, Any]:
+        asked_for.append(body["messages"][0]["content"])
+        if asked_for[-1] == "About the first.":
+            go_on.wait(10)
+        return 200, completion("yes")
+
+    async def run(url: str) -> None:
+        async with Gateway(ModelServer(model="m", base_url=url, concurrency=2), ledger, SilentProgress()) as gateway:
+
+            def ask(text: str) -> Any:
+                return gateway.ask(prompt(text), leaf="l", step="s", prefix="chunk")
+
+            await ask("the opening")
+            first = asyncio.create_task(ask("the first"))
+            await asyncio.sleep(0)
+            others = asked(gateway, range(4))
+            await until(lambda: gateway.wire.is_busy)
+            waiting = asyncio.create_task(ask("the same"))
+            await others
+            assert not first.done()
+            await ask("the same")
+            go_on.set()
+            await asyncio.gather(first, waiting)
+
+    with serve(reply) as url:
+        asyncio.run(run(url))
+    assert asked_for.count("About the same.") == 1
 
 
 def test_of_requests_that_begin_alike_the_first_goes_alone_while_there_is_other_work(ledger: Ledger) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
+import pytest
 import yaml
 from tilth.sdg.store import read_rejects, read_samples
 
@@ -82,15 +83,18 @@ def test_a_score_below_the_recipe_s_is_a_reject(bench: Bench) -> None:
     assert {(reject.reason, reject.score) for reject in rejects} == {("low_score", "2: f")}
 
 
-def test_a_repetition_is_dropped_before_its_judge_is_paid_and_it_is_no_matter_of_timing(bench: Bench) -> None:
-    """Three seeds, one task nearly; the judge would refuse the second of them."""
+@pytest.mark.parametrize("said", [{"verdict": "no"}, "neither yes nor no", 400])
+def test_a_repetition_is_dropped_before_its_judge_is_paid_and_it_is_no_matter_of_timing(
+    bench: Bench, said: Any
+) -> None:
+    """Three seeds, one task nearly; the judge would refuse the second of them, or fail at it."""
     bench.leaves = bench.leaves[1:2]
     bench.use_recipe("skills", near_duplicate=0.6)
     friends = "Please say omega in reverse order for the {} friends of the old mill."
     bench.teacher.rules |= {
         "skills questions": lambda asked: {"q1": {"question": friends.format(asked["seed"]["answer"])}},
         "skills answer": lambda _: {"answer": "agemo"},
-        "skills judge": lambda asked: {"verdict": "no" if "ateb" in asked["question"] else "yes"},
+        "skills judge": lambda asked: said if "ateb" in asked["question"] else {"verdict": "yes"},
     }
     files: set[bytes] = set()
     judged: list[int] = []

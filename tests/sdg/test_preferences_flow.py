@@ -243,6 +243,7 @@ def test_samples_of_pairs_are_no_training_samples(paired: Bench) -> None:
         ((), {"mode": "strong_weak"}, "needs the prompt `weak`"),
         (("weak",), {}, "needs the prompt `weak`, and no other has it"),
         ((), {"mode": "endpoints"}, "needs two `models`"),
+        ((), {"mode": "endpoints", "models": [{"model": "one"}, {"model": "one"}]}, "both `models` have one name"),
         ((), {"candidates": 1}, "at least 2 candidates"),
         ((), {"kinds": ["test"]}, "no pair can be made of samples of kind test"),
         ((), {"margin": 0}, "margin"),

@@ -1,0 +1,99 @@
+"""`tilth generate` and `tilth samples`: what they print, and what they refuse before anything is spent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tilth.cli import ledger
+from tilth.cli.export_data import export_data
+from tilth.cli.generate import generate
+from tilth.cli.samples import samples
+from tilth.core.errors import ConfigError, TilthError
+from tilth.llm.scripted import serve_scripted
+
+from ..loop import FERRY, SKILL, Loop, knowledge_files, make_loop, serve_teacher
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Generator[Loop]:
+    """A workspace without samples, and the current folder."""
+    with serve_teacher() as teacher:
+        yield make_loop(tmp_path / "taxonomy", teacher, tmp_path / "none")
+
+
+@pytest.fixture(autouse=True)
+def _inside(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(loop.root)
+
+
+def test_a_cost_that_nothing_adds_to_is_no_limit(loop: Loop) -> None:
+    with pytest.raises(ConfigError, match="has no prices"):
+        generate(max_cost=1.0)
+    assert not loop.teacher.requests
+    generate(max_cost=1.0, overrides=["teacher.prices={prompt: 0.1}"])
+    assert loop.teacher.requests
+
+
+def test_what_failed_is_told_each_time_with_the_way_out(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
+    with serve_scripted(rates={"400": 0.3}) as url:
+        told: list[str] = []
+        for _ in range(2):
+            generate(overrides=[f"teacher={{model: fake, base_url: '{url}'}}"])
+            told.append(capsys.readouterr().out)
+    assert "reused" not in told[0]
+    assert told[1].count("reused") == 2
+    for text in told:
+        assert "the first is" in text
+        assert "HTTP 400: on purpose" in text
+        assert "to ask again what was refused, remove .tilth/store/" in text
+
+
+def test_leaves_that_other_settings_made_are_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    generate()
+    assert "another seed" not in capsys.readouterr().out
+    generate(overrides=["seed=7"])
+    assert "made with another seed or judge: 2 leaves" in capsys.readouterr().out
+
+
+def test_texts_are_indented_and_steer_no_terminal(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
+    teach = loop.teacher.reply
+
+    def reply(body: str) -> dict[str, Any]:
+        answer = teach(body)
+        message = answer["choices"][0]["message"]
+        if message["content"].startswith('{"answer"'):
+            message["content"] = json.dumps({"answer": "one\x1b[2J\ntwo"})
+        return answer
+
+    loop.teacher.reply = reply
+    generate()
+    capsys.readouterr()
+    samples(leaf=SKILL)
+    told = capsys.readouterr().out
+    assert "\x1b" not in told
+    assert "  A: one [2J\n     two\n" in told
+
+
+def test_samples_says_what_is_missing(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
+    samples()
+    assert "2 leaves of 2 without samples: run `tilth generate`" in capsys.readouterr().out
+    generate()
+    loop.commit(FERRY, knowledge_files(FERRY))
+    capsys.readouterr()
+    samples(limit=1)
+    assert "1 leaf of 3 without samples" in capsys.readouterr().out
+
+
+def test_a_leaf_that_is_nowhere_is_refused(tmp_path: Path) -> None:
+    generate()
+    for verb in (
+        lambda: samples(leaf="nope"),
+        lambda: export_data(str(tmp_path / "out"), leaf="nope"),
+        lambda: ledger.export(tmp_path / "answers.jsonl", leaf="nope"),
+    ):
+        with pytest.raises(TilthError, match="no committed leaf has 'nope' in its path"):
+            verb()
