@@ -6,6 +6,7 @@ import typer
 
 from ..cycle.releases import current_release
 from ..cycle.run import CycleResult, run_cycle
+from .committed import say_uncommitted
 from .options import Json, Set, open_workspace, print_json, shown_path
 from .scores import print_scores
 from .terminal import TerminalProgress
@@ -16,8 +17,9 @@ def cycle(overrides: Set = [], *, as_json: Json = False) -> None:  # noqa: B006 
 
     Exit code 1 when the gate refuses the candidate.
     """
-    workspace = open_workspace(overrides)
-    result = run_cycle(workspace, TerminalProgress())
+    workspace, progress = open_workspace(overrides), TerminalProgress()
+    say_uncommitted(workspace, progress)
+    result = run_cycle(workspace, progress)
     if as_json:
         print_json(_as_json(result))
     else:

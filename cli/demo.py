@@ -17,6 +17,7 @@ from ..cycle.releases import current_release
 from ..cycle.run import CycleResult, read_result, run_cycle
 from ..llm.catalogue import fetch
 from ..llm.ledger import Ledger
+from ..llm.ledger_report import count, usage
 from ..taxonomy.changes import changes
 from ..taxonomy.contribute import add_files, commit_files
 from ..taxonomy.source import CommitTree, WorkingTree
@@ -86,8 +87,8 @@ def _print_ledger(workspace: Workspace, number: int) -> None:
     """What the last cycle asked the teacher, leaf by leaf, read from the ledger: proof of what it did not ask."""
     since = find_cycle(workspace, number).started_at.isoformat(timespec="microseconds")
     with Ledger(workspace.ledger) as ledger:
-        leaves = sorted({use.leaf for use in ledger.usage()})
-        rows = [[leaf, ledger.count(leaf=leaf), ledger.count(leaf=leaf, since=since)] for leaf in leaves]
+        leaves = sorted({use.leaf for use in usage(ledger)})
+        rows = [[leaf, count(ledger, leaf=leaf), count(ledger, leaf=leaf, since=since)] for leaf in leaves]
     print(f"\n{table(rows, ['requests to the teacher, by the ledger', 'in all', f'in cycle {number}'])}")
 
 

@@ -9,9 +9,10 @@ import typer
 
 from ..core.atomic import write_text
 from ..core.config import load_config
-from ..core.errors import TilthError
+from ..core.errors import TaxonomyError, TilthError
 from ..core.workspace import CONFIG_NAME
 from ..taxonomy.contribute import add_files, commit_files, init_repository, write_schema
+from ..taxonomy.repository import git_output
 from ..taxonomy.source import WorkingTree
 from ..taxonomy.starter_taxonomy import STARTER_LEAVES, starter_files
 from ..taxonomy.tree import leaf_ids
@@ -40,6 +41,7 @@ def init(
     empty: Annotated[bool, typer.Option("--empty", help="No starter leaves in a new taxonomy.")] = False,
 ) -> None:
     """Make a workspace: a git repository with a taxonomy and tilth.yaml. A taxonomy that is there is adopted."""
+    outer = _outer_repository(Path(name).absolute())
     folder = make_workspace(name)
     leaves = leaf_ids(WorkingTree(folder))
     if leaves:
@@ -52,6 +54,8 @@ def init(
         )
     else:
         print(f"made {shown_path(folder)}")
+    if outer and _sees(outer, folder):
+        print(f"note: it is a repository of its own inside that of {outer}: have that one ignore it (.gitignore)")
     here = "" if folder == Path.cwd() else f"cd {shown_path(folder)}, then "
     print(f"next: {here}tilth add knowledge PATH --from FILE, tilth lint, git commit, tilth cycle")
 
@@ -67,6 +71,9 @@ def make_workspace(name: str) -> Path:
     if outer := next((parent for parent in folder.parents if (parent / CONFIG_NAME).is_file()), None):
         what = f"this is inside the workspace {outer}"
         raise TilthError(what, where=str(folder), fix="choose a folder outside, or work there")
+    if (outer := _outer_repository(folder)) and _git_lists(outer, folder):
+        what = f"its files belong to the git repository {outer}, and a taxonomy has a repository of its own"
+        raise TilthError(what, where=str(folder), fix=f"run `tilth init` in {outer}, or name another folder")
     _make_folder(folder)
     if (folder / CONFIG_NAME).exists():
         load_config(folder / CONFIG_NAME)
@@ -78,6 +85,26 @@ def make_workspace(name: str) -> Path:
     if written:
         commit_files(folder, written, "Make this a tilth workspace")
     return folder
+
+
+def _outer_repository(folder: Path) -> Path | None:
+    """The git repository that a new one in `folder` would be nested in."""
+    if (folder / ".git").exists():
+        return None
+    return next((parent for parent in folder.parents if (parent / ".git").exists()), None)
+
+
+def _sees(outer: Path, folder: Path) -> bool:
+    """Whether git in `outer` will tell of the new repository, and not ignore it."""
+    return _git_lists(outer, folder, "--others", "--exclude-standard", "--directory")
+
+
+def _git_lists(outer: Path, folder: Path, *which: str) -> bool:
+    """Whether git knows of files of a folder; not where it cannot read the outer repository, as in others' homes."""
+    try:
+        return bool(git_output(outer, "ls-files", *which, "--", str(folder)))
+    except TaxonomyError:
+        return False
 
 
 def _make_folder(folder: Path) -> None:

@@ -13,11 +13,13 @@ import typer
 
 from ..core.config import Config, Prices
 from ..core.errors import CheckFailed, TilthError
+from ..core.workspace import Workspace
 from ..cycle.basis import read_basis
 from ..llm.endpoint import identity
-from ..llm.ledger import Ledger, Usage
+from ..llm.ledger import Ledger
 from ..llm.ledger_file import merge_ledger_file, write_ledger_file
-from ..sdg.rebuild import basis_of, obstacles, read_origins
+from ..llm.ledger_report import Usage, faults, usage
+from ..sdg.rebuild import Obstacle, Origin, basis_of, in_store, obstacles, read_origins
 from ..sdg.store import open_entry
 from .options import Json, LeafText, Set, count_leaves, open_workspace, print_json, refuse_no_leaf, shown_path
 from .terminal import printable, room, table
@@ -37,21 +39,21 @@ def show(context: typer.Context, overrides: Set = [], *, as_json: Json = False) 
         return
     workspace = open_workspace(overrides)
     used: list[Usage] = []
-    faults: list[str] = []
+    found: list[str] = []
     if workspace.ledger.exists():
         with Ledger(workspace.ledger) as opened:
-            used, faults = opened.usage(), opened.faults()
+            used, found = usage(opened), faults(opened)
     prices, size = _prices(workspace.config), _bytes(workspace.ledger)
     if as_json:
         rows = [asdict(use) | {"cost": _cost([use], prices)} for use in used]
-        print_json({"bytes": size, "faults": faults, "cost": _cost(used, prices), "usage": rows})
+        print_json({"bytes": size, "faults": found, "cost": _cost(used, prices), "usage": rows})
     elif used:
         _print(used, prices, size)
     else:
         print("no model was asked yet: `tilth generate` does")
-    if faults:
+    if found:
         fix = "bring a copy back, or move it away: what is lost is asked again"
-        raise CheckFailed(f"the ledger is damaged ({'; '.join(faults)})", where=str(workspace.ledger), fix=fix)
+        raise CheckFailed(f"the ledger is damaged ({'; '.join(found)})", where=str(workspace.ledger), fix=fix)
     if used and not as_json:
         print("it is whole: every key is the hash of its request")
 
@@ -96,15 +98,28 @@ def import_(
     print(f"imported {merged.added:,} answers, {merged.there + merged.differing:,} were there already")
     if merged.differing:
         print(f"{merged.differing:,} of these are others than in the file, and stay: samples made of them differ")
-    origins = read_origins(header.made, str(file))
+    _print_what_can_be_made(read_origins(header.made, str(file)), workspace, differing=merged.differing > 0)
+
+
+def _print_what_can_be_made(origins: list[Origin], workspace: Workspace, *, differing: bool) -> None:
+    """Which leaves of a file the store has, which can be made again, and what hinders the others."""
     basis = read_basis(workspace)
-    found = obstacles(origins, basis.planned, workspace.config, basis.source.commit)
+    there = in_store(origins, basis.planned)
+    same = [leaf for leaf, is_same in there.items() if is_same]
+    left = [origin for origin in origins if origin.leaf not in same]
+    found = obstacles(left, basis.planned, workspace.config, basis.source.commit)
+    if other := tuple(leaf for leaf, is_same in there.items() if not is_same):
+        fix = "remove their folders in .tilth/store to make them again"
+        found.append(Obstacle("the store has other samples, and they stay", fix, other))
     for obstacle in found:
         named = ", ".join(obstacle.leaves[:3]) + (", …" if len(obstacle.leaves) > 3 else "")
         print(printable(f"{count_leaves(len(obstacle.leaves))} ({named}): {obstacle.what}; {obstacle.fix}"))
     hindered = {leaf for obstacle in found for leaf in obstacle.leaves}
-    if free := sum(origin.leaf not in hindered for origin in origins):
-        print(f"{count_leaves(free)} can be made again to the byte, without a request: `tilth generate`")
+    if free := sum(origin.leaf not in hindered for origin in left):
+        to_the_byte = "" if differing else " to the byte,"
+        print(f"{count_leaves(free)} can be made again{to_the_byte} without a request: `tilth generate`")
+    if same:
+        print(f"{count_leaves(len(same))} {'is' if len(same) == 1 else 'are'} in the store already, to the byte")
 
 
 def _print(used: list[Usage], prices: Mapping[str, Prices], size: int) -> None:

@@ -94,6 +94,10 @@ class _ShownTask:
             self._marks.append((now, self._done))
         self._changed(self)
 
+    def grow(self, amount: float) -> None:
+        self._total = (self._total or 0) + amount
+        self._changed(self)
+
     def note(self, text: str) -> None:
         self._remark = printable(text)
         self._changed(self)

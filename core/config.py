@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from .errors import ConfigError
@@ -133,6 +142,39 @@ class Train(Section):
     """A shipped plan or a path to one."""
     checkpoint_every_s: Annotated[float, Field(gt=0)] = 120.0
     """Seconds of training between two checkpoints: what a kill can cost at most."""
+    keep_checkpoints: Annotated[int, Field(ge=1)] = 1
+    """The newest checkpoints that stay; an older one is gone back to only where the disk has damaged a newer."""
+    processes: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Processes that train together on each machine: one for each GPU."""
+    nodes: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Machines that train together; more than one needs `rendezvous`."""
+    rendezvous: str = ""
+    """`HOST:PORT` of the first machine, where the others find it; they share the disk that the workspace is on."""
+    distributed: Literal["none", "zero1", "zero2", "zero3", "fsdp"] = "none"
+    """What each process holds a share of: nothing; by DeepSpeed the optimizer's state (zero1), the gradients too
+    (zero2), the weights too (zero3); the same as zero3 by PyTorch itself (fsdp)."""
+    offload: bool = False
+    """Whether what is shared waits in main memory instead of on the GPU: slower, and larger models fit."""
+    report_to: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
+    """Where the numbers of each step go besides `metrics.jsonl`; the package must be installed."""
+
+    @property
+    def total_processes(self) -> int:
+        """On all machines."""
+        return self.processes * self.nodes
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        host, _, port = self.rendezvous.rpartition(":")
+        if self.rendezvous and not (host and port.isdecimal()):
+            raise ValueError(f"rendezvous is {self.rendezvous!r}; write HOST:PORT, such as node-1:29400")
+        if self.nodes > 1 and not self.rendezvous:
+            raise ValueError("more than one node needs train.rendezvous, the HOST:PORT of the first")
+        if self.offload and self.distributed == "none":
+            raise ValueError("offload has no effect with `distributed: none`")
+        if self.distributed == "fsdp" and self.total_processes == 1:
+            raise ValueError("fsdp shares the model among processes: it needs more than one")
+        return self
 
 
 class Eval(Section):

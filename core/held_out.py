@@ -1,9 +1,11 @@
-"""Held-out questions looked for in training samples, word for word and lightly edited.
+"""Held-out questions looked for in training samples, word for word, lightly edited, and reworded.
 
 A question is found anywhere in a sample, in any turn, whatever its case, punctuation, articles and number spelling. A
 near copy keeps the question's words, its question word too, close together: function words may differ, endings may
-differ, words may be moved or put in. A question asked in other words is another question (many honest samples ask for
-the same fact) and is not reported; paraphrases need embeddings.
+differ, words may be moved or put in.
+
+A question that asks for the same fact in its own words is what a student is taught with, and no leak. Between the two
+lies the same question with synonyms ("How tall is it?", "What is its height?"): see `reworded`.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .normalise import QUESTION_CHARACTERS, normalise
+from .normalise import QUESTION_CHARACTERS, content_words, normalise
 from .records import Question, Record, Sample
+from .reworded import Likeness, reworded_finder
 
 WORDS_PER_MISSING = 8
 """A near copy may lack one of the question's words for every so many: none of a short question's, for there one word
@@ -33,25 +36,29 @@ class Leak(Record):
 
     question_id: str
     sample_id: str
-    kind: Literal["copy", "near_copy"]
+    kind: Literal["copy", "near_copy", "reworded"]
     overlap: float
-    """The share of the question's words that stand together in the sample, function words not counted."""
+    """The share of the question's words that stand together in the sample, function words not counted; of a reworded
+    one the cosine, to three digits."""
 
 
-def find_leaks(questions: Sequence[Question], samples: Iterable[Sample]) -> list[Leak]:
-    """Every leak, in the order of the samples."""
-    leaks_in = leak_finder(questions)
+def find_leaks(
+    questions: Sequence[Question], samples: Iterable[Sample], likeness: Likeness | None = None
+) -> list[Leak]:
+    """Every leak, in the order of the samples. Without `likeness` reworded questions are not looked for."""
+    leaks_in = leak_finder(questions, likeness)
     return [leak for sample in samples for leak in leaks_in(sample)]
 
 
-def leak_finder(questions: Sequence[Question]) -> Callable[[Sample], list[Leak]]:
-    """What finds the leaks of one sample; a question is reported once, as a copy if it is one.
+def leak_finder(questions: Sequence[Question], likeness: Likeness | None = None) -> Callable[[Sample], list[Leak]]:
+    """What finds the leaks of one sample; a question is reported once, as the first of the kinds that it is.
 
     Only questions whose rarest words stand in a turn are compared with it, so the time grows with the words of the
-    samples and hardly with the number of questions.
+    samples and hardly with the number of questions. Nothing is embedded but questions whose answers agree.
     """
     needles = [_needle(question) for question in questions]
     index, loose = _index(needles), [needle for needle in needles if needle.is_loose]
+    reworded_in = reworded_finder(questions, likeness) if likeness else None
 
     def leaks_in(sample: Sample) -> list[Leak]:
         found: dict[str, Leak] = {}
@@ -59,6 +66,9 @@ def leak_finder(questions: Sequence[Question]) -> Callable[[Sample], list[Leak]]
             for leak in _leaks_in(message.content, sample.id, index, loose):
                 if leak.kind == "copy" or leak.question_id not in found:
                     found[leak.question_id] = leak
+        for question_id, cosine in reworded_in(sample).items() if reworded_in else ():
+            leak = Leak(question_id=question_id, sample_id=sample.id, kind="reworded", overlap=cosine)
+            found.setdefault(question_id, leak)
         return sorted(found.values(), key=lambda leak: leak.question_id)
 
     return leaks_in
@@ -91,7 +101,7 @@ class _Needle:
 
 def _needle(question: Question) -> _Needle:
     text = normalise(question.question[:QUESTION_CHARACTERS])
-    return _Needle(question.id, f" {text} ", frozenset(_content_words(text)))
+    return _Needle(question.id, f" {text} ", frozenset(content_words(text)))
 
 
 def _index(needles: Sequence[_Needle]) -> Mapping[str, list[_Needle]]:
@@ -112,7 +122,7 @@ def _leaks_in(
     for needle in loose:
         if (needle.phrase if not needle.words else needle.phrase.strip()) in phrase:
             yield Leak(question_id=needle.question_id, sample_id=sample_id, kind="copy", overlap=1.0)
-    words = _content_words(phrase)
+    words = content_words(phrase)
     there = set(words)
     for needle in {needle for word in there for needle in index.get(word, ())}:
         if len(needle.words & there) < needle.needed:
@@ -128,19 +138,3 @@ def _most_together(needle: _Needle, words: Sequence[str]) -> int:
     """The most different words of the needle that stand within its reach of one another."""
     places = [place for place, word in enumerate(words) if word in needle.words]
     return max((len(needle.words.intersection(words[place : place + needle.reach])) for place in places), default=0)
-
-
-def _content_words(normalised: str) -> list[str]:
-    words = normalised.split()
-    return [_ENDING.sub("", _SAME.get(word, word)) for word in words if word not in _FUNCTION_WORDS]
-
-
-_LIST_OF_FUNCTION_WORDS = """
-is are was were be been being am do does did has have had will would can could shall should may might must
-of in on at to for by from with into as than and that this these those there it its they them their his her he she
-you your i we our please
-"""
-_FUNCTION_WORDS = frozenset(_LIST_OF_FUNCTION_WORDS.split())
-_SAME = {"which": "what", "whom": "who", "whose": "who"}
-_ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|s|e)$")
-"""Cut off so that "rings", "ringing" and "ring" are one word; the stem needs to be no word itself."""

@@ -56,3 +56,20 @@ def _number(words: str) -> int:
         elif word != "and":
             current += _VALUES[word]
     return total + current
+
+
+def content_words(normalised: str) -> list[str]:
+    """The words of a normalised text that carry meaning, without endings, question words among them; in English."""
+    words = normalised.split()
+    return [_ENDING.sub("", _SAME.get(word, word)) for word in words if word not in _FUNCTION_WORDS]
+
+
+_LIST_OF_FUNCTION_WORDS = """
+is are was were be been being am do does did has have had will would can could shall should may might must
+of in on at to for by from with into as than and that this these those there it its they them their his her he she
+you your i we our please
+"""
+_FUNCTION_WORDS = frozenset(_LIST_OF_FUNCTION_WORDS.split())
+_SAME = {"which": "what", "whom": "who", "whose": "who"}
+_ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|s|e)$")
+"""Cut off so that "rings", "ringing" and "ring" are one word; the stem needs to be no word itself."""

@@ -14,6 +14,10 @@ class Task(Protocol):
         """`amount` more units are done."""
         ...
 
+    def grow(self, amount: float) -> None:
+        """The whole is `amount` units more than was thought, or less where it is negative."""
+        ...
+
     def note(self, text: str) -> None:
         """A short remark to show beside the bar: the loss, what was accepted."""
         ...
@@ -35,6 +39,9 @@ class SilentTask:
     """A task that nobody watches."""
 
     def advance(self, amount: float = 1) -> None:
+        """Nothing to show."""
+
+    def grow(self, amount: float) -> None:
         """Nothing to show."""
 
     def note(self, text: str) -> None:

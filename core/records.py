@@ -108,8 +108,9 @@ class Candidate(Record):
     answer: str
     model: str
     """The name of the model that gave it."""
-    side: Literal["", "strong", "weak"] = ""
-    """`strong` saw what the question is about and may be chosen only, `weak` did not and may be rejected only."""
+    side: Literal["", "reference", "strong", "weak"] = ""
+    """`reference` is the sample's own answer, `strong` saw what the question is about: they may be chosen only. `weak`
+    did not see it and may be rejected only."""
     score: float
     """The mean of the grader's votes, from 1 to 10."""
     requests: tuple[str, ...] = ()
@@ -154,6 +155,15 @@ class Preference(Record):
             candidates=candidates,
             source=source,
         )
+
+    @property
+    def sides(self) -> tuple[Sample, Sample]:
+        """The conversation with the better answer, and the one with the worse."""
+        better, worse = (
+            Sample(id=self.id, kind=self.kind, messages=(*self.prompt, *answer), source=self.source)
+            for answer in (self.chosen, self.rejected)
+        )
+        return better, worse
 
 
 class Reject(Record):

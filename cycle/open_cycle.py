@@ -24,6 +24,8 @@ class OpenCycle:
     progress: Progress
     tests: tuple[Question, ...] = ()
     """Held-out questions that were generated with the samples; none before that."""
+    choosing: tuple[Question, ...] = ()
+    """Generated ones that choose between a phase's epochs, and so judge no model."""
 
     @property
     def folder(self) -> Path:

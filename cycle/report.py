@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.atomic import read_json, write_text
+from ..core.errors import DataError
 from ..core.jsonl import read_records
 from ..core.workspace import Workspace
 from ..eval.evaluation import Evaluation
 from ..eval.report import data as shown
 from ..eval.report.page import render
 from ..sdg.store import Entry, open_entry, read_manifest, read_rejects, read_samples
+from ..train.metrics import Step
 from ..train.phase import METRICS_NAME
-from ..train.results import PhaseResult, Step, TrainResult
+from ..train.results import PhaseResult, TrainResult
 from .journal import (
     ENTRIES,
     EVALUATION,
@@ -46,10 +48,7 @@ def report_data(workspace: Workspace, number: int, done: Done) -> shown.ReportDa
     evaluation = read_record(folder / EVALUATION, Evaluation)
     judgement = read_record(folder / JUDGEMENT, Judgement)
     trained = read_record(folder / TRAINED, TrainResult)
-    entries = [
-        open_entry(workspace.store / name, leaf, reused=leaf not in inputs.new)
-        for leaf, name in read_json(folder / ENTRIES).items()
-    ]
+    entries = _entries(workspace, folder / ENTRIES, inputs)
     new = [entry for entry in entries if not entry.reused]
     names = list(evaluation.models)
     return shown.ReportData(
@@ -69,6 +68,14 @@ def report_data(workspace: Workspace, number: int, done: Done) -> shown.ReportDa
         releases=tuple(_release(release) for release in releases(workspace) if release.number <= _upto(done, inputs)),
         settings=_settings(inputs, entries),
     )
+
+
+def _entries(workspace: Workspace, path: Path, inputs: Inputs) -> list[Entry]:
+    names = read_json(path)
+    if not names or not all(isinstance(name, str) for name in names.values()):
+        fix = "restore it, or remove its folder and run `tilth cycle`"
+        raise DataError("not the leaves with their entries that were written", where=str(path), fix=fix)
+    return [open_entry(workspace.store / name, leaf, reused=leaf not in inputs.new) for leaf, name in names.items()]
 
 
 def _what_came(done: Done) -> str:

@@ -7,7 +7,7 @@ answers to held-out questions are kept by model and question. So the same call g
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,19 +17,23 @@ from ..core.atomic import write_json
 from ..core.errors import CheckFailed, DataError
 from ..core.held_out import find_leaks
 from ..core.progress import Progress
+from ..core.records import Sample
 from ..core.workspace import Workspace
 from ..eval.compare import Comparison
 from ..eval.evaluation import Evaluation
 from ..eval.gate import Verdict
 from ..llm.student import student_folder
 from ..sdg.generate import bring_up_to_date
-from ..sdg.store import SAMPLES, Entry, is_complete, open_entry, read_samples, read_tests
+from ..sdg.store import PREFERENCES, SAMPLES, Entry, is_complete, open_entry, read_preferences, read_samples, read_tests
+from ..train.data import Files
+from ..train.launch import check_machine
 from ..train.plan import load_plan
 from ..train.results import TrainResult
 from ..train.run import run_plan
 from . import journal
 from .basis import Basis, documents_cache, read_basis
 from .candidate import judge_candidate, release_candidate
+from .choosing import right_answers, set_apart
 from .journal import (
     ENTRIES,
     EVALUATION,
@@ -78,11 +82,12 @@ def run_cycle(workspace: Workspace, progress: Progress, *, until: Literal["train
             return settled or CycleResult(last.number if last else 0, "nothing to do")
         if journal.done(workspace, inputs.number):
             return read_result(workspace, inputs.number)
-        student = student_folder(workspace.config.student.model, progress)  # first: a wrong name costs no answers
+        check_machine(workspace.config.train)  # first: what is missing, or a wrong name, costs no answers
+        student = student_folder(workspace.config.student.model, progress)
         cycle = OpenCycle(workspace, basis, inputs, student, progress)
         progress.say(f"cycle {inputs.number} at commit {inputs.commit[:8]}: new {', '.join(inputs.new)}")
         entries = _generate(cycle)
-        cycle = _hold_out(cycle, entries)
+        cycle = set_apart(_hold_out(cycle, entries), load_plan(workspace.config.train.plan))
         trained = _train(cycle, entries)
         if until == "train":
             return CycleResult(inputs.number, "trained")
@@ -149,20 +154,23 @@ def _hold_out(cycle: OpenCycle, entries: Sequence[Entry]) -> OpenCycle:
     """The cycle with its generated questions, after a look at all that it trains or replays and releases trained on.
 
     A generated question that stands there is left out: samples of other leaves, and older ones, know nothing of it.
-    Raises CheckFailed when one that a person wrote stands there.
+    Raises CheckFailed when one that a person wrote stands there. Reworded ones, where the recipe minds them, are looked
+    for in this cycle's samples only: older ones were made as the recipe of their day had it.
     """
     before = {data.entry: data.leaf for release in releases(cycle.workspace) for data in release.datasets}
     folders = {cycle.workspace.store / name: leaf for name, leaf in before.items()}
     older = [open_entry(folder, leaf, reused=True) for folder, leaf in folders.items() if is_complete(folder)]
-    data = {entry.folder: entry for entry in (*older, *entries)}.values()
+    older = [entry for entry in older if entry.folder not in {entry.folder for entry in entries}]
     tests = [test for entry in entries for test in read_tests(entry)]
     written = {question.id: question for question in cycle.questions}
-    found = find_leaks([*cycle.questions, *tests], (sample for entry in data for sample in read_samples(entry)))
+    likeness = next((each.recipe.likeness for each in cycle.basis.planned), None)
+    asked = [*cycle.questions, *tests]
+    found = find_leaks(asked, _samples(entries), likeness) + find_leaks(asked, _samples(older))
     if leaks := [leak for leak in found if leak.question_id in written]:
         clearest = min(leaks, key=lambda leak: leak.kind)  # a copy before a near copy
-        asked, count = written[clearest.question_id], len({leak.sample_id for leak in leaks})
-        what = f"{count} training sample(s) hold a held-out question, such as {asked.question!r}"
-        raise CheckFailed(what, where=asked.leaf, fix="reword that question, or the seed that repeats it")
+        question, count = written[clearest.question_id], len({leak.sample_id for leak in leaks})
+        what = f"{count} training sample(s) hold a held-out question, such as {question.question!r}"
+        raise CheckFailed(what, where=question.leaf, fix="reword that question, or the seed that repeats it")
     leaked = {leak.question_id for leak in found}
     kept = tuple(test for test in tests if test.id not in leaked)
     if len(kept) < len(tests):
@@ -172,20 +180,34 @@ def _hold_out(cycle: OpenCycle, entries: Sequence[Entry]) -> OpenCycle:
     return replace(cycle, tests=kept)
 
 
+def _samples(entries: Sequence[Entry]) -> Iterator[Sample]:
+    """All that may be trained, of a pair both conversations."""
+    for entry in entries:
+        yield from read_samples(entry)
+        yield from (side for pair in read_preferences(entry) for side in pair.sides)
+
+
 def _train(cycle: OpenCycle, entries: Sequence[Entry]) -> TrainResult:
     workspace, new = cycle.workspace, set(cycle.inputs.new)
     parent = cycle.basis.parent
     trained = run_plan(
         load_plan(workspace.config.train.plan),
-        new=[entry.folder / SAMPLES for entry in entries if entry.leaf in new],
-        earlier=[entry.folder / SAMPLES for entry in entries if entry.leaf not in new],
+        new=_files(entry for entry in entries if entry.leaf in new),
+        earlier=_files(entry for entry in entries if entry.leaf not in new),
         student=model_folder(workspace, parent) if parent else cycle.student,
         out=cycle.folder / TRAIN,
         config=workspace.config,
         progress=cycle.progress,
+        held_out=right_answers(cycle),
     )
     write_json(cycle.folder / TRAINED, trained.model_dump(mode="json"))
     return trained
+
+
+def _files(entries: Iterable[Entry]) -> Files:
+    folders = [entry.folder for entry in entries]
+    pairs = [folder / PREFERENCES for folder in folders]
+    return Files([folder / SAMPLES for folder in folders], [file for file in pairs if file.exists()])
 
 
 def _settle(workspace: Workspace) -> CycleResult | None:

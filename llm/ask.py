@@ -29,7 +29,8 @@ from .completion import Completion
 from .endpoint import identity
 from .ledger import Entry, Ledger, now
 from .schema import mismatch
-from .wire import Order, Refused, Retries, Wire
+from .turns import Turns
+from .wire import Order, Refused, Retries, TriedInVain, Wire
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,14 @@ class BadAnswer(RequestFailed):
     """The model answered, but not as the schema asks. The raw answer is in the ledger under the last key."""
 
 
+class Unanswered(ModelError):
+    """One request was tried in vain, while others may be answered. Asked again later, it may be too."""
+
+    def __init__(self, key: str, problem: str, *, where: str) -> None:
+        super().__init__(problem, where=where, fix="run the same command again: what was answered is kept")
+        self.key = key
+
+
 @dataclass
 class Stats:
     """What went through a gateway. Tokens are those paid for; `cached` counts ledger hits and shared requests."""
@@ -72,7 +81,7 @@ class Stats:
 
 
 _HOPELESS = 10
-"""Requests refused, besides as many as are on the wire, and none answered: it is no matter of single requests."""
+"""Requests failed, besides as many as are on the wire, and none answered: it is no matter of single requests."""
 
 
 class Gateway:
@@ -92,9 +101,12 @@ class Gateway:
         retries: Retries = Retries(),  # noqa: B008
         budget: Budget | None = None,
         from_ledger_only: bool = False,
+        turns: Turns | None = None,
     ) -> None:
         self.stats = Stats()
-        self.wire = Wire(server, progress, role=role, retries=retries, budget=budget or Budget())
+        self.wire = Wire(
+            server, progress, role=role, retries=retries, budget=budget or Budget(), turns=turns or Turns()
+        )
         self._ledger, self._seed, self._role = ledger, seed, role
         self._identity, self._from_ledger_only = identity(server), from_ledger_only
         self._in_flight: dict[str, asyncio.Task[Entry]] = {}
@@ -160,8 +172,8 @@ class Gateway:
         An answer that does not fit the schema is sent back once to be repaired.
 
         Raises BadAnswer when the answer is empty or does not fit the schema even so (again on every repetition, at no
-        cost), RequestFailed when the endpoint refuses this one request, ModelError when it cannot be used at all, and
-        BudgetSpent.
+        cost), RequestFailed when the endpoint refuses this one request, Unanswered when it was tried in vain,
+        ModelError when the endpoint cannot be used at all, and BudgetSpent.
         """
         request: dict[str, Any] = {
             "model": self._identity,
@@ -262,21 +274,25 @@ class Gateway:
             )
             return await self._ledger.put_soon(entry)
 
+        where = f"{order.leaf}: {order.step}"
         try:
             entry = await self.wire.send(key, order, keep)
         except Refused as refused:
-            raise self._refusal(key, order, str(refused)) from refused
+            raise self._hopeless(where, refused) or RequestFailed((key,), str(refused), where=where) from refused
+        except TriedInVain as failed:
+            raise self._hopeless(where, failed) or Unanswered(key, str(failed), where=where) from failed
         self._has_answered = True
         self.stats.paid += 1
         self.stats.prompt_tokens += entry.prompt_tokens
         self.stats.completion_tokens += entry.completion_tokens
         return entry
 
-    def _refusal(self, key: str, order: Order, why: str) -> ModelError:
-        where, refused = f"{order.leaf}: {order.step}", self.wire.refused
-        if self._has_answered or refused < _HOPELESS + self.wire.in_flight:
-            return RequestFailed((key,), why, where=where)
-        what = f"the {self._role} refused {refused} requests and answered none ({why})"
+    def _hopeless(self, where: str, why: Exception) -> ModelError | None:
+        """What stops the run, where it is no matter of single requests."""
+        failed = self.wire.failed
+        if self._has_answered or failed < _HOPELESS + self.wire.in_flight:
+            return None
+        what = f"{failed} requests to the {self._role} failed and none was answered ({why})"
         return ModelError(what, where=where, fix=f"check {self._role}.model and the prompts")
 
 

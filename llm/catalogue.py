@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import RootModel
 
@@ -31,9 +32,10 @@ _SCRATCH_BYTES = 256 << 20
 
 
 class CatalogueModel(Section):
-    """A model that tilth fetches by itself: one GGUF file."""
+    """A model that tilth fetches by itself: one file, GGUF for chat."""
 
     name: str
+    purpose: Literal["chat", "embedding"] = "chat"
     file: str
     """Its name in the cache."""
     bytes: int
@@ -48,21 +50,21 @@ class _Catalogue(RootModel[tuple[CatalogueModel, ...]]):
 
 
 @functools.cache
-def catalogue() -> Mapping[str, CatalogueModel]:
-    """The embedded models by name."""
+def catalogue(purpose: Literal["chat", "embedding"] = "chat") -> Mapping[str, CatalogueModel]:
+    """The embedded models for a purpose, by name."""
     models = load_yaml(Path(__file__).with_name("catalogue.yaml"), _Catalogue, name="llm/catalogue.yaml").root
-    return {model.name: model for model in models}
+    return {model.name: model for model in models if model.purpose == purpose}
 
 
 def find(name: str) -> CatalogueModel:
-    """The model of that name. Raises ModelError with the nearest name when there is none."""
+    """The chat model of that name. Raises ModelError with the nearest name when there is none."""
     if name not in catalogue():
         raise ModelError(f"there is no embedded model {name!r}", fix=nearest(name, catalogue()))
     return catalogue()[name]
 
 
 def fetch(name: str, progress: Progress) -> Path:
-    """The verified GGUF file of an embedded model, fetched if it is not in the cache yet. Raises ModelError."""
+    """The verified GGUF file of an embedded chat model, fetched if it is not in the cache yet. Raises ModelError."""
     return fetch_model(find(name), model_cache(), progress)
 
 
@@ -114,7 +116,8 @@ def _fetch(model: CatalogueModel, path: Path, progress: Progress) -> None:
         except ModelError as error:
             if index + 1 == len(model.sources):
                 raise
-            progress.say(f"{error}; trying {model.sources[index + 1].name}")
+            next_ = f"trying {model.sources[index + 1].name}"
+            progress.say(str(ModelError(error.what, where=error.where, fix=next_)))
     partial.replace(path)
     _mark_verified(path, model)
 
@@ -132,7 +135,8 @@ def _verify(partial: Path, model: CatalogueModel, source: str) -> None:
     if found != model.sha256:
         partial.unlink()
         what = f"what {source} gave has the SHA-256 {found}, not {model.sha256}; it was thrown away"
-        raise ModelError(what, where=model.name)
+        fix = "run the same command again; if it stays so, fetch from another index or mirror"
+        raise ModelError(what, where=model.name, fix=fix)
 
 
 def _adopt(path: Path, model: CatalogueModel) -> bool:

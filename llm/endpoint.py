@@ -51,6 +51,11 @@ def identity(server: ModelServer) -> str:
     return f"{server.model}@{catalogue.find(server.model).sha256[:8]}"
 
 
+def at_once(server: ModelServer) -> int:
+    """How many requests all its endpoints together work on at most."""
+    return server.concurrency * len(server.base_url) if server.base_url else min(server.concurrency, _MOST_SLOTS)
+
+
 @contextlib.contextmanager
 def open_endpoints(server: ModelServer, progress: Progress) -> Generator[list[Endpoint]]:
     """The endpoints of `server`. Without a `base_url` the model is fetched and served until the block ends.
@@ -61,7 +66,7 @@ def open_endpoints(server: ModelServer, progress: Progress) -> Generator[list[En
         yield [_remote(server, url) for url in server.base_url]
         return
     path = catalogue.fetch(server.model, progress)
-    slots = min(server.concurrency, _MOST_SLOTS)
+    slots = at_once(server)
     with gguf_server.serve(path, slots=slots, progress=progress) as local:
         yield [
             Endpoint(

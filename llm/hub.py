@@ -22,6 +22,8 @@ _REACH_S = 2.5
 _STUDENT_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.txt"]
 """Weights as safetensors only, and no code."""
 _TOKEN_ENV = "HF_TOKEN"  # noqa: S105  a name
+_INSTALL = "run `pip install huggingface_hub`"
+_NETWORK = "check the network, then run the same command again"
 
 
 class HubSource(Section):
@@ -40,12 +42,14 @@ class HubSource(Section):
         try:
             import huggingface_hub as hub
         except ImportError as error:
-            raise ModelError("the package huggingface_hub is not installed", where=self.hub) from error
+            what = "the package huggingface_hub is not installed"
+            raise ModelError(what, where=self.hub, fix=_INSTALL) from error
         with quiet_hub():
             url = hub.hf_hub_url(self.hub, self.file)
             found = _within_reach(lambda: hub.get_hf_file_metadata(url, timeout=_REACH_S).size, self.hub)
             if found != total_bytes:
-                raise ModelError(f"{self.file} has {found} bytes there, not {total_bytes}", where=self.hub)
+                what = f"{self.file} has {found} bytes there, not {total_bytes}"
+                raise ModelError(what, where=self.hub, fix="use a newer tilth, which may know that file")
             folder = partial.with_suffix(".hub")
             bar: Any = _bar_class(task)
             try:
@@ -53,7 +57,8 @@ class HubSource(Section):
             except Exception as error:
                 if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                     raise
-                raise ModelError(f"the hub was lost while fetching ({_line(error)})", where=self.hub) from error
+                what = f"the hub was lost while fetching ({_line(error)})"
+                raise ModelError(what, where=self.hub, fix=_NETWORK) from error
         Path(path).replace(partial)
         shutil.rmtree(folder)
 
@@ -63,8 +68,8 @@ def download_student(repository: str) -> Path:
     try:
         import huggingface_hub as hub
     except ImportError as error:
-        fix = "run `pip install huggingface_hub`"
-        raise ModelError("the package huggingface_hub is not installed", where=repository, fix=fix) from error
+        what = "the package huggingface_hub is not installed"
+        raise ModelError(what, where=repository, fix=_INSTALL) from error
     with quiet_hub():
         try:
             _within_reach(lambda: hub.HfApi().model_info(repository, timeout=_REACH_S), repository)
@@ -95,8 +100,8 @@ def upload_dataset(repository: str, folder: Path, token: str) -> str:
     try:
         import huggingface_hub as hub
     except ImportError as error:
-        fix = "run `pip install huggingface_hub`"
-        raise ModelError("the package huggingface_hub is not installed", where=repository, fix=fix) from error
+        what = "the package huggingface_hub is not installed"
+        raise ModelError(what, where=repository, fix=_INSTALL) from error
     with quiet_hub():
         client = hub.HfApi(token=token)
         _within_reach(client.whoami, repository)
@@ -133,9 +138,10 @@ def _within_reach(ask: Callable[[], Any], where: str) -> Any:
         return answers[0]
     status = getattr(getattr(errors[0], "response", None), "status_code", None) if errors else None
     if status is not None:
-        raise ModelError(f"the Hugging Face hub refuses it (HTTP {status})", where=where, fix="check the name")
+        fix = f"check the name, and {_TOKEN_ENV} if it is private"
+        raise ModelError(f"the Hugging Face hub refuses it (HTTP {status})", where=where, fix=fix)
     reason = _line(errors[0]) if errors else f"no answer within {_REACH_S} s"
-    raise _Unreachable(f"the Hugging Face hub cannot be reached ({reason})", where=where)
+    raise _Unreachable(f"the Hugging Face hub cannot be reached ({reason})", where=where, fix=_NETWORK)
 
 
 def _bar_class(task: Task) -> type[Any]:

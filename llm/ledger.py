@@ -11,15 +11,14 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
-from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from ..core.errors import DataError
-from ..core.fingerprint import text_sha256
 from .completion import Completion, read_completion
 
 _VERSION = 1
@@ -37,6 +36,8 @@ CREATE TABLE IF NOT EXISTS requests (
     seconds REAL NOT NULL
 ) STRICT
 """
+_INDEX = "CREATE INDEX IF NOT EXISTS requests_by_leaf ON requests (leaf)"
+"""A ledger of before gets it when it is opened. It is no new version: who knows nothing of it keeps it right too."""
 
 
 @dataclass(frozen=True)
@@ -61,23 +62,6 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Usage:
-    """What one step of one leaf has asked of one model."""
-
-    leaf: str
-    step: str
-    model: str
-    requests: int
-    prompt_tokens: int
-    completion_tokens: int
-    seconds: float
-    """Summed over requests, which overlap: not wall-clock time."""
-    first: str
-    """When the first and the `last` of them were answered, as `now` writes it."""
-    last: str
-
-
-@dataclass(frozen=True)
 class Merged:
     """What became of entries from elsewhere."""
 
@@ -89,7 +73,7 @@ class Merged:
 
 
 _COLUMNS = ", ".join(field.name for field in fields(Entry))
-_MARKS = ", ".join("?" for _ in fields(Entry))
+_INSERT = f"INSERT OR IGNORE INTO requests ({_COLUMNS}) VALUES ({', '.join('?' for _ in fields(Entry))})"  # noqa: S608
 
 
 def now() -> str:
@@ -168,69 +152,35 @@ class Ledger:
 
     def _put(self, entries: Sequence[Entry]) -> list[Entry]:
         """Put all entries on disk in one step; returns what is there."""
-        insert = f"INSERT OR IGNORE INTO requests ({_COLUMNS}) VALUES ({_MARKS})"  # noqa: S608
-        with self._lock, self._translated():
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                added = self._database.executemany(insert, [astuple(entry) for entry in entries]).rowcount
-                self._database.execute("COMMIT")
-            except sqlite3.Error:
-                self._database.rollback()
-                raise
+        with self._transaction():
+            added = self._database.executemany(_INSERT, [astuple(entry) for entry in entries]).rowcount
             if added == len(entries):
                 return list(entries)
             return [_get(self._database, entry.key) or entry for entry in entries]
 
     def merge(self, entries: Iterable[Entry]) -> Merged:
         """Add entries from elsewhere, all of them or, when taking one of them raises, none; nothing is replaced."""
-        counts: Counter[str] = Counter()
-        insert = f"INSERT INTO requests ({_COLUMNS}) VALUES ({_MARKS})"  # noqa: S608
-        with self._lock, self._translated():
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                for entry in entries:
-                    there = _get(self._database, entry.key)
-                    if there is None:
-                        self._database.execute(insert, astuple(entry))
-                    counts["added" if there is None else "there" if there.response == entry.response else "other"] += 1
-                self._database.execute("COMMIT")
-            except BaseException:
-                self._database.rollback()
-                raise
-        return Merged(counts["added"], counts["there"], counts["other"])
-
-    def faults(self) -> list[str]:
-        """What is wrong with the file: pages that SQLite finds damaged, keys that are not the hash of their request."""
-        with self._translated():
-            found = [line for (line,) in self._reader.execute("PRAGMA quick_check(3)") if line != "ok"]
-            rows = self._reader.execute("SELECT key, request FROM requests")
-            wrong = [key for key, request in rows if text_sha256(request) != key]
-        if wrong:
-            found.append(f"keys that are not the hash of their request: {len(wrong):,}, such as {wrong[0]}")
-        return found
+        added = there = differing = 0
+        with self._transaction():
+            for entry in entries:
+                if self._database.execute(_INSERT, astuple(entry)).rowcount:
+                    added += 1
+                elif (mine := _get(self._database, entry.key)) and mine.response == entry.response:
+                    there += 1
+                else:
+                    differing += 1
+        return Merged(added, there, differing)
 
     def entries(self, leaf: str | None = None) -> Iterator[Entry]:
         """All entries, or those that a leaf asked for first, by key."""
-        query = f"SELECT {_COLUMNS} FROM requests WHERE leaf = COALESCE(?, leaf) ORDER BY key"  # noqa: S608
-        with self._translated():
-            yield from (Entry(*row) for row in self._reader.execute(query, (leaf,)))
+        where = "" if leaf is None else "WHERE leaf = :leaf"
+        query = f"SELECT {_COLUMNS} FROM requests {where} ORDER BY key"  # noqa: S608
+        yield from (Entry(*row) for row in self.rows(query, leaf=leaf))
 
-    def count(self, *, leaf: str | None = None, step: str | None = None, since: str = "") -> int:
-        """How many requests were answered: for a leaf, in a step, at or after a time (as `now` writes it)."""
-        return sum(use.requests for use in self.usage(leaf=leaf, step=step, since=since))
-
-    def usage(self, *, leaf: str | None = None, step: str | None = None, since: str = "") -> list[Usage]:
-        """What was paid, by leaf, step and model, in that order; narrowed as in `count`."""
-        query = """
-            SELECT leaf, step, model, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens), SUM(seconds),
-                MIN(created_at), MAX(created_at)
-            FROM requests
-            WHERE leaf = COALESCE(:leaf, leaf) AND step = COALESCE(:step, step) AND created_at >= :since
-            GROUP BY leaf, step, model ORDER BY leaf, step, model
-        """
+    def rows(self, query: str, **parameters: object) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query that only reads. `parameters` are those that it names, as `:leaf`."""
         with self._translated():
-            rows = self._reader.execute(query, {"leaf": leaf, "step": step, "since": since}).fetchall()
-        return [Usage(*row) for row in rows]
+            yield from self._reader.execute(query, parameters)
 
     def _prepare(self) -> None:
         self._database.execute("PRAGMA journal_mode = WAL")
@@ -241,7 +191,15 @@ class Ledger:
             what = f"the ledger has version {version}, this tilth writes version {_VERSION}"
             raise DataError(what, where=str(self.path), fix="use the tilth that wrote it, or move the file away")
         self._database.execute(_TABLE)
+        self._database.execute(_INDEX)
         self._database.execute(f"PRAGMA user_version = {_VERSION}")
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Generator[None]:
+        """Whatever is written inside is on disk, fsynced, at the end; on an error none of it."""
+        with self._lock, self._translated(), self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            yield
 
     @contextlib.contextmanager
     def _translated(self) -> Generator[None]:

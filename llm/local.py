@@ -46,12 +46,10 @@ def generate(
     return answers
 
 
-def answer(
-    folder: Path, loaded: tuple[Any, Any], conversations: Sequence[Sequence[Message]], max_new_tokens: int
-) -> list[str]:
-    """As `generate`, all in one batch, by a model that `load` has loaded from `folder`."""
+def answer(folder: Path, loaded: tuple[Any, Any], conversation: Sequence[Message], max_new_tokens: int) -> str:
+    """As `generate`, one conversation alone, by a model that `load` has loaded from `folder`."""
     model, tokenizer = loaded
-    return _answer(model, tokenizer, [_prompt(tokenizer, each, folder) for each in conversations], max_new_tokens)
+    return _answer(model, tokenizer, [_prompt(tokenizer, conversation, folder)], max_new_tokens)[0]
 
 
 def load(folder: Path) -> tuple[Any, Any]:

@@ -60,5 +60,8 @@ class _StoppableTask:
             raise _Stopped
         self._task.advance(amount)
 
+    def grow(self, amount: float) -> None:
+        self._task.grow(amount)
+
     def note(self, text: str) -> None:
         self._task.note(text)

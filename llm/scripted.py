@@ -28,9 +28,10 @@ from typing import Any
 
 from . import scripted_answers
 
-FAULTS = ("500", "503", "429", "400", "401", "drop", "malformed", "garbage", "empty", "cut")
-"""HTTP errors by status; `drop`: the connection is closed without an answer; `malformed`: a body that is no JSON;
-`garbage`: an answer that fits no schema; `empty`: an answer of no text; `cut`: finish_reason `length`."""
+FAULTS = ("500", "503", "429", "400", "401", "drop", "hang", "malformed", "garbage", "empty", "cut")
+"""HTTP errors by status; `drop`: the connection is closed without an answer; `hang`: it stays open without one;
+`malformed`: a body that is no JSON; `garbage`: an answer that fits no schema; `empty`: an answer of no text; `cut`:
+finish_reason `length`."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,13 @@ class Faults:
     """What the first requests get, in order: a fault, or `ok`."""
     rates: Mapping[str, float] = field(default_factory=dict[str, float])
     """Fault -> share of the requests after the script that get it. Which ones follows from their order, seeded."""
+    always: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Text -> what every request gets whose prompt has it: a model may choke on one prompt and on no other."""
     second_choice_share: float = 0.1
     """How often an enum or boolean gets its second value: judges say no sometimes."""
 
     def __post_init__(self) -> None:
-        for name in {*self.script, *self.rates} - {*FAULTS, "ok"}:
+        for name in {*self.script, *self.rates, *self.always.values()} - {*FAULTS, "ok"}:
             raise ValueError(f"there is no fault {name!r}; use one of {FAULTS}")
 
 
@@ -82,6 +85,7 @@ def serve_scripted(*, port: int = 0, **faults: Any) -> Generator[ScriptedUrl]:
     try:
         yield url
     finally:
+        server.closing.set()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -95,6 +99,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], faults: Faults) -> None:
         super().__init__(address, _Handler)
         self.faults = faults
+        self.closing = threading.Event()
         self._lock = threading.Lock()
         self._random = random.Random(0)  # noqa: S311
         self._requests = self._answers = self._in_flight = self._most_in_flight = 0
@@ -105,13 +110,13 @@ class _Server(ThreadingHTTPServer):
             return ServerStats(self._requests, self._answers, self._most_in_flight, dict(self._faults))
 
     @contextlib.contextmanager
-    def admitted(self) -> Generator[str]:
+    def admitted(self, body: str) -> Generator[str]:
         """Count a request in and out; yields what it is to get: `ok` or a fault."""
         with self._lock:
             self._requests += 1
             self._in_flight += 1
             self._most_in_flight = max(self._most_in_flight, self._in_flight)
-            fate = "429" if self._in_flight > self.faults.most_in_flight else self._fate()
+            fate = "429" if self._in_flight > self.faults.most_in_flight else self._fate(body)
             if fate == "ok":
                 self._answers += 1
             else:
@@ -122,7 +127,9 @@ class _Server(ThreadingHTTPServer):
             with self._lock:
                 self._in_flight -= 1
 
-    def _fate(self) -> str:
+    def _fate(self, body: str) -> str:
+        if fate := next((fate for text, fate in self.faults.always.items() if text in body), ""):
+            return fate
         if self._requests <= len(self.faults.script):
             return self.faults.script[self._requests - 1]
         draw = self._random.random()
@@ -156,9 +163,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path != "/v1/chat/completions":
             self._send(404, _error("no such path"))
             return
-        with self.server.admitted() as fate:
+        with self.server.admitted(body.decode(errors="replace")) as fate:
             if fate != "429":
                 time.sleep(self.server.faults.latency_s)
+            if fate == "hang":
+                self.server.closing.wait()
             self._meet(fate, body)
 
     def _meet(self, fate: str, body: bytes) -> None:
@@ -166,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(401, _error(f"no such key: {self.headers.get('Authorization')}"))
         elif fate.isdigit():
             self._send(int(fate), _error("on purpose"), retry_after=fate == "429")
-        elif fate == "drop":
+        elif fate in {"drop", "hang"}:
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
         elif fate == "malformed":
@@ -220,9 +229,13 @@ def main() -> None:
     parser.add_argument(
         "--rate", action="append", default=[], metavar="FAULT=SHARE", help=f"one of {', '.join(FAULTS)}"
     )
+    parser.add_argument(
+        "--always", action="append", default=[], metavar="TEXT=FAULT", help="for every request whose prompt has TEXT"
+    )
     parser.add_argument("--second-choice-share", type=float, default=Faults.second_choice_share)
     options = vars(parser.parse_args())
     options["script"] = tuple(options["script"].split(",")) if options["script"] else ()
+    options["always"] = dict(choice.rsplit("=", 1) for choice in options["always"])
     options["rates"] = {name: float(share) for name, share in (rate.split("=") for rate in options.pop("rate"))}
     ends = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before the server's threads are made, which inherit it

@@ -73,7 +73,8 @@ class _Script:
         if kind == "boolean":
             return self._choice([True, False], place)
         if kind in {"integer", "number"}:
-            return schema.get("minimum", 0)
+            lowest = schema.get("minimum", 0)
+            return lowest + self._number(place) % (int(schema.get("maximum", lowest)) - int(lowest) + 1)
         if kind == "null":
             return None
         text = self.sentence(place, re.sub(r"\[\d+\]$", "", place).rsplit(".", 1)[-1])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Set
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from .budget import Budget
 from .client import Client, Failure, Reply
 from .endpoint import Endpoint
 from .opening import opened
+from .turns import Turns
 
 Kept = TypeVar("Kept")
 
@@ -52,9 +54,19 @@ class Refused(Exception):
     """The endpoint will never answer this request; it may answer others."""
 
 
+class TriedInVain(Exception):
+    """The request got no answer in all its tries. It may get one later, and others may now."""
+
+
 _OF_THE_REQUEST = {400, 413, 414, 422}
 """Statuses that speak against one request, not against the key or the model."""
 _OVERLOADED = {"busy", "timeout"}
+_MAY_PASS = {"broken", "timeout"}
+"""What a prompt can cause that the model chokes on, as well as a server that is ill."""
+_SEVERAL = 3
+"""Requests, besides as many as are on the wire, tried in vain in a row: it may be no matter of single requests."""
+_KNOCK = {"role": "user", "content": "Say yes."}
+_AGAIN = "run the same command again: what was answered is kept"
 _QUIET_S = 30.0
 """Between two lines about requests that are tried again."""
 
@@ -70,14 +82,20 @@ class _Open:
 class Wire:
     """The endpoints of one model. They are opened when the first request is sent."""
 
-    def __init__(self, server: ModelServer, progress: Progress, *, role: str, retries: Retries, budget: Budget) -> None:
+    def __init__(
+        self, server: ModelServer, progress: Progress, *, role: str, retries: Retries, budget: Budget, turns: Turns
+    ) -> None:
         self.budget = budget
-        self.refused = 0
-        """Requests that an endpoint refused."""
+        self.failed = 0
+        """Requests that an endpoint refused, or did not answer in all their tries."""
+        self._in_vain: list[Failure] = []
+        """Of the requests that were tried in vain since the last answer, the last failure of each."""
         self._server, self._progress, self._role, self._retries = server, progress, role, retries
+        self._turns = Turns() if server.base_url else turns  # a server of the user's has its own processor
         self._stack = contextlib.AsyncExitStack()
         self._opening: asyncio.Task[_Open] | None = None
         self._measuring: asyncio.Task[int] | None = None
+        self._knocking = asyncio.Lock()
         self._sent: set[str] = set()
         self._answers = 0
         self._ending = False
@@ -128,15 +146,23 @@ class Wire:
     async def send(self, key: str, order: Order, keep: Callable[[Reply, float], Awaitable[Kept]]) -> Kept:
         """Get the answer to a request, and `keep` it with the seconds that it took while its place is held.
 
-        Raises Refused, ModelError when it was tried in vain, and BudgetSpent.
+        Raises Refused, TriedInVain, ModelError when the endpoint answers no request at all, and BudgetSpent.
         """
         there = await self._open()
         await self._check_length(order, there)
+        async with self._turns.request():
+            return await self._send(key, order, keep, there)
+
+    async def _send(
+        self, key: str, order: Order, keep: Callable[[Reply, float], Awaitable[Kept]], there: _Open
+    ) -> Kept:
         tries, answers = 0, self._answers
         while True:
             ticket = await there.line.enter(order.step, order.depth)
             client = there.clients[ticket.lane]
             try:
+                if self._in_vain and not tries and len(self._in_vain) >= _SEVERAL + self.in_flight - 1:
+                    await self._knock(client)
                 self.budget.take()
                 self._sent.add(key)
                 reply = await client.complete(order.request, order.text)
@@ -156,20 +182,46 @@ class Wire:
             tries += 1
             await self._wait(failure, tries, key, client)
 
+    async def _knock(self, client: Client) -> None:
+        """After several requests in vain: ask something that no model chokes on. Raises ModelError if that is in vain.
+
+        It may be one text that all these requests were about. Nobody needs the answer: it is in no ledger.
+        """
+        async with self._knocking:
+            if not self._in_vain:
+                return  # others were answered meanwhile
+            request = {"model": client.endpoint.model, "messages": [_KNOCK], "max_tokens": 16, "temperature": 0.0}
+            try:
+                self.budget.take()
+                reply = await client.complete(request, json.dumps(request))
+                self.budget.spend(reply.completion, self._server.prices)
+            except Failure as failure:
+                if failure.kind in _MAY_PASS or failure.kind == "unreachable":
+                    what = f"none of the last {len(self._in_vain)} requests was answered, nor was {_KNOCK['content']!r}"
+                    where, fix = f"{self._role} at {client.endpoint.base_url}", f"look there, then {_AGAIN}"
+                    raise ModelError(f"{what} ({failure.what})", where=where, fix=fix) from failure
+            self._in_vain.clear()
+
     def _count(self, ticket: Ticket, reply: Reply) -> None:
         completion = reply.completion
         ticket.lane.answered(ticket, completion.prompt_tokens + completion.completion_tokens)
         self.budget.spend(completion, self._server.prices)
         self._answers += 1
+        self._in_vain.clear()
 
     async def _wait(self, failure: Failure, tries: int, key: str, client: Client) -> None:
-        """Wait until the request may be tried again. Raises Refused or ModelError when it may not."""
+        """Wait until the request may be tried again. Raises Refused, TriedInVain or ModelError when it may not."""
         spread = 1 + int(key[:4], 16) / 0x10000 / 4  # up to a quarter more, so that not all come back at once
         wait_s = failure.retry_after_s or self._retries.first_wait_s * 2 ** (tries - 1)
-        if tries >= self._most_tries(client.endpoint, failure) or wait_s > self._retries.longest_wait_s:
+        spent = tries >= self._most_tries(client.endpoint, failure)
+        if spent or wait_s > self._retries.longest_wait_s:
             if failure.status in _OF_THE_REQUEST:
-                self.refused += 1
+                self.failed += 1
                 raise Refused(failure.what) from failure
+            if spent and failure.kind in _MAY_PASS and not client.endpoint.ended():
+                self.failed += 1
+                self._in_vain.append(failure)
+                raise TriedInVain(f"{failure.what}, {tries} {'try' if tries == 1 else 'tries'}") from failure
             raise self._error(client.endpoint, failure, tries, await self._unknown_model(client, failure)) from failure
         self._tell(failure, wait_s)
         await asyncio.sleep(wait_s * spread)
@@ -220,9 +272,8 @@ class Wire:
         return f"it does not serve {client.endpoint.model!r}: {nearest(client.endpoint.model, served)}"
 
     def _error(self, endpoint: Endpoint, failure: Failure, tries: int, not_found: str) -> ModelError:
-        again = "run the same command again: what was answered is kept"
         if reason := endpoint.ended():
-            return ModelError(f"the {self._role}'s server ended ({reason})", where=endpoint.model, fix=again)
+            return ModelError(f"the {self._role}'s server ended ({reason})", where=endpoint.model, fix=_AGAIN)
         if failure.kind == "unreachable":
             fix = f"start it or set {self._role}.base_url"
             return ModelError(f"cannot reach the {self._role} at {endpoint.base_url}", fix=fix)
@@ -231,7 +282,7 @@ class Wire:
             403: f"check the key in {self._server.api_key_env}",
             404: not_found,
         }
-        fix = fixes.get(failure.status, "" if failure.kind == "rejected" else again)
+        fix = fixes.get(failure.status, "" if failure.kind == "rejected" else _AGAIN)
         count = f" ({tries} tries)" if tries > 1 else ""
         return ModelError(failure.what + count, where=f"{self._role} at {endpoint.base_url}", fix=fix)
 

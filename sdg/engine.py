@@ -1,8 +1,9 @@
 """The engine: runs the flows of many leaves at once. The gateway decides how many requests are in flight.
 
-A leaf is begun when the wire would run dry without it, so that memory does not grow with the taxonomy. A row whose
-answer is not as asked fails alone; any other error of a model stops the run. Nothing is saved here but whole leaves:
-what a stop leaves behind is in the ledger, and the same flows run again take it from there for free.
+A leaf is begun when the wire would run dry without it, so that memory does not grow with the taxonomy. A row fails
+alone when its answer is not as asked, or does not come while others do; any other error of a model stops the run.
+Nothing is saved here but whole leaves: what a stop leaves behind is in the ledger, and the same flows run again take it
+from there for free.
 """
 
 from __future__ import annotations

@@ -153,7 +153,8 @@ def _write_data(selection: Selection, format_: Format, folder: Path) -> tuple[_W
                     yield _conversation(sample)
 
         # In one pass, for a large store is read for long. Where a leak is found the whole folder goes.
-        leaks = find_leaks(_held_out(selection), pass_on())
+        likeness = next((each.recipe.likeness for each in selection.planned), None)
+        leaks = find_leaks(_held_out(selection), pass_on(), likeness)
     if leaks:
         what = f"held-out questions stand in {len({leak.sample_id for leak in leaks}):,} samples"
         fix = f"see sample {leaks[0].sample_id} and question {leaks[0].question_id}, and reword or remove one of them"

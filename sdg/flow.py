@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 from ..core.records import Kind, Preference, Provenance, Question, Record, Reject, Sample
-from ..llm.ask import Gateway, RequestFailed
+from ..llm.ask import Gateway, RequestFailed, Unanswered
 from ..llm.local_gateway import LocalGateway
 from ..taxonomy.leaf import Leaf, SeedExample
 from .filters import Drop, Duplicates, Filter, first_drop, not_held_out
@@ -26,7 +26,7 @@ from .recipe import Recipe
 
 
 class Failure(Record):
-    """A row that ended early because a model did not answer as the prompt's schema asks."""
+    """A row that ended early because a model did not answer, or not as the prompt's schema asks."""
 
     step: str
     reason: str
@@ -75,6 +75,10 @@ class Tally:
     """Those of them that neither the ledger nor another request answered."""
     keys: set[str] = field(default_factory=set[str])
     """The ledger keys of all answers."""
+    answers: int = 0
+    """How many came, cached ones too."""
+    unanswered: dict[str, str] = field(default_factory=dict[str, str])
+    """Ledger key -> what came instead of an answer, of requests tried in vain: made without them, a leaf is not all."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,8 @@ class LeafRun:
     ) -> Reply:
         """Put the recipe's prompt for `step` to the teacher, or to another model.
 
-        Raises RowFailed when the answer is not as the prompt's schema asks, ModelError when no answer comes.
+        Raises RowFailed when the answer is not as the prompt's schema asks or does not come while others do, ModelError
+        when none comes at all.
         """
         return await self._put(model or self.teacher, step, source, variables, index)
 
@@ -158,7 +163,7 @@ class LeafRun:
     @cached_property
     def not_held_out(self) -> Filter:
         """Drops what repeats a held-out question of the leaf."""
-        return not_held_out(self.leaf.questions)
+        return not_held_out(self.leaf.questions, self.recipe.likeness)
 
     @cached_property
     def _kept(self) -> Duplicates:
@@ -291,7 +296,11 @@ class LeafRun:
         except RequestFailed as error:
             self.tally.keys.update(error.keys)
             raise RowFailed(Failure(step=step, reason=error.what, request=error.keys[-1], source=source)) from error
+        except Unanswered as error:
+            self.tally.unanswered[error.key] = error.what
+            raise RowFailed(Failure(step=step, reason=error.what, request=error.key, source=source)) from error
         self.tally.keys.update(answer.keys)
+        self.tally.answers += 1
         self.tally.paid[step] += not answer.cached
         self.told("")
         data = answer.text.strip() if answer.data is None else answer.data

@@ -1,8 +1,8 @@
 """What a run would ask and cost, told before it: nothing is sent.
 
-How many answers a leaf takes is estimated from its recipe. What the ledger has of them is found by running the leaf's
-flow over it, where every answer that is not there ends its row. Tokens, money and time follow from the answers that
-this ledger has of the same models.
+How many answers a leaf takes is guessed from its recipe, and learned from what other leaves took. What the ledger has
+of them is found by running the leaf's flow over it, where every answer that is not there ends its row. Tokens, money
+and time follow from the answers that this ledger has of the same models.
 """
 
 from __future__ import annotations
@@ -11,18 +11,29 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from ..core.config import Config, ModelServer
 from ..core.progress import SilentProgress
 from ..llm.ask import Gateway
-from ..llm.endpoint import identity
+from ..llm.endpoint import at_once, identity
 from ..llm.ledger import Ledger
+from ..llm.ledger_report import usage
+from ..llm.turns import Turns
 from .engine import Job, run_flow
 from .flow import LeafRun, Tally
+from .flows import knowledge, preferences, skills, tests
+from .others import STUDENT_STEPS, Students, other_models
+from .settings import KnowledgeSettings
+from .store import read_manifest
 
 _TYPICAL_PROMPT, _TYPICAL_COMPLETION = 150, 30
 """Tokens of a request where the ledger tells none: the averages of the demo."""
+_MOST_LEAVES = 50
+"""Of one recipe, to learn from."""
+_ENOUGH_ANSWERS = 50
+"""From which on time is told: the first answers of a run are of its first, longest step."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,7 @@ class Forecast:
 
     leaf: str
     calls: int
+    """To servers: the student's answers cost nothing."""
     cached: int
     """Those of them that the ledger has the answer to."""
     prompt_tokens: int
@@ -38,11 +50,41 @@ class Forecast:
     completion_tokens: int
     cost: float
     seconds: float | None
-    """None where no answer of this model tells how long one takes."""
+    """None where there are too few answers of this model to tell how long one takes."""
 
 
-def forecast(jobs: Iterable[tuple[Callable[[], Job], int]], config: Config, ledger_path: Path) -> list[Forecast]:
-    """The forecast of each job, given with the estimate of its answers. Raises as reading the jobs does."""
+def guess(job: Job) -> int:
+    """About how many answers of servers a leaf takes, cached ones included, if little is dropped."""
+    recipe, settings = job.recipe, job.recipe.settings
+    tested = tests.estimate(recipe.tests, job.chunks) if recipe.tests else 0
+    lent = {"knowledge_short", "knowledge_long"} if job.leaf.kind == "knowledge" else {job.leaf.kind}
+    pairs = recipe.preferences if recipe.preferences and lent.intersection(recipe.preferences.kinds) else None
+    paired = preferences.estimate(pairs) if pairs else 0
+    if isinstance(settings, KnowledgeSettings):
+        return tested + paired + knowledge.estimate(settings, job.chunks, job.leaf)
+    return paired + skills.estimate(settings, job.leaf)
+
+
+def learned(complete: Iterable[Path]) -> float:
+    """How many answers leaves took for each that was guessed; of complete folders of the store, made by one recipe.
+
+    What a teacher writes decides how much the filters drop, so a guess may be several times too high.
+    """
+    guessed = took = 0
+    for manifest in map(read_manifest, islice(complete, _MOST_LEAVES)):
+        if manifest.requests.guessed:
+            guessed += manifest.requests.guessed
+            took += sum(use.asked for step, use in manifest.steps.items() if step not in STUDENT_STEPS)
+    return took / guessed if guessed else 1.0
+
+
+def forecast(
+    jobs: Iterable[tuple[Callable[[], Job], int]],
+    config: Config,
+    ledger_path: Path,
+    students: Students | None,
+) -> list[Forecast]:
+    """The forecast of each job, given with the number of answers that it will take. Raises as reading the jobs does."""
     with contextlib.ExitStack() as stack:
         ledger = stack.enter_context(Ledger(ledger_path)) if ledger_path.is_file() else None
         typical = _Typical.of(ledger, config.teacher)
@@ -50,7 +92,7 @@ def forecast(jobs: Iterable[tuple[Callable[[], Job], int]], config: Config, ledg
             _forecast(job.leaf.id, max(calls, cached), cached, typical, config.teacher)
             for read, calls in jobs
             for job in [read()]
-            for cached in [asyncio.run(_cached(job, config, ledger)) if ledger else 0]
+            for cached in [asyncio.run(_cached(job, config, ledger, students)) if ledger else 0]
         ]
 
 
@@ -64,34 +106,41 @@ class _Typical:
 
     @classmethod
     def of(cls, ledger: Ledger | None, server: ModelServer) -> _Typical:
-        uses = [use for use in ledger.usage() if use.model == identity(server)] if ledger else []
+        uses = [use for use in usage(ledger) if use.model == identity(server)] if ledger else []
         if not uses:
             return cls(_TYPICAL_PROMPT, _TYPICAL_COMPLETION, None)
         count = sum(use.requests for use in uses)
         return cls(
             sum(use.prompt_tokens for use in uses) / count,
             sum(use.completion_tokens for use in uses) / count,
-            sum(use.seconds for use in uses) / count,
+            sum(use.seconds for use in uses) / count if count >= _ENOUGH_ANSWERS else None,
         )
 
 
 def _forecast(leaf: str, calls: int, cached: int, typical: _Typical, server: ModelServer) -> Forecast:
     left = calls - cached
     prompt, completion = int(left * typical.prompt_tokens), int(left * typical.completion_tokens)
-    at_once = server.concurrency * max(1, len(server.base_url))
-    seconds = None if typical.seconds is None else left * typical.seconds / min(at_once, max(left, 1))
+    seconds = None if typical.seconds is None else left * typical.seconds / min(at_once(server), max(left, 1))
     return Forecast(leaf, calls, cached, prompt, completion, server.prices.of(prompt, completion), seconds)
 
 
-async def _cached(job: Job, config: Config, ledger: Ledger) -> int:
-    """How many answers of a leaf the ledger has."""
+async def _cached(job: Job, config: Config, ledger: Ledger, students: Students | None) -> int:
+    """How many answers of servers the ledger has for a leaf."""
+    progress, gateways = SilentProgress(), list[Gateway]()
+
+    def gateway(server: ModelServer, role: str = "teacher") -> Gateway:
+        gateways.append(Gateway(server, ledger, progress, seed=config.seed, role=role, from_ledger_only=True))
+        return gateways[-1]
+
     async with contextlib.AsyncExitStack() as stack:
         teacher, judge = [
-            await stack.enter_async_context(
-                Gateway(server, ledger, SilentProgress(), seed=config.seed, from_ledger_only=True)
-            )
+            await stack.enter_async_context(gateway(server))
             for server in (config.teacher, config.judge or config.teacher)
         ]
-        run = LeafRun(job.leaf, job.recipe, job.source, teacher, judge, Tally(), lambda _: None, job.seed)
+        asked = {use.model for use in usage(ledger, leaf=job.leaf.id)} - {teacher.name, judge.name}
+        opened = other_models([job.recipe], students, gateway, ledger, progress, Turns(), from_ledger_only=True)
+        # Who never answered is not looked for: a student may have to be fetched before it has a name.
+        others = await stack.enter_async_context(opened) if asked and students else {}
+        run = LeafRun(job.leaf, job.recipe, job.source, teacher, judge, Tally(), lambda _: None, job.seed, others)
         await run_flow(run, job.chunks)
-        return teacher.stats.cached + judge.stats.cached
+        return sum(gateway.stats.cached for gateway in gateways)

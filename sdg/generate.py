@@ -5,30 +5,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..core.config import Config
+from ..core.errors import TaxonomyError
 from ..core.progress import Progress, Task
 from ..core.records import Provenance
 from ..llm.ask import Gateway
 from ..llm.budget import Budget
+from ..llm.embedding import fetch_embedder
 from ..llm.endpoint import identity
 from ..llm.ledger import Ledger
+from ..llm.turns import Turns
 from ..taxonomy.chunks import Chunk, split
 from ..taxonomy.documents import load_documents
 from ..taxonomy.leaf import Leaf
 from ..taxonomy.source import Source
 from .engine import Job, Made, run_jobs
 from .flow import Model, Tally
-from .flows import knowledge, preferences, skills, tests
-from .forecast import Forecast, forecast
-from .others import Students, other_models, refuse_elsewhere
+from .forecast import Forecast, forecast, guess, learned
+from .others import Students, other_models
 from .recipe import Recipe, load_recipes
 from .scale_out import collect, run_on_ray
 from .settings import KnowledgeSettings
 from .store import Entry, Requests, complete_entries, entry_path, open_entry, remove_leftovers, write_entry
+from .unmade import NotComplete, Unmade, first_of
 
 
 @dataclass(frozen=True)
@@ -73,42 +78,69 @@ def bring_up_to_date(  # noqa: PLR0913 (where everything lies, said by who calls
     are asked where the recipe says so. The caller holds the workspace's lock. Stopped anywhere and called again, it
     goes on.
 
-    Raises ConfigError, TaxonomyError, ModelError (a row whose answer is not as asked is no error: see the manifest),
+    Raises NotComplete when all others are made, for leaves whose documents cannot be read or that lack answers which
+    may still come. Raises ConfigError, ModelError (a row whose answer is not as asked is no error: see the manifest),
     DataError, and BudgetSpent, with the leaves that were done in the store.
     """
     planned = plan(leaves, config, store)
     remove_leftovers(store)
-    missing = [each for each in planned if not each.complete]
+    read = functools.partial(_job, source=source, config=config, cache=cache)
+    missing, unmade = _foreseen(planned, read, config, store)
+    if unmade:
+        progress.say(f"cannot be read, and left out: {first_of(unmade)}")
     if missing:
-        recipes = [each.recipe for each in missing]
-        if ray:
-            refuse_elsewhere(recipes)
-        read = functools.partial(_job, source=source, config=config, cache=cache)
-        total = sum(_estimate(read(each)) for each in missing)  # what cannot be read is told before anything is spent
-        jobs = (functools.partial(read, each) for each in missing)
+        recipes = [each.planned.recipe for each in missing]
+        if recipes[0].held_out_cosine:
+            fetch_embedder(progress)  # before anything is paid for
+        total = sum(each.expected for each in missing)
+        jobs = (functools.partial(read, each.planned) for each in missing)
         with Ledger(ledger) as book, progress.task("generate", total=total, unit="answers") as task:
             collect(book)
-            save = _saver(missing, config, book)
+            save = _saver(missing, config, book, task, unmade)
             if ray:
-                run_on_ray(jobs, ray, config=config, ledger=book, task=task, save=save)
+                run_on_ray(
+                    jobs,
+                    ray,
+                    recipes=recipes,
+                    students=students,
+                    config=config,
+                    ledger=book,
+                    task=task,
+                    save=save,
+                )
             else:
-                gateway = functools.partial(Gateway, ledger=book, progress=progress, seed=config.seed, budget=budget)
-                others = other_models(recipes, students, gateway, book, progress)
+                turns = Turns()
+                gateway = functools.partial(
+                    Gateway, ledger=book, progress=progress, seed=config.seed, budget=budget, turns=turns
+                )
+                others = other_models(recipes, students, gateway, book, progress, turns)
                 asyncio.run(_run_here(jobs, config, gateway, task, save, others))
-    return [open_entry(each.folder, each.leaf.id, reused=each.complete) for each in planned]
+    lacking = {leaf for leaf, _ in unmade}
+    made = [each for each in planned if each.leaf.id not in lacking]
+    entries = [open_entry(each.folder, each.leaf.id, reused=each.complete) for each in made]
+    if unmade:
+        raise NotComplete(entries, sorted(unmade))
+    return entries
 
 
-def foresee(
-    leaves: Sequence[Leaf], source: Source, *, config: Config, store: Path, ledger: Path, cache: Path
-) -> list[Forecast]:
+def foresee(  # noqa: PLR0913 (as `bring_up_to_date`)
+    leaves: Sequence[Leaf],
+    source: Source,
+    *,
+    config: Config,
+    store: Path,
+    ledger: Path,
+    cache: Path,
+    students: Students | None = None,
+) -> tuple[list[Forecast], list[Unmade]]:
     """What bringing the store up to date would ask and cost, for each leaf that is not complete; nothing is sent.
 
-    Raises ConfigError, YamlProblems and TaxonomyError, as doing it would.
+    Besides, the leaves whose documents cannot be read. Raises ConfigError and YamlProblems, as doing it would.
     """
-    missing = [each for each in plan(leaves, config, store) if not each.complete]
     read = functools.partial(_job, source=source, config=config, cache=cache)
-    jobs = ((functools.partial(read, each), _estimate(read(each))) for each in missing)
-    return forecast(jobs, config, ledger)
+    missing, unmade = _foreseen(plan(leaves, config, store), read, config, store)
+    jobs = ((functools.partial(read, each.planned), each.expected) for each in missing)
+    return forecast(jobs, config, ledger, students), unmade
 
 
 def read_chunks(planned: Planned, source: Source, config: Config, cache: Path) -> list[Chunk]:
@@ -133,26 +165,56 @@ def _job(planned: Planned, source: Source, config: Config, cache: Path) -> Job:
     return Job(leaf, recipe, read_chunks(planned, source, config, cache), shared, config.seed)
 
 
-def _estimate(job: Job) -> int:
-    """About how many answers a leaf will take, cached ones included; nobody knows before they are there."""
-    recipe, settings = job.recipe, job.recipe.settings
-    tested = tests.estimate(recipe.tests, job.chunks) if recipe.tests else 0
-    paired = preferences.estimate(recipe.preferences) if recipe.preferences else 0
-    if isinstance(settings, KnowledgeSettings):
-        return tested + paired + knowledge.estimate(settings, job.chunks, job.leaf)
-    return paired + skills.estimate(settings, job.leaf)
+class _Foreseen(NamedTuple):
+    """A leaf to be made. `guessed` follows from it and its recipe, `expected` from what other leaves took as well."""
+
+    planned: Planned
+    guessed: int
+    expected: int
 
 
-def _saver(missing: Sequence[Planned], config: Config, ledger: Ledger) -> Callable[[Made], None]:
-    """What writes a leaf that is done into the store."""
-    folders = {each.leaf.id: each.folder for each in missing}
+def _foreseen(
+    planned: Sequence[Planned], read: Callable[[Planned], Job], config: Config, store: Path
+) -> tuple[list[_Foreseen], list[Unmade]]:
+    """The leaves that are not complete, with the answers that they will take, and those that cannot be read."""
+    foreseen, unread = list[_Foreseen](), list[Unmade]()
+    teacher, factors = identity(config.teacher), dict[str, float]()
+    for each in (each for each in planned if not each.complete):
+        recipe = each.recipe
+        if recipe.fingerprint not in factors:
+            factors[recipe.fingerprint] = learned(complete_entries(store, recipe, teacher).values())
+        try:
+            guessed = guess(read(each))
+        except TaxonomyError as error:
+            unread.append(Unmade.of(each.leaf.id, error))
+        else:
+            foreseen.append(_Foreseen(each, guessed, round(guessed * factors[recipe.fingerprint])))
+    return foreseen, unread
+
+
+def _saver(
+    missing: Sequence[_Foreseen], config: Config, ledger: Ledger, task: Task, unmade: list[Unmade]
+) -> Callable[[Made], None]:
+    """What writes a leaf that is done into the store, or (where answers may still come) notes that it is not."""
+    by_leaf = {each.planned.leaf.id: each for each in missing}
     judge = identity(config.judge or config.teacher)
 
     def save(made: Made) -> None:
-        requests = _requests(ledger, made.tally)
-        write_entry(folders[made.job.leaf.id], made, judge=judge, seed=config.seed, requests=requests)
+        leaf, tally = made.job.leaf.id, made.tally
+        planned, guessed, expected = by_leaf[leaf]
+        task.grow(tally.answers - expected)
+        if tally.unanswered:
+            unmade.append(Unmade(leaf, _in_vain(tally)))
+        else:
+            requests = _requests(ledger, tally, guessed)
+            write_entry(planned.folder, made, judge=judge, seed=config.seed, requests=requests)
 
     return save
+
+
+def _in_vain(tally: Tally) -> str:
+    number, [(reason, _)] = len(tally.unanswered), Counter(tally.unanswered.values()).most_common(1)
+    return f"{number:,} {'request' if number == 1 else 'requests'} got no answer ({reason})"
 
 
 async def _run_here(
@@ -171,12 +233,13 @@ async def _run_here(
             await run_jobs(jobs, teacher=teacher, judge=judge, task=task, save=save, others=beside)
 
 
-def _requests(ledger: Ledger, tally: Tally) -> Requests:
+def _requests(ledger: Ledger, tally: Tally, guessed: int) -> Requests:
     """What one leaf asked of the models."""
     entries = (entry for key in tally.keys if (entry := ledger.get(key)))
     tokens = [(entry.prompt_tokens, entry.completion_tokens) for entry in entries]
     asked, paid = tally.asked.total(), tally.paid.total()
     return Requests(
+        guessed=guessed,
         asked=asked,
         cached=asked - paid,
         paid=paid,

@@ -11,6 +11,7 @@ from ..core.progress import Progress
 from ..llm.ask import Gateway
 from ..llm.ledger import Ledger
 from ..llm.local_gateway import LocalGateway, LocalModel
+from ..llm.turns import Turns
 from .flow import Model
 from .recipe import Recipe
 
@@ -23,28 +24,26 @@ class Students:
     current: Callable[[], LocalModel]
 
 
+STUDENT_STEPS = {"tests_base": "base", "preferences_weak": "student", "student": "student"}
+"""The steps that ask the student, which costs nothing, and which of the two."""
+
+
 def students_needed(recipes: Iterable[Recipe]) -> set[str]:
     """Which of `base` and `student` the flows of these recipes ask."""
     parts = {part for recipe in recipes for part in recipe.prompts}
-    asked = {"base": {"tests_base"}, "student": {"preferences_weak", "student"}}
-    return {name for name, steps in asked.items() if steps & parts}
-
-
-def refuse_elsewhere(recipes: Iterable[Recipe]) -> None:
-    """Raise ConfigError when flows of these recipes ask models that only this process can reach."""
-    for recipe in recipes:
-        if students_needed([recipe]) or (recipe.preferences and recipe.preferences.models):
-            what = f"the recipe {recipe.name!r} asks the student, or two endpoints, which --ray cannot"
-            raise ConfigError(what, where="generate.recipe", fix="leave --ray out, or use another recipe")
+    return {name for step, name in STUDENT_STEPS.items() if step in parts}
 
 
 @contextlib.asynccontextmanager
-async def other_models(
+async def other_models(  # noqa: PLR0913  all that its gateways are made of
     recipes: Iterable[Recipe],
     students: Students | None,
     gateway: Callable[..., Gateway],
     ledger: Ledger,
     progress: Progress,
+    turns: Turns,
+    *,
+    from_ledger_only: bool = False,
 ) -> AsyncGenerator[dict[str, Model]]:
     """What `LeafRun.others` needs for these recipes. `gateway` opens one to a server.
 
@@ -60,8 +59,7 @@ async def other_models(
             model = students.base() if part == "base" else students.current()
             same = next((other for other in others.values() if other.name == model.name), None)
             if same is None:
-                same = LocalGateway(model, ledger, progress)
-                stack.push_async_callback(same.close)
+                same = LocalGateway(model, ledger, progress, turns, from_ledger_only=from_ledger_only)
             others[part] = same
         servers = next((recipe.preferences.models for recipe in recipes if recipe.preferences), ())
         for part, server in zip(("first", "second"), servers, strict=False):

@@ -49,6 +49,8 @@ class PromptFile(Section):
     repeat: str = ""
     """A variable, a list or a number: the answer is an object with the keys q1, q2, ... and one item for each."""
     examples: tuple[Example, ...] = ()
+    shots: str = ""
+    """A variable that holds examples of the leaf's own, each with an `answer`: turns of their own, as `examples`."""
     max_tokens: Annotated[int, Field(ge=1)]
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
 
@@ -83,13 +85,20 @@ class Prompt:
         from jinja2.meta import find_undeclared_variables
 
         used = find_undeclared_variables(_jinja().parse(self.file.user))
-        return frozenset(used | ({self.file.repeat} if self.file.repeat else set()))
+        return frozenset(used | {name for name in (self.file.repeat, self.file.shots) if name})
 
     def messages(self, **variables: Any) -> tuple[Message, ...]:
         """The conversation to send. Raises ConfigError when the template asks for what is not there."""
         system = self.file.system.strip()
         first = [Message(role="system", content=system)] if system else []
-        return (*first, *self._shown, self._asked(variables))
+        return (*first, *self._shown, *self._shots(variables), self._asked(variables))
+
+    def _shots(self, variables: Mapping[str, Any]) -> list[Message]:
+        shots = variables.get(self.file.shots, ()) if self.file.shots else ()
+        turns = [
+            (self._asked({**variables, **shot}), Message(role="assistant", content=shot["answer"])) for shot in shots
+        ]
+        return [message for turn in turns for message in turn]
 
     def _asked(self, variables: Mapping[str, Any]) -> Message:
         from jinja2 import TemplateError

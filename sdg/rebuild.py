@@ -16,7 +16,7 @@ from ..core.wording import first_fault
 from ..llm.endpoint import identity
 from ..llm.ledger import Ledger
 from .generate import Planned
-from .store import REQUESTS, Entry, read_manifest, read_requests
+from .store import REQUESTS, Entry, Manifest, read_manifest, read_requests
 
 
 class Origin(Record):
@@ -79,6 +79,13 @@ def read_origins(made: Sequence[Mapping[str, Any]], where: str) -> list[Origin]:
         raise DataError(what, where=f"{where}:1", fix="get the file anew") from error
 
 
+def in_store(origins: Sequence[Origin], planned: Sequence[Planned]) -> dict[str, bool]:
+    """Leaves that the store has samples of -> whether these are the origin's, byte for byte. Raises DataError."""
+    folders = {each.leaf.fingerprint: each.folder for each in planned if each.complete}
+    there = [(origin, folders.get(origin.leaf_fingerprint)) for origin in origins]
+    return {origin.leaf: _hashes(read_manifest(folder)) == origin.sha256 for origin, folder in there if folder}
+
+
 def obstacles(origins: Sequence[Origin], planned: Sequence[Planned], config: Config, commit: str) -> list[Obstacle]:
     """What keeps leaves from being made again, to the byte and without a request, at `commit` with these settings."""
     here = {each.leaf.fingerprint: each for each in planned}
@@ -108,8 +115,12 @@ def _origin(entry: Entry, asked: Sequence[str], answered: Mapping[str, str], led
         seed=manifest.seed,
         tilth=manifest.tilth,
         refused=len(unanswered),
-        sha256={name: sha256 for name, sha256 in manifest.sha256.items() if name != REQUESTS},
+        sha256=_hashes(manifest),
     )
+
+
+def _hashes(manifest: Manifest) -> dict[str, str]:
+    return {name: sha256 for name, sha256 in manifest.sha256.items() if name != REQUESTS}
 
 
 def _obstacles(origin: Origin, planned: Planned | None, config: Config, commit: str) -> Iterator[tuple[str, str]]:

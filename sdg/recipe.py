@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..core.config import Config, Section
 from ..core.errors import ConfigError, TilthError, nearest
 from ..core.fingerprint import fingerprint
+from ..core.reworded import Likeness
 from ..core.yaml_source import YamlProblems, read_yaml
+from ..llm.embedding import embed
 from .judges import for_votes
 from .prompt_check import faults, remarks
 from .prompts import Prompt, load_prompt
@@ -47,6 +49,12 @@ class Recipe:
     tests: TestSettings | None = None
     """None: no held-out questions are made. Only knowledge has them."""
     preferences: PreferenceSettings | None = None
+    held_out_cosine: float | None = None
+
+    @property
+    def likeness(self) -> Likeness | None:
+        """What tells a held-out question reworded, where the recipe asks for that."""
+        return Likeness(embed, self.held_out_cosine) if self.held_out_cosine else None
 
     @property
     def fingerprint(self) -> str:
@@ -55,7 +63,8 @@ class Recipe:
         What a recipe leaves at its default does not count: a key that tilth learns later changes no older recipe.
         """
         sections = [section for section in (self.settings, self.tests, self.preferences) if section]
-        said = [section.model_dump(exclude={"prompts"}, exclude_defaults=True) for section in sections]
+        said: list[Any] = [section.model_dump(exclude={"prompts"}, exclude_defaults=True) for section in sections]
+        said += [self.held_out_cosine] if self.held_out_cosine else []
         return fingerprint([self.flow, *said, {part: prompt.fingerprint for part, prompt in self.prompts.items()}])
 
 
@@ -74,8 +83,12 @@ def load_recipe(name_or_path: str) -> dict[str, Recipe]:
         _check_personas(prompts["skills"])
     stem = Path(name).stem
     return {
-        "knowledge": Recipe(stem, "knowledge", file.knowledge, knowledge, file.tests, file.preferences),
-        "skills": Recipe(stem, "skills", file.skills, skills, preferences=file.preferences),
+        "knowledge": Recipe(
+            stem, "knowledge", file.knowledge, knowledge, file.tests, file.preferences, file.held_out_cosine
+        ),
+        "skills": Recipe(
+            stem, "skills", file.skills, skills, preferences=file.preferences, held_out_cosine=file.held_out_cosine
+        ),
     }
 
 
@@ -131,15 +144,26 @@ def load_recipes(config: Config) -> dict[str, Recipe]:
 
 
 def _find(name_or_path: str) -> tuple[Path, str]:
-    if name_or_path.endswith(".yaml"):
-        return Path(name_or_path), name_or_path
-    path = SHIPPED / f"{name_or_path}.yaml"
-    if path.is_file():
-        return path, f"recipes/{path.name}"
-    shipped = nearest(name_or_path, [file.stem for file in SHIPPED.glob("*.yaml")])
-    raise ConfigError(
-        f"there is no recipe {name_or_path!r}", where="recipes", fix=f"{shipped}; or give the path of a .yaml file"
-    )
+    own, shipped = Path(name_or_path), SHIPPED / f"{name_or_path}.yaml"
+    if own.suffix in {".yaml", ".yml"}:
+        if own.suffix == ".yml" or not own.is_file():
+            raise _not_there(own)
+        return own, name_or_path
+    if shipped.is_file():
+        return shipped, f"recipes/{shipped.name}"
+    fix = f"{nearest(name_or_path, _shipped())}; or give the path of a .yaml file"
+    raise ConfigError(f"there is no recipe {name_or_path!r}", where="recipes", fix=fix)
+
+
+def _not_there(path: Path) -> ConfigError:
+    what = "a recipe's name ends in .yaml" if path.is_file() else "the file does not exist"
+    near = nearest(path.name, [*(file.name for file in path.parent.glob("*.yaml")), *_shipped()])
+    fix = near if near.startswith("did you mean") else "rename it" if path.is_file() else "make it, or name another"
+    return ConfigError(what, where=str(path), fix=fix)
+
+
+def _shipped() -> list[str]:
+    return [file.stem for file in SHIPPED.glob("*.yaml")]
 
 
 def _prompts(flow: str, section: Section | None, folder: Path) -> dict[str, Prompt]:

@@ -75,6 +75,7 @@ class KnowledgeSettings(Section):
     passages: bool = False
     views: tuple[str, ...] = ()
     view_words: WordBounds = (20, 1000)
+    texts_grounded_share: Share = 0.5
     questions_per_fact: Amount = 0
     reasons_per_chunk: Amount = 0
     multi_hop_partners: Amount = 0
@@ -87,13 +88,13 @@ class KnowledgeSettings(Section):
 
     @model_validator(mode="after")
     def _check_prompts(self) -> Self:
-        graded = bool(self.views or self.reasons_per_chunk or self.multi_hop_partners)
+        graded = bool(self.views or self.multi_hop_partners)
         for wanted, key, parts in (
             (self.questions_per_fact, "questions_per_fact", ("facts", "fact_questions")),
             (self.reasons_per_chunk, "reasons_per_chunk", ("reasons",)),
             (self.multi_hop_partners, "multi_hop_partners", ("multi_hop",)),
             (self.ask_student, "ask_student", ("student",)),
-            (graded, "views, reasons or multi-hop questions", ("faithful",)),
+            (graded, "views or multi-hop questions", ("faithful",)),
         ):
             for part in parts:
                 if bool(wanted) != bool(getattr(self.prompts, part)):
@@ -240,6 +241,8 @@ class RecipeFile(Section):
     skills: SkillSettings
     preferences: PreferenceSettings | None = None
     tests: TestSettings | None = None
+    held_out_cosine: Similarity | None = None
+    """None: a sample may ask a held-out question in other words, and only near copies of it are dropped."""
 
 
 Settings = KnowledgeSettings | SkillSettings
@@ -266,11 +269,11 @@ PARTS: Mapping[str, Mapping[str, Part]] = {
     "knowledge": {
         "questions": Part(f"{_CHUNK} number", "question answer", "number", needs="chunk"),
         "reword": Part(f"{_CHUNK} fact question answer number", "[question]", "number", needs="question answer"),
-        "long": Part(f"{_CHUNK} question answer", "answer", needs="chunk question"),
+        "long": Part(f"{_CHUNK} question answer", "", needs="chunk question"),
         "judge": Part(f"{_CHUNK} question", "", needs="chunk question", judges=True),
         "facts": Part(_CHUNK, "", needs="chunk"),
         "fact_questions": Part(f"{_CHUNK} fact number", "question answer", "number", needs="fact"),
-        "reasons": Part(f"{_CHUNK} number", "question answer", "number", needs="chunk"),
+        "reasons": Part(f"{_CHUNK} number", "because question answer", "number", needs="chunk"),
         "multi_hop": Part(f"{_CHUNK} other_heading other shared", "question answer explanation", needs="chunk other"),
         "faithful": Part(f"{_CHUNK} text", "verdict", needs="chunk text", judges=True),
         "student": Part("question", "", needs="question"),
@@ -278,17 +281,17 @@ PARTS: Mapping[str, Mapping[str, Part]] = {
     },
     "skills": {
         "questions": Part("task examples seed persona number", "question", "number", needs="examples|seed"),
-        "answer": Part(_TASK, "answer", needs="examples question"),
+        "answer": Part(_TASK, "", needs="examples question"),
         "judge": Part(f"{_TASK} answer", "verdict", needs="question answer", judges=True),
         "grounded_questions": Part(
             "task examples seed persona number", "context question", "number", needs="examples|seed"
         ),
-        "grounded_answer": Part(_TASK, "answer", needs="examples context question"),
+        "grounded_answer": Part(_TASK, "", needs="examples context question"),
         "grounded_judge": Part(f"{_TASK} answer", "verdict", needs="context question answer", judges=True),
         "evolve": Part(f"{_TASK} evolution", "question", needs="question evolution"),
     },
     "preferences": {
-        "answer": Part("title chunk task question", "answer", needs="chunk question"),
+        "answer": Part("title chunk task question", "", needs="chunk question"),
         "weak": Part("question", "", needs="question"),
         "grade": Part("title chunk task question reference answer", "grade", needs="question answer"),
     },

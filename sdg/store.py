@@ -42,6 +42,8 @@ TESTS = "tests.jsonl"
 class Requests(Record):
     """What the making of one leaf asked of the models."""
 
+    guessed: int = 0
+    """How many were foreseen, without those to the student; 0: nobody noted it."""
     asked: int
     cached: int
     """Answered by the ledger, or together with another request that asked the same."""

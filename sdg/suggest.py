@@ -100,8 +100,13 @@ async def _suggest(
             )
         run = LeafRun(leaf, recipe, _NOWHERE, teacher, judge, Tally(), lambda _: None)
         if isinstance(recipe.settings, SkillSettings):
-            return await _skill(run, recipe.settings, progress)
-        return await _knowledge(run, recipe.settings, documents, progress)
+            draft = await _skill(run, recipe.settings, progress)
+        else:
+            draft = await _knowledge(run, recipe.settings, documents, progress)
+    if not draft.seed_examples and (unanswered := list(run.tally.unanswered.values())):
+        fix = "run the same command again: what was answered is kept"
+        raise ModelError(f"the teacher gave no answer ({unanswered[0]})", where=leaf.id, fix=fix)
+    return draft
 
 
 # Knowledge -----------------------------------------------------------------------------------------------------------

@@ -118,9 +118,9 @@ class Teacher:
         self.reached()
         time.sleep(self.slow_s)
         request = json.loads(body)
-        prompt = first_turn(request)
         form = request.get("response_format")
-        text = json.dumps(self._value(form["json_schema"]["schema"], prompt, "", 0)) if form else _stuff(prompt)
+        prompt = first_turn(request) if form else request["messages"][-1]["content"]  # behind examples
+        text = json.dumps(self._value(form["json_schema"]["schema"], prompt, "", 0)) if form else _plain(prompt)
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
         usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(text.split()), "total_tokens": 0}
         head = {"id": "1", "object": "chat.completion", "created": 0, "model": "rule"}
@@ -142,12 +142,16 @@ class Teacher:
             }
         if "backwards" in prompt:
             word = re.findall(r"Say (\w+) backwards", prompt)[-1]
-            return word[::-1] if name == "answer" else f"Say {word}{number}x backwards."
+            return f"Say {word}{number}x backwards."
         return _about(prompt, name, number, pair=pair)
 
 
-def _stuff(prompt: str) -> str:
-    """What the judge is asked for in plain words."""
+def _plain(prompt: str) -> str:
+    """What is asked for without a schema: a skill's solution, a long answer, or (of the judge) a few words."""
+    if word := re.search(r"Say (\w+) backwards", prompt):
+        return word[1][::-1]
+    if "full sentences" in prompt:
+        return _about(prompt, "answer", 0, pair=False)
     return next(stuff for subject, stuff in SUBJECTS.values() if subject in prompt)
 
 

@@ -1,8 +1,8 @@
-"""Checkpoints that count only when whole: a manifest with the hash of every file is written last.
+"""Checkpoints that are whole or absent: written aside, hashed, fsynced, then renamed.
 
-The trainer writes a checkpoint file by file into its final folder, so a kill can leave half of one behind. A folder
-without a manifest, or with a file that is not what the manifest says, is no checkpoint: it is deleted and the next
-older one is taken.
+The library writes a checkpoint file by file; it does so in a hidden folder, which becomes a checkpoint by its rename
+and not before. A checkpoint that is not what its manifest says (a disk lost a bit, somebody changed a file) is deleted,
+and the next older one is taken.
 """
 
 from __future__ import annotations
@@ -17,22 +17,39 @@ from ..core.errors import DataError
 from ..core.fingerprint import file_sha256
 
 MANIFEST = "tilth-complete.json"
-_PREFIX = "checkpoint-"
+_PREFIX, _ASIDE = "checkpoint-", ".unfinished"
 
 
-def seal(checkpoint: Path) -> None:
-    """Declare a written checkpoint whole, then delete the older ones. Raises OSError."""
-    files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
+def aside(folder: Path) -> Path:
+    """Where checkpoints of `folder` are written, each under its own name."""
+    return folder / _ASIDE
+
+
+def publish(folder: Path, step: int, *, keep: int) -> None:
+    """Make the checkpoint of a step, written `aside`, one of the folder's, and delete all but the newest `keep`.
+
+    Raises OSError.
+    """
+    name = f"{_PREFIX}{step}"
+    written, checkpoint = aside(folder) / name, folder / name
+    files = sorted(path for path in written.rglob("*") if path.is_file())
     for path in files:
         _fsync(path)
-    write_json(checkpoint / MANIFEST, {str(path.relative_to(checkpoint)): file_sha256(path) for path in files})
-    for older in _checkpoints(checkpoint.parent):
-        if older != checkpoint:
-            shutil.rmtree(older)
+    write_json(written / MANIFEST, {str(path.relative_to(written)): file_sha256(path) for path in files})
+    for inner in (path for path in (written, *written.rglob("*")) if path.is_dir()):
+        _fsync(inner)
+    if checkpoint.exists():
+        shutil.rmtree(checkpoint)
+    written.rename(checkpoint)
+    aside(folder).rmdir()
+    _fsync(folder)
+    for older in _checkpoints(folder)[:-keep]:
+        shutil.rmtree(older)
 
 
 def newest_whole(folder: Path) -> Path | None:
-    """The checkpoint with the most steps that is whole, or None; those that are not are deleted."""
+    """The checkpoint with the most steps that is whole, or None; those that are not, and what is aside, are deleted."""
+    shutil.rmtree(aside(folder), ignore_errors=True)
     for checkpoint in reversed(_checkpoints(folder)):
         if _is_whole(checkpoint):
             return checkpoint

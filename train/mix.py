@@ -8,33 +8,29 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..core.atomic import write_json
 from ..core.config import Config
 from ..core.errors import CheckFailed
-from ..core.fingerprint import canonical_json, file_sha256
+from ..core.fingerprint import canonical_json, file_sha256, fingerprint
 from ..core.jsonl import read_records, write_records
-from ..core.records import Record, Sample
-from .masking import Tokens, tokenize
-from .plan import Phase, Plan
+from ..core.records import Record
+from .auto import Resolved, resolve
+from .data import Item, Origin, Pool, TrainingItem, of_origin
+from .methods.distill import teacher_source
+from .methods.prompts import with_room
+from .methods.table import METHODS, Row
+from .plan import LOSS_ON_ROWS, TRAINS_ON, Phase, Plan
+from .profile import Lengths, check_lost, fitted, length_profile, longest_allowed, longest_rows, trained_places
 from .replay import draw, replay_count
+from .rewards import reward_sources
+from .selection import held_back, new_items, settled
 
-DATA_NAME, MIX_NAME = "data.jsonl", "mix.json"
-
-MAX_LOST_SHARE = 0.005
-"""If over-long samples hold more of the trained tokens than this, the phase refuses (DESIGN, section 7)."""
-
-Origin = Literal["new", "earlier_phase", "earlier_cycle"]
-
-
-class TrainingSample(Sample):
-    """A sample of one phase, and why it is there."""
-
-    origin: Origin
+DATA_NAME, VALIDATION_NAME, MIX_NAME = "data.jsonl", "validation.jsonl", "mix.json"
 
 
 class Tally(Record):
@@ -55,13 +51,32 @@ class Mix(Record):
     by_leaf: Mapping[str, Tally]
     too_long: Tally
     """Dropped: more tokens than the phase's `max_length`, or than the model can hold."""
+    cut: Tally = Tally()
+    """Cut at `max_length` as the plan says: how many samples, and the tokens that they lost."""
+    lengths: Lengths = Lengths()
     longest: int
-    """Tokens of the longest sample that was kept."""
+    """Tokens of the longest row that goes through the model: a sample, or for pretrain as many as fill one."""
+    places: int = 0
+    """Of the micro-batch of the longest: positions at which some sample is trained."""
     steps: int
     """Optimizer steps over all epochs."""
     data_sha256: str
     tokens_sha256: str
-    """Of all token ids and labels: it changes with the tokenizer, the chat template and the system prompt."""
+    """Of all that the model is given: it changes with the tokenizer, the chat template and the system prompt."""
+    validation: Tally = Tally()
+    """Held back in `validation.jsonl`: measured, not trained."""
+    validation_sha256: str = ""
+    outside_sha256: str = ""
+    """Of what rewards and teachers use beyond the plan and the data: functions, models of this machine, the judge."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A phase whose data is written: its settings with numbers, why they are what they are, and its mix."""
+
+    phase: Resolved
+    auto: Mapping[str, str]
+    mix: Mix
 
 
 class Skipped(Record):
@@ -72,132 +87,172 @@ class Skipped(Record):
 
 
 @dataclass(frozen=True)
-class Samples:
-    """What a run has to train on: the samples of this cycle, and those of earlier ones that it may replay."""
+class Student:
+    """What of the model decides how its data is prepared."""
 
-    new: list[Sample]
-    earlier: list[Sample]
-
-    @classmethod
-    def read(cls, new: Sequence[Path], earlier: Sequence[Path]) -> Samples:
-        """From samples.jsonl files; no sample twice, and none in both. Raises DataError."""
-        fresh = _read_unique(new)
-        older = _read_unique(earlier)
-        return cls(list(fresh.values()), [sample for id_, sample in older.items() if id_ not in fresh])
+    tokenizer: Any
+    parameters: int
+    context: int
+    """The most tokens that it holds."""
 
 
 def make_mixes(
-    plan: Plan, samples: Samples, tokenizer: Any, folders: Sequence[Path], config: Config
-) -> list[Mix | Skipped]:
+    plan: Plan, pool: Pool, student: Student, folders: Sequence[Path], config: Config
+) -> list[Ready | Skipped]:
     """Write `data.jsonl` and `mix.json` of every phase into its folder; a phase without new samples is skipped.
 
     Raises CheckFailed when nothing can be trained at all or too much is too long, ModelError from the chat template.
     """
-    selections = [select(plan, index, samples, config.seed) for index in range(len(plan.phases))]
+    held = held_back(plan, pool.new, config.seed)
+    trained = Pool([item for item in pool.new if item.id not in held], pool.earlier)
+    selections = [select(plan, index, trained, config.seed) for index in range(len(plan.phases))]
+    validations = [_validation(phase, pool, held, config.seed) for phase in plan.phases]
+    outsides = [_outside_sha256(plan, index, student, config) for index in range(len(plan.phases))]
+    chosen = map(_Chosen, selections, validations, outsides)
     if not any(selections):
         kinds = ", ".join(sorted(plan.kinds))
         raise CheckFailed(f"no new sample of any kind that the plan trains ({kinds})", fix="generate samples first")
     return [
-        _write_mix(phase, selected, tokenizer, folder, config) if selected else _skipped(phase)
-        for phase, selected, folder in zip(plan.phases, selections, folders, strict=True)
+        _write_mix(phase, each, student, folder, config) if each.selected else _skipped(phase)
+        for phase, each, folder in zip(plan.phases, chosen, folders, strict=True)
     ]
 
 
-def select(plan: Plan, index: int, samples: Samples, seed: int) -> list[TrainingSample]:
-    """The samples of phase `index`: new ones of its kinds, then replayed ones; empty when none is new."""
+def select(plan: Plan, index: int, pool: Pool, seed: int) -> list[TrainingItem]:
+    """The items of phase `index`: new ones of its kinds and leaves, then replayed ones; empty when none is new."""
     phase, shares = plan.phases[index], plan.phases[index].replay
-    new = [sample for sample in samples.new if sample.kind in phase.kinds]
+    new = new_items(phase, pool.new, seed)
+    usable = TRAINS_ON[phase.method]
     trained_before = {kind for earlier in plan.phases[:index] for kind in earlier.kinds} - set(phase.kinds)
-    sources: list[tuple[Origin, list[Sample], float]] = [
-        ("earlier_phase", [s for s in samples.new if s.kind in trained_before], shares.earlier_phases),
-        ("earlier_cycle", [s for s in samples.earlier if s.kind in plan.kinds], shares.earlier_cycles),
+    sources: list[tuple[Origin, list[Item], float]] = [
+        ("earlier_phase", [i for i in pool.new if i.kind in trained_before & usable], shares.earlier_phases),
+        ("earlier_cycle", [i for i in pool.earlier if i.kind in plan.kinds & usable], shares.earlier_cycles),
     ]
-    selected = [_with_origin(sample, "new") for sample in new]
-    for origin, pool, share in sources:
+    selected = [of_origin(item, "new") for item in new]
+    for origin, old, share in sources:
         count = replay_count(len(new), share, shares.earlier_phases + shares.earlier_cycles)
-        replayed = draw(pool, count, f"{seed}/{phase.name}/{origin}")
-        selected += [_with_origin(sample, origin) for sample in replayed]
+        selected += [of_origin(item, origin) for item in draw(old, count, f"{seed}/{phase.name}/{origin}")]
     return selected
 
 
-def read_rows(folder: Path, tokenizer: Any, system_prompt: str) -> list[Tokens]:
-    """The phase's training data as tokens, from its `data.jsonl`. Raises DataError."""
-    return tokenize(tokenizer, list(read_records(folder / DATA_NAME, TrainingSample)), system_prompt)
+def read_rows(phase: Resolved, file: Path, tokenizer: Any, system_prompt: str) -> Sequence[Row]:
+    """The phase's training data as tokens, from its `data.jsonl`, or what it measures by, from its `validation.jsonl`.
+
+    Raises DataError.
+    """
+    items = list(read_records(file, METHODS[phase.method].record))
+    rows = _rows(phase, tokenizer, items, system_prompt)
+    return [row for row in fitted(rows, phase, tokenizer.model_max_length) if row]
 
 
-def _write_mix(phase: Phase, selected: list[TrainingSample], tokenizer: Any, folder: Path, config: Config) -> Mix:
-    tokens = tokenize(tokenizer, selected, config.student.system_prompt)
-    limit = min(phase.max_length, tokenizer.model_max_length)
-    kept = [(sample, item) for sample, item in zip(selected, tokens, strict=True) if len(item.input_ids) <= limit]
-    too_long = [item for item in tokens if len(item.input_ids) > limit]
-    _check_lost(phase, tokens, too_long, limit)
-    write_records(folder / DATA_NAME, (sample for sample, _ in kept))
+def _rows(phase: Phase, tokenizer: Any, items: Sequence[Any], system_prompt: str) -> Sequence[Row]:
+    return with_room(METHODS[phase.method].rows(tokenizer, items, system_prompt), phase)
+
+
+def _outside_sha256(plan: Plan, index: int, student: Student, config: Config) -> str:
+    """Raises ConfigError, ModelError where something that the phase needs is not there."""
+    phase, earlier = plan.phases[index], plan.phases[:index]
+    sources = reward_sources(phase.rollout.rewards, [each.name for each in earlier if each.method == "reward"], config)
+    sources += teacher_source(phase.distill, student.tokenizer) if phase.distill else []
+    return fingerprint(sources, length=64) if sources else ""
+
+
+def _validation(phase: Phase, pool: Pool, held: Container[str], seed: int) -> list[TrainingItem]:
+    """The samples that a phase measures by: what is held back of those that it is about."""
+    if phase.method not in LOSS_ON_ROWS or phase.select.validation == 0:
+        return []
+    return [of_origin(item, "new") for item in new_items(phase, pool.new, seed) if item.id in held]
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """What a phase is made of."""
+
+    selected: Sequence[TrainingItem]
+    validation: Sequence[TrainingItem]
+    outside_sha256: str
+
+
+def _write_mix(phase: Phase, chosen: _Chosen, student: Student, folder: Path, config: Config) -> Ready:
+    selected = chosen.selected
+    rows = _rows(phase, student.tokenizer, selected, config.student.system_prompt)
+    method, longest = METHODS[phase.method], max(row.length for row in rows)
+    resolved, reasons = resolve(
+        phase,
+        [row.length for row in method.packed(rows, phase.max_length or min(longest, student.context))],
+        parameters=student.parameters,
+        context=student.context,
+        processes=config.train.total_processes,
+    )
+    fitting = fitted(rows, resolved, student.context)
+    check_lost(rows, fitting, resolved, student.context)
+    kept = [(item, row) for item, row in zip(selected, fitting, strict=True) if row]
+    packed = method.packed([row for _, row in kept], longest_allowed(resolved, student.context))
+    cut = [(whole, row) for whole, row in zip(rows, fitting, strict=True) if row and row.length < whole.length]
+    write_records(folder / DATA_NAME, (item for item, _ in kept))
+    measured = _write_validation(chosen.validation, resolved, student, folder / VALIDATION_NAME, config)
+    new = sum(item.origin == "new" for item, _ in kept) + measured.samples
+    select, why = settled(resolved, new, measured.samples)
+    resolved = resolved.model_copy(update={"select": select})
+    reasons |= {"select": why} if phase.select.by == "auto" else {}
     mix = Mix(
         phase=phase.name,
-        total=_tally([item for _, item in kept]),
-        by_origin=_tallies((sample.origin, item) for sample, item in kept),
-        by_kind=_tallies((sample.kind, item) for sample, item in kept),
-        by_leaf=_tallies((sample.source.leaf, item) for sample, item in kept),
-        too_long=_tally(too_long),
-        longest=max(len(item.input_ids) for _, item in kept),
-        steps=math.ceil(len(kept) / phase.batch_size) * phase.epochs,
+        total=_tally([row for _, row in kept]),
+        by_origin=_tallies((item.origin, row) for item, row in kept),
+        by_kind=_tallies((item.kind, row) for item, row in kept),
+        by_leaf=_tallies((item.source.leaf, row) for item, row in kept),
+        too_long=_tally([whole for whole, row in zip(rows, fitting, strict=True) if not row]),
+        cut=Tally(
+            samples=len(cut),
+            tokens=sum(whole.tokens - row.tokens for whole, row in cut),
+            trained_tokens=sum(whole.trained - row.trained for whole, row in cut),
+        ),
+        lengths=length_profile([row.length for row in rows]),
+        longest=max(row.length for row in packed),
+        places=trained_places(longest_rows(packed, resolved.micro_batch_size)),
+        steps=math.ceil(len(packed) / resolved.batch_size) * phase.epochs,
         data_sha256=file_sha256(folder / DATA_NAME),
-        tokens_sha256=_tokens_sha256([item for _, item in kept]),
+        tokens_sha256=_tokens_sha256([row for _, row in kept]),
+        validation=measured,
+        validation_sha256=file_sha256(folder / VALIDATION_NAME) if measured.samples else "",
+        outside_sha256=chosen.outside_sha256,
     )
     write_json(folder / MIX_NAME, mix.model_dump(mode="json"))
-    return mix
+    return Ready(resolved, reasons, mix)
 
 
-def _check_lost(phase: Phase, tokens: list[Tokens], too_long: list[Tokens], limit: int) -> None:
-    trained, lost = sum(item.trained for item in tokens), sum(item.trained for item in too_long)
-    where = f"phase {phase.name!r}"
-    if not trained:
-        raise CheckFailed("it would train on no token", where=where, fix="look at its samples with `tilth samples`")
-    if lost > MAX_LOST_SHARE * trained:
-        longest = max(len(item.input_ids) for item in too_long)
-        raise CheckFailed(
-            f"{len(too_long)} of {len(tokens)} samples have more than {limit} tokens (the longest {longest}), and "
-            f"{lost / trained:.2%} of the trained tokens would be lost with them ({MAX_LOST_SHARE:.1%} may be)",
-            where=where,
-            fix="raise its max_length or make the samples shorter"
-            if limit == phase.max_length
-            else "that is all the model holds: make the samples shorter",
-        )
+def _write_validation(
+    items: Sequence[TrainingItem], phase: Resolved, student: Student, file: Path, config: Config
+) -> Tally:
+    rows = METHODS[phase.method].rows(student.tokenizer, items, config.student.system_prompt)
+    kept = [(item, row) for item, row in zip(items, fitted(rows, phase, student.context), strict=True) if row]
+    file.unlink(missing_ok=True)
+    if kept:
+        write_records(file, (item for item, _ in kept))
+    return _tally([row for _, row in kept])
 
 
 def _skipped(phase: Phase) -> Skipped:
     return Skipped(phase=phase.name, reason=f"no new sample of kind {' or '.join(phase.kinds)}")
 
 
-def _with_origin(sample: Sample, origin: Origin) -> TrainingSample:
-    return TrainingSample.model_construct(**dict(sample), origin=origin)
-
-
-def _read_unique(files: Sequence[Path]) -> dict[str, Sample]:
-    samples: dict[str, Sample] = {}
-    for file in files:
-        for sample in read_records(file, Sample):
-            samples.setdefault(sample.id, sample)
-    return samples
-
-
-def _tally(tokens: Sequence[Tokens]) -> Tally:
+def _tally(rows: Sequence[Row]) -> Tally:
     return Tally(
-        samples=len(tokens),
-        tokens=sum(len(item.input_ids) for item in tokens),
-        trained_tokens=sum(item.trained for item in tokens),
+        samples=len(rows),
+        tokens=sum(row.tokens for row in rows),
+        trained_tokens=sum(row.trained for row in rows),
     )
 
 
-def _tallies(pairs: Iterable[tuple[str, Tokens]]) -> dict[str, Tally]:
-    groups: defaultdict[str, list[Tokens]] = defaultdict(list)
-    for name, item in pairs:
-        groups[name].append(item)
+def _tallies(pairs: Iterable[tuple[str, Row]]) -> dict[str, Tally]:
+    groups: defaultdict[str, list[Row]] = defaultdict(list)
+    for name, row in pairs:
+        groups[name].append(row)
     return {name: _tally(groups[name]) for name in sorted(groups)}
 
 
-def _tokens_sha256(tokens: Sequence[Tokens]) -> str:
+def _tokens_sha256(rows: Sequence[Row]) -> str:
     digest = hashlib.sha256()
-    for item in tokens:
-        digest.update(canonical_json([item.input_ids, item.labels]).encode())
+    for row in rows:
+        digest.update(canonical_json(row.ids()).encode())
     return digest.hexdigest()

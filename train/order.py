@@ -2,10 +2,13 @@
 
 Samples of similar length share a batch, which saves padding: the shuffled samples are taken in pools of a few batches,
 each pool is sorted by length and cut, and the batches are shuffled again.
+
+How many processes there are changes nothing of it: a step has the same samples, dealt out to them.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 
@@ -26,19 +29,56 @@ def epoch_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) 
     return [index for batch in (*batches, shuffled[full:]) for index in batch]
 
 
-class EpochSampler:
-    """`epoch_order` as the sampler of a data loader, which tells it the epoch before each pass."""
+class EpochBatches:
+    """The micro-batches of one of `processes` processes, as the batch sampler of a data loader.
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+    `batch_size` is that of a step, over all processes. A step's micro-batches go to the processes in turn; each process
+    must make as many passes as the others, so where the last step of an epoch has too few samples for that, some end
+    with fillers: micro-batches whose loss must not count (see `counted`).
+    """
+
+    drop_last = True
+    """Nothing is dropped; it keeps accelerate, which would complete the last batch, from adding one."""
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        seed: int,
+        *,
+        micro_batch_size: int,
+        process: int = 0,
+        processes: int = 1,
+    ) -> None:
         self._lengths, self._batch_size, self._seed = lengths, batch_size, seed
+        self._micro_batch_size, self._process, self._processes = micro_batch_size, process, processes
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         """The next pass is pass `epoch`, from 0."""
         self._epoch = epoch
 
-    def __len__(self) -> int:
-        return len(self._lengths)
+    def counted(self, step: int) -> int:
+        """How many of the micro-batches of a step of the epoch (from 0) are no fillers."""
+        samples = min(self._batch_size, len(self._lengths) - step * self._batch_size)
+        return max(0, math.ceil((self._pieces(samples) - self._process) / self._processes))
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(epoch_order(self._lengths, self._batch_size, self._seed, self._epoch))
+    def __len__(self) -> int:
+        full, rest = divmod(len(self._lengths), self._batch_size)
+        return full * self._rounds(self._batch_size) + self._rounds(rest)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = epoch_order(self._lengths, self._batch_size, self._seed, self._epoch)
+        for start in range(0, len(order), self._batch_size):
+            yield from self._dealt(order[start : start + self._batch_size])
+
+    def _dealt(self, step: list[int]) -> Iterator[list[int]]:
+        for turn in range(self._rounds(len(step))):
+            start = (turn * self._processes + self._process) * self._micro_batch_size
+            yield step[start : start + self._micro_batch_size] or step[:1]
+
+    def _pieces(self, samples: int) -> int:
+        return math.ceil(samples / self._micro_batch_size)
+
+    def _rounds(self, samples: int) -> int:
+        return math.ceil(self._pieces(samples) / self._processes)

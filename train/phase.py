@@ -7,165 +7,247 @@ In the phase's folder: `data.jsonl` and `mix.json` (written before), `metrics.js
 from __future__ import annotations
 
 import contextlib
-import copy
 import gc
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ..core.atomic import new_folder, write_json
+from ..core.atomic import write_json
 from ..core.config import Config
 from ..core.errors import DataError, ModelError
-from ..core.fingerprint import file_sha256, fingerprint
+from ..core.fingerprint import fingerprint
 from ..core.progress import Progress, Task
 from ..llm.precision import compute_dtype, device
 from . import checkpoints
+from .auto import Resolved
+from .evaluations import EpochEnds, read_evaluations
+from .load import weights_sha256
 from .masking import load_tokenizer
-from .metrics import StepLog
-from .mix import Mix, read_rows
-from .plan import Phase
-from .results import PhaseResult, Step
-from .trainer import Watch, make_trainer, training_arguments
+from .methods.row import Row
+from .methods.setup import Setup
+from .methods.table import METHODS
+from .metrics import Step, StepLog
+from .mix import DATA_NAME, VALIDATION_NAME, Mix, Ready, read_rows
+from .rehearsal import rehearse_first
+from .report_to import Run, reporting
+from .results import PhaseResult
+from .selection import best, chosen_in_words
+from .trainer import HeldOut, Watch
 
 MODEL_NAME, RESULT_NAME = "model", "result.json"
-METRICS_NAME, _CHECKPOINTS_NAME = "metrics.jsonl", "checkpoints"
+METRICS_NAME, EVALUATIONS_NAME, _CHECKPOINTS_NAME = "metrics.jsonl", "evaluations.jsonl", "checkpoints"
 _FREE_DISK = "free some disk space and run the same command again"
 _VERSIONS_OF = ("torch", "transformers", "trl", "peft", "accelerate")
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models that a phase works with, each with its `weights_sha256`."""
+
+    parent: Path
+    """The one that it starts from."""
+    parent_sha256: str
+    rewards: Mapping[str, tuple[Path, str]] = field(default_factory=dict[str, tuple[Path, str]])
+    """The reward models of earlier phases, by the phase's name."""
+    origin: Path | None = None
+    """The model that the plan starts from, where the phase starts from another."""
+
+    def after(self, job: PhaseJob, result: PhaseResult) -> Models:
+        """What the next phase works with."""
+        made = job.folder / MODEL_NAME, result.weights_sha256
+        if result.makes == "reward_model":
+            return replace(self, rewards={**self.rewards, job.phase.name: made})
+        return replace(self, parent=made[0], parent_sha256=made[1], origin=self.origin or self.parent)
+
+    def are_there(self) -> bool:
+        """Whether none of their folders is gone."""
+        return all(folder.is_dir() for folder in (self.parent, *(folder for folder, _ in self.rewards.values())))
 
 
 @dataclass(frozen=True)
 class PhaseJob:
     """A phase to be run: its settings, its data, and where its files go."""
 
-    phase: Phase
-    mix: Mix
+    ready: Ready
     folder: Path
     seed: int
 
-    def inputs(self, parent_sha256: str) -> str:
+    @property
+    def phase(self) -> Resolved:
+        """Its settings."""
+        return self.ready.phase
+
+    @property
+    def mix(self) -> Mix:
+        """What its data is made of."""
+        return self.ready.mix
+
+    def inputs(self, models: Models) -> str:
         """A fingerprint of all that decides the weights: equal inputs make equal weights (on the same hardware)."""
         settings = self.phase.model_dump(mode="json")
-        return fingerprint([settings, self.mix.data_sha256, self.mix.tokens_sha256, parent_sha256, self.seed])
+        hashes = [models.parent_sha256, sorted((name, sha256) for name, (_, sha256) in models.rewards.items())]
+        data = [self.mix.data_sha256, self.mix.tokens_sha256, self.mix.outside_sha256]
+        return fingerprint([settings, data, hashes, self.seed])
 
-    def result(self, parent_sha256: str) -> PhaseResult | None:
+    def result(self, models: Models) -> PhaseResult | None:
         """What an earlier run on the same inputs left, or None."""
         with contextlib.suppress(OSError, ValueError):
             result = PhaseResult.model_validate_json((self.folder / RESULT_NAME).read_text())
-            return result if result.inputs == self.inputs(parent_sha256) else None
+            return result if result.inputs == self.inputs(models) else None
         return None
 
 
-def weights_sha256(model: Path) -> str:
-    """One hash for all safetensors files of a model folder. Raises ModelError when there is none."""
-    files = sorted(model.glob("*.safetensors"))
-    if not files:
-        raise ModelError("there are no safetensors weights", where=str(model), fix="name a folder that has them")
-    return fingerprint([[file.name, file_sha256(file)] for file in files], length=64)
+TrainModel = Callable[[PhaseJob, Models, Path, Path | None, Config, Watch], None]
+"""Trains a phase's model into its folder, from a checkpoint if there is one; checkpoints go to the first folder."""
 
 
-def run_phase(job: PhaseJob, parent: Path, parent_sha256: str, config: Config, progress: Progress) -> PhaseResult:
-    """Train the model in `parent`, or go on with it, and return the result that now stands in the phase's folder.
+def run_phase(
+    job: PhaseJob,
+    models: Models,
+    config: Config,
+    progress: Progress,
+    train: TrainModel | None = None,
+    held_out: HeldOut | None = None,
+) -> PhaseResult:
+    """Train the phase's model, or go on with it, and return the result that now stands in the phase's folder.
 
-    `parent_sha256` is the `weights_sha256` of the parent. Raises KeyboardInterrupt after SIGINT or SIGTERM, with a
+    `train` is `train_model`, unless other processes do it. Raises KeyboardInterrupt after SIGINT or SIGTERM, with a
     checkpoint or the result on disk; ModelError, DataError, CheckFailed.
     """
-    checkpoint_folder = _clear(job, job.inputs(parent_sha256))
+    checkpoint_folder = _clear(job, job.inputs(models), config)
     checkpoint = checkpoints.newest_whole(checkpoint_folder)
     done = checkpoints.step_of(checkpoint) if checkpoint else 0
-    with _errors_told(job), progress.task(job.phase.name, total=job.mix.steps, unit="steps") as task:
+    with (
+        errors_told(job),
+        reporting(config.train.report_to, _board_run(job, models, done), progress.say) as report,
+        progress.task(job.phase.name, total=job.mix.steps, unit="steps") as task,
+    ):
         log = StepLog(job.folder / METRICS_NAME, keep=done)
-        watch = Watch(_reporter(log, task), config.train.checkpoint_every_s)
+        on_step, every_s = _reporter(log, task, report), config.train.checkpoint_every_s
+        watch = Watch(on_step, every_s, say=progress.say, held_out=held_out)
         task.advance(done)
-        _train(job, parent, checkpoint_folder, checkpoint, config, watch)
-        result = _result(job, parent_sha256, log.steps)
+        (train or train_model)(job, models, checkpoint_folder, checkpoint, config, watch)
+        result = _result(job, models, log.steps)
         write_json(job.folder / RESULT_NAME, result.model_dump(mode="json"))
-        shutil.rmtree(job.folder / _CHECKPOINTS_NAME)
+        task.grow(len(log.steps) - job.mix.steps)
+        if chosen := chosen_in_words(read_evaluations(job.folder / EVALUATIONS_NAME), job.phase):
+            progress.say(chosen)
+        discard_checkpoints(job)
     if watch.stop_asked:
         raise KeyboardInterrupt
     return result
 
 
-def load_model(folder: Path) -> Any:
-    """The model of a folder with float32 weights: AdamW's updates vanish in the rounding of bfloat16 ones."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    try:
-        return AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        fix = "name a folder with a whole Hugging Face model"
-        raise ModelError(f"the model cannot be loaded ({error})", where=str(folder), fix=fix) from error
-
-
-def _train(
-    job: PhaseJob, parent: Path, checkpoint_folder: Path, checkpoint: Path | None, config: Config, watch: Watch
+def train_model(
+    job: PhaseJob, models: Models, checkpoint_folder: Path, checkpoint: Path | None, config: Config, watch: Watch
 ) -> None:
-    """Train to the last step and save the model, or raise KeyboardInterrupt after a checkpoint."""
-    tokenizer = load_tokenizer(parent)
-    rows = read_rows(job.folder, tokenizer, config.student.system_prompt)
-    model = load_model(parent)
-    untouched = copy.deepcopy((model.config, model.generation_config))
-    arguments = training_arguments(job.phase, checkpoint_folder, job.seed, num_parameters=model.num_parameters())
-    trainer = make_trainer(model, tokenizer, rows, job.phase, arguments, watch)
-    with _signals_ask(watch):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if trainer.state.global_step < trainer.state.max_steps:
-        raise KeyboardInterrupt
-    if job.phase.adapter == "lora":
-        trainer.model.merge_and_unload()  # into `model`, which it wraps
-    # The library sets what training needs (no cache, a padding token); the model leaves as plain as it came.
-    model.config, model.generation_config = untouched
-    with new_folder(job.folder / MODEL_NAME) as folder:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    del trainer, model
+    """In this process: train to the last step and save the model, or raise KeyboardInterrupt after a checkpoint."""
+    tokenizer = load_tokenizer(models.parent)
+    setup = Setup(
+        phase=job.phase,
+        parent=models.parent,
+        models={name: folder for name, (folder, _) in models.rewards.items()},
+        origin=models.origin,
+        tokenizer=tokenizer,
+        rows=read_rows(job.phase, job.folder / DATA_NAME, tokenizer, config.student.system_prompt),
+        checkpoints=checkpoint_folder,
+        seed=job.seed,
+        config=config,
+        watch=watch,
+        validation=_held_back_rows(job, tokenizer, config),
+    )
+    trainer = METHODS[job.phase.method].trainer(setup)
+    watch.on_epoch = ends = EpochEnds(setup, job.folder / METRICS_NAME, job.folder / EVALUATIONS_NAME)
+    watch.keep_checkpoints, watch.keep_adapter = config.train.keep_checkpoints, not job.phase.lora.merge
+    if not ends.are_over(checkpoints.step_of(checkpoint) if checkpoint else 0):
+        rehearse_first(trainer, setup, job.mix)
+        with signals_ask(watch):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        step = trainer.state.global_step
+        if step < trainer.state.max_steps and not ends.are_over(step):
+            raise KeyboardInterrupt
+    ends.write_model(trainer, job.folder / MODEL_NAME)
+    del trainer
     _give_back_memory()
 
 
-def _clear(job: PhaseJob, inputs: str) -> Path:
-    """Delete what other inputs or a kill left in the phase's folder; return where this job's checkpoints go."""
+def _clear(job: PhaseJob, inputs: str, config: Config) -> Path:
+    """Delete what other inputs or a kill left in the phase's folder; return where this job's checkpoints go.
+
+    A checkpoint is one of so many processes, each with its own random state and perhaps its share of the weights.
+    """
     (job.folder / RESULT_NAME).unlink(missing_ok=True)
-    own = job.folder / _CHECKPOINTS_NAME / inputs
+    shared = config.train.total_processes, config.train.distributed
+    name = inputs if shared == (1, "none") else f"{inputs}-{shared[0]}-{shared[1]}"
+    own = job.folder / _CHECKPOINTS_NAME / name
     leftovers = [*job.folder.glob(f"*{MODEL_NAME}*"), *(job.folder / _CHECKPOINTS_NAME).glob("*")]
     for path in leftovers:
         if path != own:
             shutil.rmtree(path, ignore_errors=True)
+    if not own.exists():
+        (job.folder / EVALUATIONS_NAME).unlink(missing_ok=True)
     own.mkdir(parents=True, exist_ok=True)
     return own
 
 
-def _reporter(log: StepLog, task: Task) -> Callable[[Step], None]:
+def discard_checkpoints(job: PhaseJob) -> None:
+    """What training needed, its result does not. Renamed first: half of it is never taken for the whole."""
+    folder = job.folder / _CHECKPOINTS_NAME
+    for own in folder.glob("[!.]*"):
+        own.rename(own.with_name(f".{own.name}"))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _held_back_rows(job: PhaseJob, tokenizer: Any, config: Config) -> list[Row]:
+    """Short ones first: they are measured in this order, and rows of a length need no padding."""
+    file = job.folder / VALIDATION_NAME
+    rows = read_rows(job.phase, file, tokenizer, config.student.system_prompt) if file.exists() else ()
+    return sorted(rows, key=lambda row: row.length)
+
+
+def _board_run(job: PhaseJob, models: Models, done: int) -> Run:
+    settings = {**job.phase.model_dump(mode="json"), "samples": job.mix.total.samples, "seed": job.seed}
+    name = f"{job.folder.parent.parent.name}/{job.folder.name}"  # the cycle and the phase
+    return Run(name, job.inputs(models), job.folder, settings, done)
+
+
+def _reporter(log: StepLog, task: Task, to_boards: Callable[[Step], None]) -> Callable[[Step], None]:
     def report(step: Step) -> None:
         log.add(step)
+        to_boards(step)
         task.note(f"loss {step.loss:.3f}")
         task.advance(1)
 
     return report
 
 
-def _result(job: PhaseJob, parent_sha256: str, steps: list[Step]) -> PhaseResult:
+def _result(job: PhaseJob, models: Models, steps: list[Step]) -> PhaseResult:
     last_epoch = steps[-(job.mix.steps // job.phase.epochs) :]
+    found = best(read_evaluations(job.folder / EVALUATIONS_NAME), job.phase.select)
     seconds, tokens = sum(step.seconds for step in steps), sum(step.tokens for step in steps)
     return PhaseResult(
         phase=job.phase.name,
         status="trained",
         folder=job.folder.name,
-        inputs=job.inputs(parent_sha256),
+        inputs=job.inputs(models),
+        makes=METHODS[job.phase.method].makes,
         settings=job.phase,
+        auto=job.ready.auto,
         mix=job.mix,
         seed=job.seed,
         steps=len(steps),
+        epoch=found.epoch if found else round(steps[-1].epoch),
         final_loss=sum(step.loss * step.trained_tokens for step in last_epoch)
         / sum(step.trained_tokens for step in last_epoch),
         seconds=round(seconds, 3),
         tokens_per_s=round(tokens / seconds, 1),
-        parent_sha256=parent_sha256,
+        parent_sha256=models.parent_sha256,
         weights_sha256=weights_sha256(job.folder / MODEL_NAME),
         dtype=str(compute_dtype()).removeprefix("torch."),
         device=device(),
@@ -174,7 +256,7 @@ def _result(job: PhaseJob, parent_sha256: str, steps: list[Step]) -> PhaseResult
 
 
 @contextlib.contextmanager
-def _signals_ask(watch: Watch) -> Generator[None]:
+def signals_ask(watch: Watch) -> Generator[None]:
     """Inside the block SIGINT and SIGTERM ask for a stop after the step; a second one acts as it did outside."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers, and only it is interrupted
@@ -195,7 +277,7 @@ def _signals_ask(watch: Watch) -> Generator[None]:
 
 
 @contextlib.contextmanager
-def _errors_told(job: PhaseJob) -> Generator[None]:
+def errors_told(job: PhaseJob) -> Generator[None]:
     """Turn what the libraries raise for a full disk or too little memory into errors that say what to do."""
     import torch
     from safetensors import SafetensorError

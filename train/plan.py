@@ -7,94 +7,124 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ..core.config import Section, Share
+from ..core.config import Section
 from ..core.errors import ConfigError, nearest
 from ..core.records import Kind
 from ..core.yaml_source import load_yaml
+from .settings import (
+    Above0,
+    AutoCount,
+    AutoNumber,
+    Distill,
+    Lora,
+    NotNegative,
+    Positive,
+    Ppo,
+    Preference,
+    Replay,
+    Reward,
+    Rollout,
+    Selection,
+    TooLong,
+)
 
 _SHIPPED = Path(__file__).parent / "plans"
 
-Positive = Annotated[int, Field(ge=1)]
+MethodName = Literal["pretrain", "sft", "dpo", "kto", "reward", "grpo", "rloo", "distill", "ppo"]
 
+_ANSWERS: frozenset[Kind] = frozenset(
+    {"document", "knowledge_short", "knowledge_long", "foundational", "skill", "grounded_skill"}
+)
+TRAINS_ON: dict[MethodName, frozenset[Kind]] = {
+    "pretrain": frozenset({"document"}),
+    "sft": _ANSWERS,
+    "dpo": frozenset({"preference"}),
+    "kto": frozenset({"preference"}),
+    "reward": frozenset({"preference"}),
+    "grpo": _ANSWERS,
+    "rloo": _ANSWERS,
+    "distill": _ANSWERS,
+    "ppo": _ANSWERS,
+}
+"""The kinds of samples that each method can use."""
 
-class Replay(Section):
-    """Older samples mixed into a phase: of the samples it trains on, these shares are replayed ones."""
+LOSS_ON_ROWS: frozenset[MethodName] = frozenset({"pretrain", "sft", "dpo", "kto", "reward"})
+"""Methods whose loss can be measured on samples that are not trained; the others learn from answers of their own."""
 
-    earlier_phases: Share = 0.0
-    """Samples of this run that earlier phases of the plan trained on."""
-    earlier_cycles: Share = 0.0
-    """Samples of earlier contributions, of every kind that the plan trains."""
+LEARNS_FROM_ANSWERS: frozenset[MethodName] = frozenset({"grpo", "rloo", "ppo", "distill"})
+"""Methods that train on answers of the model's own; each of their rows is a prompt."""
 
-    @model_validator(mode="after")
-    def _leave_room(self) -> Self:
-        if self.earlier_phases + self.earlier_cycles >= 1:
-            raise ValueError("the replay shares must add up to less than 1, so that there is room for new samples")
-        return self
-
-
-class Lora(Section):
-    """A low-rank adapter on every linear layer but the output head, merged into the model when the phase ends.
-
-    Source: Hu et al., LoRA, arXiv 2106.09685; all linear layers as in "LoRA Learns Less and Forgets Less", 2405.09673.
-    """
-
-    rank: Positive = 32
-    alpha: Annotated[float, Field(gt=0)] = 16.0
-    """The adapter's output is scaled by alpha / rank."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+_SECTIONS: dict[str, frozenset[MethodName]] = {
+    "preference": frozenset({"dpo", "kto"}),
+    "rollout": LEARNS_FROM_ANSWERS,
+    "distill": frozenset({"distill"}),
+    "ppo": frozenset({"ppo"}),
+    "neftune_alpha": frozenset({"pretrain", "sft"}),
+}
+"""Settings that only some methods have."""
 
 
 class Phase(Section):
     """One training method on one selection of samples.
 
-    AdamW with betas 0.9 and 0.95 (LAB, arXiv 2403.01081); full fine-tuning keeps float32 weights.
+    AdamW with betas 0.9 and 0.95 (LAB, arXiv 2403.01081); full fine-tuning keeps float32 weights. What is
+    left out or `auto` in the YAML is None until `auto.resolve` has chosen it.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-    method: Literal["sft"] = "sft"
+    method: MethodName = "sft"
     kinds: tuple[Kind, ...]
     """The kinds of samples that are new in this phase."""
+    leaves: tuple[str, ...] = ("**",)
+    """Patterns of leaf ids (`knowledge/**`): only samples of leaves that match one."""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """How much of the new samples is used: each leaf in proportion, each fact in turn."""
     replay: Replay = Field(default_factory=Replay)
     epochs: Positive = 10
-    learning_rate: Annotated[float, Field(gt=0)]
+    learning_rate: AutoNumber = None
     """The peak rate; LoRA wants about ten times that of full fine-tuning."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The share of the steps in which the learning rate rises from 0 to its peak."""
-    batch_size: Positive = 8
+    batch_size: AutoCount = None
     """Samples per optimizer step."""
-    micro_batch_size: Positive = 8
+    micro_batch_size: AutoCount = None
     """Samples that go through the model at once: memory and speed, no effect on the result but rounding."""
-    max_length: Positive = 1024
-    """Longest sample in tokens, chat template included; longer ones are counted and dropped."""
-    adapter: Literal["none", "lora"] = "none"
+    max_length: AutoCount = None
+    """Longest sample in tokens, chat template included."""
+    too_long: TooLong = Field(default_factory=TooLong)
+    adapter: Literal["none", "lora", "qlora"] = "none"
     lora: Lora = Field(default_factory=Lora)
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    neftune_alpha: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: NotNegative = 0.0
+    neftune_alpha: NotNegative = 0.0
     """Noise on the embeddings, so that a small model learns less of a question by heart than of what it asks.
 
     Uniform within alpha / sqrt(length * width), in training only; 5 to 15 in the source (NEFTune, arXiv 2310.05914).
     """
-    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    clip_norm: Above0 = 1.0
     """Gradients are scaled down to this norm."""
+    select: Selection = Field(default_factory=Selection)
+    preference: Preference = Field(default_factory=Preference)
+    rollout: Rollout = Field(default_factory=Rollout)
+    distill: Distill | None = None
+    ppo: Ppo = Field(default_factory=Ppo)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.kinds:
             raise ValueError("a phase trains at least one kind of samples")
-        if self.batch_size % self.micro_batch_size:
-            raise ValueError(
-                f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}"
-            )
-        if never := {"preference", "test"}.intersection(self.kinds):
+        if never := set(self.kinds) - TRAINS_ON[self.method]:
             raise ValueError(f"{self.method} cannot train on samples of kind {', '.join(sorted(never))}")
-        if self.adapter == "none" and self.lora != Lora():
-            raise ValueError("lora settings have no effect without `adapter: lora`")
+        _check_batch(self)
+        _check_sections(self)
         return self
 
 
 class Plan(Section):
-    """Phases in order: each starts from the model that the one before it left."""
+    """Phases in order: each starts from the model that the one before it left.
+
+    A `reward` phase leaves a reward model for later phases to name; the model goes past it.
+    """
 
     phases: tuple[Phase, ...]
 
@@ -105,6 +135,11 @@ class Plan(Section):
         names = [phase.name for phase in self.phases]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"two phases are called {twice!r}; rename one")
+        if all(phase.method == "reward" for phase in self.phases):
+            raise ValueError("a plan needs a phase that trains the model itself, not only reward models")
+        trains = next(phase for phase in self.phases if phase.method != "reward")
+        if trains.distill and trains.distill.teacher == "parent":
+            raise ValueError("`teacher: parent` is the model that the plan starts from: it teaches nothing at first")
         return self
 
     @property
@@ -113,17 +148,77 @@ class Plan(Section):
         return frozenset(kind for phase in self.phases for kind in phase.kinds)
 
 
+def _check_batch(phase: Phase) -> None:
+    batch, micro = phase.batch_size, phase.micro_batch_size
+    if batch and micro and batch % micro:
+        raise ValueError(f"batch_size {batch} is not a multiple of micro_batch_size {micro}")
+
+
+def _check_sections(phase: Phase) -> None:
+    """Settings that would have no effect are mistakes; rewards that are needed must be there."""
+    for name, methods in _SECTIONS.items():
+        if phase.method not in methods and getattr(phase, name) != Phase.model_fields[name].get_default(
+            call_default_factory=True
+        ):
+            raise ValueError(f"{name} has no effect on {phase.method}; it is for {', '.join(sorted(methods))}")
+    if phase.adapter == "none" and phase.lora != Lora():
+        raise ValueError("lora settings have no effect without `adapter: lora`")
+    if phase.too_long.policy == "cut" and phase.method != "sft":
+        raise ValueError(f"too_long.policy: cut is for sft; what is too long for {phase.method} can only be dropped")
+    if phase.method in {"grpo", "rloo", "ppo"} and not phase.rollout.rewards:
+        raise ValueError(f"{phase.method} needs rollout.rewards: what an answer earns")
+    if phase.method == "distill" and phase.distill is None:
+        raise ValueError("distill needs distill.teacher: the model to learn from")
+    if phase.method == "distill" and (phase.rollout.rewards or phase.rollout.beta):
+        raise ValueError("rollout.rewards and rollout.beta have no effect on distill")
+    if phase.method in {"grpo", "rloo"} and phase.rollout.completions == 1:
+        raise ValueError(f"{phase.method} compares the answers to a prompt: rollout.completions must be at least 2")
+    _check_selection(phase)
+
+
+def _check_selection(phase: Phase) -> None:
+    if phase.method not in LOSS_ON_ROWS and (phase.select.by == "validation_loss" or phase.select.validation):
+        raise ValueError(f"{phase.method} learns from answers of its own: no loss on samples held back says how well")
+    if phase.method == "reward" and phase.select.by == "held_out":
+        raise ValueError("a reward model answers no held-out question; select it by validation_loss")
+
+
 def shipped_plans() -> list[str]:
     """The names of the plans that come with tilth."""
     return sorted(path.stem for path in _SHIPPED.glob("*.yaml"))
 
 
 def load_plan(name_or_path: str | Path) -> Plan:
-    """A shipped plan by its name, or any other by its path. Raises ConfigError or YamlProblems."""
+    """A shipped plan by its name, or any other by its path, beside which its own files may lie.
+
+    Raises ConfigError or YamlProblems.
+    """
     path = Path(name_or_path)
     if path.suffix in {".yaml", ".yml"}:
-        return load_yaml(path, Plan)
+        plan = load_yaml(path, Plan)
+        return plan.model_copy(update={"phases": tuple(_from(path.parent, phase) for phase in plan.phases)})
     if str(name_or_path) not in shipped_plans():
         fix = f"{nearest(str(name_or_path), shipped_plans())} or give a path to a .yaml"
         raise ConfigError(f"there is no plan {str(name_or_path)!r}", where="train.plan", fix=fix)
     return load_yaml(_SHIPPED / f"{name_or_path}.yaml", Plan)
+
+
+def _from(folder: Path, phase: Phase) -> Phase:
+    """The phase with the paths of what lies beside its plan."""
+
+    def found(name: str) -> str:
+        return str(folder / name) if name and (folder / name.rpartition(":")[0]).is_file() else name
+
+    def model(name: str) -> str:
+        return str(folder / name) if name and (folder / name / "config.json").is_file() else name
+
+    rewards = tuple(
+        reward.model_copy(update={"function": found(reward.function), "model": model(reward.model)})
+        for reward in phase.rollout.rewards
+    )
+    rollout = phase.rollout.model_copy(update={"rewards": rewards})
+    distill = phase.distill and phase.distill.model_copy(update={"teacher": model(phase.distill.teacher)})
+    return phase.model_copy(update={"rollout": rollout, "distill": distill})
+
+
+__all__ = ["TRAINS_ON", "Lora", "MethodName", "Phase", "Plan", "Replay", "Reward", "load_plan", "shipped_plans"]

@@ -10,7 +10,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from ..core.records import Sample
+from .data import Item
 
 
 def replay_count(new: int, share: float, all_shares: float) -> int:
@@ -18,13 +18,13 @@ def replay_count(new: int, share: float, all_shares: float) -> int:
     return round(new * share / (1 - all_shares))
 
 
-def draw(pool: Sequence[Sample], count: int, seed: str) -> list[Sample]:
+def draw(pool: Sequence[Item], count: int, seed: str) -> list[Item]:
     """`count` samples of the pool (all of it if that is fewer), each leaf in proportion to what it has there.
 
     Inside a leaf the facts take turns, so that a small draw still touches as many of them as it can. The same pool
     and seed give the same samples, whatever the pool's order.
     """
-    leaves: defaultdict[str, list[Sample]] = defaultdict(list)
+    leaves: defaultdict[str, list[Item]] = defaultdict(list)
     for sample in sorted(pool, key=lambda sample: sample.id):
         leaves[sample.source.leaf].append(sample)
     quotas = _quotas({leaf: len(samples) for leaf, samples in leaves.items()}, count)
@@ -44,7 +44,7 @@ def _quotas(sizes: dict[str, int], count: int) -> dict[str, int]:
     return quotas
 
 
-def _by_turns(samples: list[Sample], rng: random.Random) -> list[Sample]:
+def _by_turns(samples: list[Item], rng: random.Random) -> list[Item]:
     """The samples in random order, but the n-th of any fact only after the (n-1)-th of every other that has one."""
     shuffled = rng.sample(samples, len(samples))
     turns: Counter[str] = Counter()

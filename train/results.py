@@ -1,4 +1,4 @@
-"""The records that training leaves behind: what each optimizer step did, each phase, and the whole run."""
+"""The records that training leaves behind: what each phase did, and the whole run."""
 
 from __future__ import annotations
 
@@ -7,27 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from ..core.records import Record
+from .auto import Resolved
 from .mix import Mix
-from .plan import Phase
-
-
-class Step(Record):
-    """One optimizer step: a line of `metrics.jsonl`."""
-
-    step: int
-    """From 1."""
-    epoch: float
-    """How many passes over the data are done after this step."""
-    loss: float
-    """Mean over the step's trained tokens, before the update, in nats."""
-    learning_rate: float
-    grad_norm: float
-    """Before clipping."""
-    tokens: int
-    """Tokens that went through the model, padding left out."""
-    trained_tokens: int
-    seconds: float
-    """Wall clock since the step before (or since training began)."""
 
 
 class PhaseResult(Record):
@@ -37,13 +18,19 @@ class PhaseResult(Record):
     status: Literal["trained", "skipped"]
     reason: str = ""
     folder: str = ""
-    """Under the run's folder; its `model/` is deleted once a later phase has one."""
+    """Under the run's folder; its `model/` is deleted once a later phase has one and none needs it."""
     inputs: str = ""
     """Fingerprint of all that decides the weights: settings, data, tokens, parent, seed."""
-    settings: Phase | None = None
+    makes: Literal["policy", "reward_model"] = "policy"
+    """Whether the phase trained the model itself, or a reward model that later phases may name."""
+    settings: Resolved | None = None
+    auto: Mapping[str, str] = {}
+    """What each `auto` of the plan became, and why."""
     mix: Mix | None = None
     seed: int = 0
     steps: int = 0
+    epoch: int = 0
+    """The epoch whose model this is: the last one trained, or the best by the phase's `select`."""
     final_loss: float = 0.0
     """Mean over the trained tokens of the last epoch, in nats."""
     seconds: float = 0.0

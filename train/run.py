@@ -6,6 +6,7 @@ the first one trains. Once a phase has its model, the models before it are delet
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -14,12 +15,21 @@ from pathlib import Path
 from ..core.config import Config
 from ..core.errors import ModelError
 from ..core.progress import Progress
+from ..llm.precision import device
 from ..llm.quiet import quiet_transformers
+from .data import Files, Pool
+from .disk import check_disk
+from .fits import check_memory
+from .launch import check_machine, launching
+from .load import count_parameters, weights_sha256
 from .masking import load_tokenizer
-from .mix import Samples, Skipped, make_mixes
-from .phase import MODEL_NAME, PhaseJob, run_phase, weights_sha256
+from .memory import read_shape
+from .mix import Ready, Skipped, Student, make_mixes
+from .phase import Models, PhaseJob, discard_checkpoints, run_phase
 from .plan import Plan
 from .results import PhaseResult, TrainResult
+from .selection import check_askable
+from .trainer import HeldOut
 
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 
@@ -27,69 +37,97 @@ _LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 def run_plan(  # noqa: PLR0913 (what a training run is given; every one of them is needed)
     plan: Plan,
     *,
-    new: Sequence[Path],
-    earlier: Sequence[Path],
+    new: Files,
+    earlier: Files,
     student: Path,
     out: Path,
     config: Config,
     progress: Progress,
+    held_out: HeldOut | None = None,
 ) -> TrainResult:
-    """Train `student` (a Hugging Face folder) by the plan on samples.jsonl files; the same call again goes on.
+    """Train `student` (a Hugging Face folder) by the plan on the data engine's files; the same call again goes on.
 
-    `new` are the samples of this cycle; `earlier` those of earlier ones, which are only replayed. Raises CheckFailed
-    before any training where there is nothing to train or too much would be cut; ModelError, DataError;
-    KeyboardInterrupt after SIGINT or SIGTERM, with all finished steps on disk.
+    `new` are those of this cycle; `earlier` those of earlier ones, which are only replayed; `held_out` is asked by
+    phases that select by it. Raises CheckFailed before any training where there is nothing to train, too much would be
+    cut, or the disk or the memory is too small; ConfigError, ModelError, DataError; KeyboardInterrupt after SIGINT or
+    SIGTERM, with all finished steps on disk.
     """
-    _require_libraries()
+    require_libraries(plan)
+    check_machine(config.train)
+    processes = config.train.processes * config.train.nodes
+    check_askable(plan, there=held_out is not None, processes=processes)
+    if device() == "cpu":  # trl imports deepspeed where it is installed, and that would tell what it had to guess
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     with quiet_transformers():
         folders = [out / f"{number:02}-{phase.name}" for number, phase in enumerate(plan.phases, start=1)]
-        mixes = make_mixes(plan, Samples.read(new, earlier), load_tokenizer(student), folders, config)
+        mixes = make_mixes(plan, Pool.read(new, earlier), read_student(student), folders, config)
         jobs = [
-            PhaseJob(phase, mix, folder, config.seed)
-            for phase, mix, folder in zip(plan.phases, mixes, folders, strict=True)
-            if not isinstance(mix, Skipped)
+            PhaseJob(mix, folder, config.seed)
+            for mix, folder in zip(mixes, folders, strict=True)
+            if isinstance(mix, Ready)
         ]
-        results = {result.phase: result for result in _run(jobs, student, config, progress)}
+        results, model = _run(jobs, student, config, progress, held_out)
+    by_phase = {result.phase: result for result in results}
     for mix in mixes:
         if isinstance(mix, Skipped):
-            results[mix.phase] = PhaseResult(phase=mix.phase, status="skipped", reason=mix.reason)
-    return TrainResult(model=jobs[-1].folder / MODEL_NAME, phases=tuple(results[phase.name] for phase in plan.phases))
+            by_phase[mix.phase] = PhaseResult(phase=mix.phase, status="skipped", reason=mix.reason)
+    return TrainResult(model=model, phases=tuple(by_phase[phase.name] for phase in plan.phases))
 
 
-def _run(jobs: Sequence[PhaseJob], student: Path, config: Config, progress: Progress) -> list[PhaseResult]:
-    parent, parent_sha256 = student, weights_sha256(student)
-    results = _done(jobs, parent_sha256)
-    for index, job in enumerate(jobs):
-        if index < len(results):
-            progress.say(f"phase {job.phase.name}: done already")
-        else:
-            results.append(run_phase(job, parent, parent_sha256, config, progress))
-        if index:
-            shutil.rmtree(jobs[index - 1].folder / MODEL_NAME, ignore_errors=True)
-        parent, parent_sha256 = job.folder / MODEL_NAME, results[index].weights_sha256
-    return results
+def read_student(folder: Path) -> Student:
+    """What of the model in a folder decides how its data is prepared. Raises ModelError."""
+    tokenizer = load_tokenizer(folder)
+    return Student(tokenizer, count_parameters(folder), tokenizer.model_max_length)
 
 
-def _done(jobs: Sequence[PhaseJob], student_sha256: str) -> list[PhaseResult]:
+def _run(
+    jobs: Sequence[PhaseJob], student: Path, config: Config, progress: Progress, held_out: HeldOut | None
+) -> tuple[list[PhaseResult], Path]:
+    """The results of all phases, and the folder of the last model."""
+    models = Models(student, weights_sha256(student))
+    results = _done(jobs, models)
+    to_come = jobs[len(results) :]
+    keep = config.train.keep_checkpoints
+    shape = read_shape(student)
+    check_disk([(job.phase, job.folder) for job in to_come], shape, keep_checkpoints=keep)
+    for job in to_come:
+        check_memory(job.phase, job.mix, shape, config.train)
+    with launching(config.train, to_come) as train:
+        for index, job in enumerate(jobs):
+            if index < len(results):
+                progress.say(f"phase {job.phase.name}: done already")
+                discard_checkpoints(job)
+            else:
+                results.append(run_phase(job, models, config, progress, train, held_out))
+            before, models = models, models.after(job, results[index])
+            if before.parent not in {models.parent, student}:
+                shutil.rmtree(before.parent, ignore_errors=True)
+    return results, models.parent
+
+
+def _done(jobs: Sequence[PhaseJob], models: Models) -> list[PhaseResult]:
     """Results of the first phases that need not run again.
 
-    Each fits its inputs, which name the weights of the one before it, and the last of them still has its model: what
-    comes after starts from there.
+    Each fits its inputs, which name the weights of the ones before it, and what comes after the last of them finds the
+    models that it needs.
     """
     results: list[PhaseResult] = []
-    parent_sha256 = student_sha256
+    whole = 0
     for job in jobs:
-        result = job.result(parent_sha256)
+        result = job.result(models)
         if result is None:
             break
         results.append(result)
-        parent_sha256 = result.weights_sha256
-    while results and not (jobs[len(results) - 1].folder / MODEL_NAME).is_dir():
-        results.pop()
-    return results
+        models = models.after(job, result)
+        whole = len(results) if models.are_there() else whole
+    return results[:whole]
 
 
-def _require_libraries() -> None:
+def require_libraries(plan: Plan) -> None:
+    """Raise ModelError where a package is missing that the plan needs."""
     missing = [name for name in _LIBRARIES if find_spec(name) is None]
     if missing:
         raise ModelError(f"training needs {', '.join(missing)}", fix="run `pip install 'tilth[train]'`")
+    if any(phase.adapter == "qlora" for phase in plan.phases) and find_spec("bitsandbytes") is None:
+        fix = "run `pip install bitsandbytes`, where this machine has a wheel of it, or set `adapter: lora`"
+        raise ModelError("`adapter: qlora` needs the package bitsandbytes", fix=fix)

@@ -20,6 +20,7 @@ from .form import (
     stands_alone,
 )
 from .language import same_language
+from .like_seeds import form_of
 
 __all__ = [
     "Bounds",
@@ -28,6 +29,7 @@ __all__ = [
     "Filter",
     "answer_length",
     "first_drop",
+    "form_of",
     "grounded",
     "hides_answer",
     "is_answer",

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ...core.held_out import leak_finder
+from ...core.held_out import Leak, leak_finder
 from ...core.records import Question, Sample
+from ...core.reworded import Likeness
 from ..words import similarity
 from .drop import Drop, Filter
 
 
-def not_held_out(questions: Sequence[Question]) -> Filter:
-    """Drop a sample with a copy or near copy of a held-out question in any turn: what the cycle would refuse."""
-    leaks_in = leak_finder(questions)
+def not_held_out(questions: Sequence[Question], likeness: Likeness | None = None) -> Filter:
+    """Drop a sample with a copy or near copy of a held-out question in any turn: what the cycle would refuse.
+
+    With `likeness` the same question reworded is dropped too; its score tells the cosine.
+    """
+    leaks_in = leak_finder(questions, likeness)
 
     def is_new(sample: Sample) -> Drop | None:
         leaks = leaks_in(sample) if questions else []
-        return Drop("held_out_copy", f"{leaks[0].kind} of {leaks[0].question_id}") if leaks else None
+        return Drop("held_out_copy", _told(leaks[0])) if leaks else None
 
     return is_new
+
+
+def _told(leak: Leak) -> str:
+    cosine = f" ({leak.overlap:.3f})" if leak.kind == "reworded" else ""
+    return f"{leak.kind}{cosine} of {leak.question_id}"
 
 
 def not_like(questions: Iterable[str], threshold: float) -> Filter:

@@ -191,5 +191,5 @@ async def _long(run: LeafRun, settings: KnowledgeSettings, pair: Pair, source: P
     """The question with a long answer. It says that one is wanted, for the short one is right as well."""
     reply = await run.ask("long", source, pair.variables)
     question = f"{pair.asked} {settings.long_instruction}"
-    sample = long_question(pair.passage, question, reply.data["answer"], reply.source)
+    sample = long_question(pair.passage, question, reply.data, reply.source)
     return await kept(run, settings, pair.passage, [sample], asked=pair.sample.question)

@@ -1,8 +1,9 @@
 """Preferences: a sample's question -> several answers -> grades -> a better and a worse one.
 
 The questions are those of samples that were accepted, so they are good questions, and the sample's own answer is what
-the grader compares with. Answers come from the teacher with the passage and the student without it (the last release's
-own mistakes are the best rejected answers), from one model several times, or from two models.
+the grader compares with, and a candidate to be chosen. Other answers come from the teacher with the passage and the
+student without it (the last release's own mistakes are the best rejected answers), from one model several times, or
+from two models.
 """
 
 from __future__ import annotations
@@ -36,8 +37,11 @@ async def preferences(
 def estimate(settings: PreferenceSettings) -> int:
     """About how many answers of servers a leaf's pairs take, if there are samples enough; the student's cost none."""
     answers = settings.candidates * (2 if settings.mode == "endpoints" else 1)
-    graded = answers + (settings.mode == "strong_weak")
+    graded = answers + 1 + (settings.mode == "strong_weak")
     return settings.questions * (answers + graded * settings.votes)
+
+
+Side = Literal["", "reference", "strong", "weak"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class _Member:
     model: Model
     answers: int
     step: str = "preferences_answer"
-    side: Literal["", "strong", "weak"] = ""
+    side: Side = ""
 
 
 def _panel(run: LeafRun, settings: PreferenceSettings) -> list[_Member]:
@@ -86,7 +90,7 @@ async def _pair(
     }
     question = _Question(run, settings.votes, sample, variables)
     asked = [(member, index) for member in panel for index in range(member.answers)]
-    answered = await all_of(_candidate(question, member, index) for member, index in asked)
+    answered = await all_of([_own(question), *(_candidate(question, member, index) for member, index in asked)])
     candidates: dict[str, Candidate] = {}
     for each in answered:
         if isinstance(each, Candidate):
@@ -112,25 +116,34 @@ class _Question:
         return self.sample.source.model_copy(update=made)
 
 
+async def _own(question: _Question) -> Candidate | Failure:
+    """The sample's own answer, graded as the others are."""
+    sample = question.sample
+    return await _graded(question, sample.answer, sample.source.teacher, "reference", question.source)
+
+
 async def _candidate(question: _Question, member: _Member, index: int) -> Candidate | Failure | None:
     """A graded answer; a Failure harms no other answer. None: the model had nothing to say."""
-    run, graded = question.run, {**question.shown, "reference": question.sample.answer}
     try:
-        reply = await run.ask(member.step, question.source, question.shown, index=index, model=member.model)
-        graded["answer"] = reply.data.strip() if isinstance(reply.data, str) else reply.data["answer"].strip()
-        if not graded["answer"]:
-            return None
-        grading = (
-            run.ask("preferences_grade", reply.source, graded, index=vote, model=run.judge)
-            for vote in range(question.votes)
-        )
+        reply = await question.run.ask(member.step, question.source, question.shown, index=index, model=member.model)
+    except RowFailed as failed:
+        return failed.failure
+    return await _graded(question, reply.data, member.model.name, member.side, reply.source) if reply.data else None
+
+
+async def _graded(question: _Question, answer: str, model: str, side: Side, source: Provenance) -> Candidate | Failure:
+    run, shown = question.run, {**question.shown, "reference": question.sample.answer, "answer": answer}
+    grading = (
+        run.ask("preferences_grade", source, shown, index=vote, model=run.judge) for vote in range(question.votes)
+    )
+    try:
         grades = await all_of(grading)
     except RowFailed as failed:
         return failed.failure
     return Candidate(
-        answer=graded["answer"],
-        model=member.model.name,
-        side=member.side,
+        answer=answer,
+        model=model,
+        side=side,
         score=round(fmean(grade.data["grade"] for grade in grades), 2),
         requests=tuple(dict.fromkeys(key for grade in grades for key in grade.source.requests)),
     )

@@ -78,6 +78,8 @@ class _Practice:
     about: Mapping[str, Any]
     """The variables of all prompts."""
     task_checks: Sequence[filters.Filter]
+    form: filters.Filter
+    """Of solutions."""
 
     def draw(self, *place: int) -> random.Random:
         """The draws of one place among this seed's tasks."""
@@ -94,7 +96,7 @@ def _practice(run: LeafRun, settings: SkillSettings, seed: _Seed, seeds: Sequenc
         filters.not_like([other.sample.question for other in alike], settings.near_duplicate),
         run.not_held_out,
     ]
-    return _Practice(run, settings, seed, about, checks)
+    return _Practice(run, settings, seed, about, checks, filters.form_of([other.sample.answer for other in alike]))
 
 
 def _works(run: LeafRun, settings: SkillSettings, practices: Sequence[_Practice]) -> Iterator[Callable[[], Row]]:
@@ -179,15 +181,20 @@ def _unevolved(before: _Task, after: _Task, threshold: float) -> filters.Drop | 
     return filters.Drop("tells_of_its_rewriting", told[0]) if told and told[0] not in before.question else None
 
 
+_OTHER_FORM: Evolution = "form"
+"""The evolution that asks for a solution that looks otherwise."""
+
+
 async def _solve(practice: _Practice, task: _Task) -> list[Outcome]:
     run, seed = practice.run, practice.seed
     variables = {**practice.about, "context": task.context, "question": task.question}
     reply = await run.ask(f"{seed.prefix}answer", task.source, variables)
     turn = user_turn(task.context, task.question)
-    sample = Sample.new(task.kind, turn, reply.data["answer"].strip(), reply.source)
+    sample = Sample.new(task.kind, turn, reply.data, reply.source)
     checks = [
         filters.answer_length(practice.settings.answer_words),
         filters.no_chat_tokens,
+        *([] if _OTHER_FORM in task.source.variation else [practice.form]),
         run.not_held_out,
     ]
     return [await run.grade(sample, checks, f"{seed.prefix}judge", {**variables, "answer": sample.answer})]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from ...core.choices import chosen
 from ...core.held_out import find_leaks
 from ...core.records import Provenance, Question, Record, Reject, Sample
+from ...core.reworded import Likeness
 from ...taxonomy.chunks import Chunk
 from .. import filters
 from ..flow import LeafRun, Model, Outcome, Reply
@@ -42,7 +43,7 @@ async def tests(run: LeafRun, settings: TestSettings, chunks: Sequence[Chunk]) -
         for step, number in (("tests_short", settings.short_per_chunk), ("tests_choice", settings.choice_per_chunk)):
             if number:
                 works.append(_asked(run, settings, passage, seeds, step, number))
-    return _different(await run.rows(works), settings.near_duplicate)
+    return _different(await run.rows(works), settings.near_duplicate, run.recipe.likeness)
 
 
 def estimate(settings: TestSettings, chunks: Sequence[Chunk]) -> int:
@@ -145,14 +146,14 @@ def _checks(run: LeafRun, settings: TestSettings, item: _Item, seeds: Sequence[S
         filters.grounded(item.passage.evidence, settings.grounded_share),
         lambda _: _wrong_options(item),
         filters.not_like([seed.question for seed in seeds], settings.near_duplicate),
-        lambda sample: _trained_by(seeds, sample),
+        lambda sample: _trained_by(seeds, sample, run.recipe.likeness),
         run.not_held_out,
     ]
 
 
-def _trained_by(seeds: Sequence[Sample], sample: Sample) -> filters.Drop | None:
+def _trained_by(seeds: Sequence[Sample], sample: Sample, likeness: Likeness | None) -> filters.Drop | None:
     """Seeds are trained, and go before any question that a model makes."""
-    leaks = find_leaks([Question.new("", sample.question, (sample.answer,))], seeds)
+    leaks = find_leaks([Question.new("", sample.question, (sample.answer,))], seeds, likeness)
     return filters.Drop("copy_of_seed", leaks[0].kind) if leaks else None
 
 
@@ -200,7 +201,7 @@ def _reject(run: LeafRun, item: _Item, step: str, reason: str, score: str) -> Re
     return Reject(sample=item.sample, step=step, reason=reason, score=score)
 
 
-def _different(outcomes: Sequence[Outcome], threshold: float) -> list[Outcome]:
+def _different(outcomes: Sequence[Outcome], threshold: float, likeness: Likeness | None) -> list[Outcome]:
     """Of questions that ask nearly the same the first; the others become rejects."""
     kept: list[Question] = []
     others: list[Outcome] = []
@@ -209,7 +210,8 @@ def _different(outcomes: Sequence[Outcome], threshold: float) -> list[Outcome]:
             others.append(outcome)
             continue
         sample = _as_sample(outcome)
-        known = [filters.not_like([question.question for question in kept], threshold), filters.not_held_out(kept)]
+        asked = [question.question for question in kept]
+        known = [filters.not_like(asked, threshold), filters.not_held_out(kept, likeness)]
         if drop := filters.first_drop(sample, known):
             others.append(Reject(sample=sample, step="duplicates", reason="near_duplicate", score=drop.score))
         else:

@@ -13,7 +13,8 @@ from ...core.records import Provenance, Sample
 from .. import filters
 from ..flow import LeafRun, Outcome
 from ..settings import VIEW, KnowledgeSettings
-from .passage import Passage, filtered, long_question
+from ..words import content_words, stems, words
+from .passage import Passage, kept, long_question
 
 WHOLE = "document"
 """The teacher of a passage that is a sample as it stands."""
@@ -46,7 +47,7 @@ async def text_view(run: LeafRun, settings: KnowledgeSettings, passage: Passage,
         filters.is_finished,
         filters.no_chat_tokens,
         filters.same_language(passage.text),
-        filters.grounded(passage.evidence, 0.0),  # its numbers; words of its own are what a view is for
+        filters.grounded(passage.evidence, settings.texts_grounded_share),
         run.not_held_out,
     ]
     return [await run.grade(sample, checks, "faithful", {**passage.variables, "text": sample.answer})]
@@ -56,14 +57,30 @@ async def reasons(run: LeafRun, settings: KnowledgeSettings, passage: Passage, c
     """Questions about why and how, with their answers in full. Raises RowFailed and ModelError."""
     variables = {**passage.variables, "number": settings.reasons_per_chunk}
     reply = await run.ask("reasons", passage.source, variables, index=call)
-    samples = [long_question(passage, item["question"], item["answer"], reply.source) for item in reply.items]
-    passed, dropped = filtered(run, settings, passage, samples)
+    outcomes: list[Outcome] = []
+    told: list[Sample] = []
+    for item in reply.items:
+        sample = long_question(passage, item["question"], item["answer"], reply.source)
+        if drop := _unfounded(passage, item["because"], sample, settings.texts_grounded_share):
+            outcomes.append(run.reject(sample, drop))
+        else:
+            told.append(sample)
+    return [*await kept(run, settings, passage, told), *outcomes]
 
-    async def judged(sample: Sample) -> list[Outcome]:
-        text = f"{sample.question}\n{sample.answer}"
-        return [await run.grade(sample, [], "faithful", {**passage.variables, "text": text})]
 
-    return [*await run.rows(judged(sample) for sample in passed), *dropped]
+_FEWEST_REASON_WORDS = 4
+
+
+def _unfounded(passage: Passage, because: str, sample: Sample, share: float) -> filters.Drop | None:
+    """Why a reason is made up: what the text should say of it does not stand there, or is not what is answered."""
+    quoted = words(because)
+    there, answer = words(passage.text), frozenset(stems(words(sample.answer)))
+    places = range(len(there) - len(quoted) + 1)
+    if len(quoted) < _FEWEST_REASON_WORDS or not any(there[at : at + len(quoted)] == quoted for at in places):
+        return filters.Drop("reason_not_in_text")
+    wanted = stems(content_words(because))
+    told = sum(stem in answer for stem in wanted) / max(1, len(wanted))
+    return None if told >= share else filters.Drop("reason_not_told", f"{told:.2f}")
 
 
 def _document(passage: Passage, view: str, text: str, source: Provenance) -> Sample:

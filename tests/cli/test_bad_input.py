@@ -125,10 +125,19 @@ def test_a_wrong_plan(fails: Fails, loop: Loop) -> None:
     assert "plan.yaml:3:13: " in fails(loop.root, "cycle")
 
 
-@pytest.mark.parametrize("verb", ["generate", "cycle", "samples", "eval"])
+@pytest.mark.parametrize("verb", ["cycle", "samples", "eval"])
 def test_a_broken_leaf(fails: Fails, loop: Loop, verb: str) -> None:
     loop.commit(SKILL, {"qna.yaml": "version: 4\nseed_examples: [\n"})
     assert fails(loop.root, verb).startswith(f"{SKILL}/qna.yaml:3:1: not valid YAML: ")
+
+
+def test_a_broken_leaf_stops_no_other_from_being_made(spawner: Spawner, loop: Loop) -> None:
+    loop.commit(SKILL, {"qna.yaml": "version: 4\nseed_examples: [\n"})
+    ran = spawner.run(loop.root, "generate")
+    assert (ran.code, "Traceback" in ran.err) == (2, False)
+    assert f"{MILL} " in ran.out
+    last = ran.err.splitlines()[-1]
+    assert last.startswith(f"tilth: 1 leaf is not complete: {SKILL}: qna.yaml:3:1: not valid YAML: ")
 
 
 def test_a_missing_document(fails: Fails, loop: Loop) -> None:
@@ -232,6 +241,7 @@ def test_state_that_is_no_state(fails: Fails, turned_once: Loop, copy: Callable[
             "report",
             "not the Evaluation that was written: the key 'settings' is missing; ",
         ),
+        ("cycles/0001/entries.json", "{}", "report", "not the leaves with their entries that were written; restore it"),
         ("cycles/0001/cycle.json", "[]", "report", "not the JSON that was written; remove it and run again"),
         ("releases/0001/release.json", "{}", "releases", "not a release: the key 'number' is missing; restore it"),
         ("releases/0001/release.json", "{", "diff", "; remove it and run again"),

@@ -75,6 +75,12 @@ def made(root: Path) -> dict[str, bytes]:
     }
 
 
+def sha256_of(root: Path) -> str:
+    """Of the samples of the mill."""
+    manifests = (json.loads(path.read_text()) for path in Workspace.open(root).store.glob(f"*/{MANIFEST}"))
+    return next(str(manifest["sha256"][SAMPLES]) for manifest in manifests if manifest["leaf"] == MILL)
+
+
 @pytest.mark.parametrize("name", ["answers.jsonl", "answers.jsonl.gz"])
 def test_the_same_bytes_are_made_elsewhere_with_no_request(
     paid: Path, clone: Path, tmp_path: Path, go: Go, capsys: pytest.CaptureFixture[str], name: str
@@ -95,8 +101,11 @@ def test_the_same_bytes_are_made_elsewhere_with_no_request(
     assert [manifest["requests"]["paid"] for manifest in manifests] == [0, 0]
     assert all(manifest["requests"]["asked"] for manifest in manifests)
     assert any(manifest["failures"] for manifest in manifests)
+    capsys.readouterr()
     verb.import_(tmp_path / name)
-    assert "imported 0 answers" in capsys.readouterr().out
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.startswith("imported 0 answers")
+    assert others == ["2 leaves are in the store already, to the byte"]
     verb.export(tmp_path / "again.jsonl")
     if name == "answers.jsonl":
         assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / name).read_bytes()
@@ -126,9 +135,25 @@ def test_answers_that_are_there_stay(
     (tmp_path / "answers.jsonl").write_text(text.replace(r"\"id\": \"1\"", r"\"id\": \"2\""))
     capsys.readouterr()
     verb.import_(tmp_path / "answers.jsonl")
-    first, second, *_ = capsys.readouterr().out.splitlines()
+    first, second, third = capsys.readouterr().out.splitlines()
     assert first.startswith("imported 0 answers, ")
     assert second.endswith(" of these are others than in the file, and stay: samples made of them differ")
+    assert third == "2 leaves can be made again without a request: `tilth generate`"
+
+
+def test_other_samples_stay(
+    paid: Path, clone: Path, tmp_path: Path, go: Go, capsys: pytest.CaptureFixture[str]
+) -> None:
+    go(paid)
+    verb.export(tmp_path / "answers.jsonl", leaf="mill")
+    go(clone)
+    shutil.copytree(paid / ".tilth", clone / ".tilth")
+    text = (tmp_path / "answers.jsonl").read_text()
+    (tmp_path / "answers.jsonl").write_text(text.replace(sha256_of(paid), "0" * 64))
+    capsys.readouterr()
+    verb.import_(tmp_path / "answers.jsonl")
+    _, line = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"1 leaf ({MILL}): the store has other samples, and they stay; remove their folder")
 
 
 def test_what_there_is_and_what_it_cost(paid: Path, spawner: Spawner, tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from tilth.core.errors import CheckFailed
 from tilth.core.progress import SilentProgress
-from tilth.core.records import Provenance, Question, Sample
+from tilth.core.records import Candidate, Preference, Provenance, Question, Sample
+from tilth.core.reworded import Likeness
+from tilth.cycle import run
 from tilth.cycle.open_cycle import OpenCycle
 from tilth.cycle.run import _hold_out
 from tilth.sdg.engine import Job, Made
@@ -23,21 +25,24 @@ SOURCE = Provenance(leaf="a", leaf_fingerprint="b", commit="c", recipe="d", reci
 NOTHING = Requests(asked=0, cached=0, paid=0, prompt_tokens=0, completion_tokens=0)
 
 
-def made(store: Path, leaf_id: str, samples: Sequence[str], tests: Sequence[str]) -> Entry:
+def made(
+    store: Path, leaf_id: str, samples: Sequence[str], tests: Sequence[str], pairs: Sequence[Preference] = ()
+) -> Entry:
     """An entry of a knowledge leaf with these questions in its samples and its tests."""
     leaf = Leaf.model_construct(id=leaf_id, fingerprint=leaf_id[-1] * 16, questions=())
     recipe = load_recipe("standard")["knowledge"]
     trained = [Sample.new("knowledge_short", question, "this", SOURCE) for question in samples]
     held_out = [Question.new(leaf_id, question, ("that",)) for question in tests]
     folder = store / leaf_id[-1]
-    result = Made(Job(leaf, recipe, [], SOURCE, 42), trained, [], held_out, [], [], Tally())
+    result = Made(Job(leaf, recipe, [], SOURCE, 42), trained, list(pairs), held_out, [], [], Tally())
     write_entry(folder, result, judge="judge", seed=42, requests=NOTHING)
     return open_entry(folder, leaf_id, reused=False)
 
 
-def cycle(root: Path, *questions: Question) -> OpenCycle:
+def cycle(root: Path, *questions: Question, likeness: Likeness | None = None) -> OpenCycle:
     workspace: Any = SimpleNamespace(store=root / "store", releases=root / "releases")
-    basis: Any = SimpleNamespace(leaves=[SimpleNamespace(questions=questions)])
+    planned = [SimpleNamespace(recipe=SimpleNamespace(likeness=likeness))]
+    basis: Any = SimpleNamespace(leaves=[SimpleNamespace(questions=questions)], planned=planned)
     nothing: Any = None
     return OpenCycle(workspace, basis, nothing, root, SilentProgress())
 
@@ -68,3 +73,35 @@ def test_one_that_a_person_wrote_and_something_trains_is_refused(tmp_path: Path)
     written = Question.new("knowledge/a", "When did the ferry first sail?", ("1902",))
     with pytest.raises(CheckFailed, match=r"knowledge/a: 1 training sample\(s\) hold a held-out question"):
         _hold_out(cycle(tmp_path, written), [entry])
+
+
+@pytest.mark.parametrize(
+    ("question", "chosen", "rejected"),
+    [
+        ("When did the ferry first sail?", "In 1902.", "No idea."),
+        ("Ask me something.", "When did the ferry first sail?", "No idea."),
+        ("Ask me something.", "How are you?", "When did the ferry first sail?"),
+    ],
+)
+def test_pairs_are_looked_at_too(tmp_path: Path, question: str, chosen: str, rejected: str) -> None:
+    better, worse = (Candidate(answer=answer, model="m", score=5) for answer in (chosen, rejected))
+    pair = Preference.new(question, better, worse, (better, worse), SOURCE)
+    entry = made(tmp_path / "store", "knowledge/a", [], [], [pair])
+    written = Question.new("knowledge/a", "When did the ferry first sail?", ("1902",))
+    with pytest.raises(CheckFailed, match=r"knowledge/a: 1 training sample\(s\) hold a held-out question"):
+        _hold_out(cycle(tmp_path, written), [entry])
+
+
+def test_a_reworded_one_counts_in_what_is_made_now_and_not_in_older_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, tests = ["On which day did the ferry sail first?"], ["Who built the old harbour wall?"]
+    entry = made(tmp_path / "store", "knowledge/a", trained, tests)
+    written = Question.new("knowledge/b", "When did the ferry set out on its first voyage?", ("this",))
+    minding = cycle(tmp_path, written, likeness=Likeness(lambda _: (1.0,), 0.95))
+    assert len(_hold_out(cycle(tmp_path, written), [entry]).tests) == 1
+    with pytest.raises(CheckFailed, match=r"knowledge/b: 1 training sample\(s\) hold a held-out question"):
+        _hold_out(minding, [entry])
+    before = SimpleNamespace(datasets=[SimpleNamespace(entry=entry.folder.name, leaf=entry.leaf)])
+    monkeypatch.setattr(run, "releases", lambda _: [before])
+    assert _hold_out(minding, []).questions == [written]

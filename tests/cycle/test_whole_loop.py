@@ -17,6 +17,7 @@ from tilth.cycle.journal import find_cycle
 from tilth.cycle.releases import current_release, export_release, releases, set_current
 from tilth.cycle.run import CycleResult, read_result, run_cycle
 from tilth.llm.ledger import Ledger
+from tilth.llm.ledger_report import count
 from tilth.train.phase import weights_sha256
 
 from ..loop import FERRY, MILL, SKILL, Loop, knowledge_files, skill_files
@@ -74,8 +75,8 @@ def test_a_second_cycle_starts_from_the_first_and_asks_for_the_new_leaf_only(
     assert store(turned_once).items() < store(turned_twice).items()
     since = inputs.started_at.isoformat(timespec="microseconds")
     with Ledger(turned_twice.state / "ledger.db") as ledger:
-        assert ledger.count(leaf=MILL, since=since) == ledger.count(leaf=SKILL, since=since) == 0
-        assert ledger.count(leaf=FERRY, since=since) == ledger.count(leaf=FERRY) > 0
+        assert count(ledger, leaf=MILL, since=since) == count(ledger, leaf=SKILL, since=since) == 0
+        assert count(ledger, leaf=FERRY, since=since) == count(ledger, leaf=FERRY) > 0
     mix = read_json(turned_twice.state / "cycles/0002/train.json")["phases"][0]["mix"]
     assert mix["by_origin"]["earlier_cycle"]["samples"] > 0
     parent = read_json(turned_twice.state / "cycles/0002/train.json")["phases"][0]["parent_sha256"]

@@ -13,6 +13,7 @@ from tilth.core.records import Message
 from tilth.llm import opening
 from tilth.llm.ask import Gateway
 from tilth.llm.ledger import Ledger
+from tilth.llm.ledger_report import count
 from tilth.llm.scripted import serve_scripted
 
 pytestmark = pytest.mark.slow  # many processes and servers
@@ -63,7 +64,7 @@ def test_a_killed_run_asks_again_only_for_what_was_in_flight(tmp_path, how):
         child.communicate()
         assert child.returncode != 0
         with Ledger(path) as ledger:
-            kept = ledger.count()
+            kept = count(ledger)
         before = url.stats().requests
         assert kept >= before - CONCURRENCY > 0
         out, err = start(url, path).communicate()
@@ -100,7 +101,7 @@ def test_after_an_error_what_is_on_the_wire_is_kept_and_nothing_more_is_asked(le
     with serve_scripted(latency_s=0.3, script=script) as url:
         with pytest.raises(ValueError, match="elsewhere"):
             asyncio.run(ask_eight(url, ledger, progress, fail))
-        assert (url.stats().requests, ledger.count()) == (3, kept)
+        assert (url.stats().requests, count(ledger)) == (3, kept)
     assert progress.lines == ["teacher: waiting for answers that are on their way (3)"]
 
 
@@ -117,7 +118,7 @@ def test_a_refused_request_does_not_take_paid_answers_with_it(ledger, progress):
         with pytest.raises(ExceptionGroup) as caught:
             asyncio.run(run(url))
         assert "HTTP 400" in str(caught.value.exceptions[0])
-        assert ledger.count() == url.stats().answers >= 2
+        assert count(ledger) == url.stats().answers >= 2
 
 
 def test_a_stop_waits_for_nothing(ledger, progress):
@@ -130,7 +131,7 @@ def test_a_stop_waits_for_nothing(ledger, progress):
     with serve_scripted(latency_s=0.5) as url:
         with pytest.raises(asyncio.CancelledError):
             asyncio.run(run(url))
-        assert (url.stats().requests, ledger.count(), progress.lines) == (3, 0, [])
+        assert (url.stats().requests, count(ledger), progress.lines) == (3, 0, [])
 
 
 def test_a_stop_ends_the_waiting_after_an_error(ledger, progress):
@@ -143,7 +144,7 @@ def test_a_stop_ends_the_waiting_after_an_error(ledger, progress):
     with serve_scripted(latency_s=0.5) as url:
         with pytest.raises(asyncio.CancelledError):
             asyncio.run(run(url))
-        assert ledger.count() == 0
+        assert count(ledger) == 0
 
 
 def open_slowly(stopped):

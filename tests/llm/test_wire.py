@@ -19,6 +19,7 @@ from tilth.core.records import Message
 from tilth.llm.ask import Answer, Gateway, RequestFailed
 from tilth.llm.budget import Budget, BudgetSpent
 from tilth.llm.ledger import Ledger
+from tilth.llm.ledger_report import count
 from tilth.llm.scripted import serve_scripted
 from tilth.llm.wire import Retries
 
@@ -116,7 +117,7 @@ def test_a_budget_ends_the_asking_and_keeps_what_was_paid(ledger: Ledger, limits
         prices = Prices(prompt=1.0, completion=2.0)
         server = ModelServer(model="scripted", base_url=str(url), concurrency=1, prices=prices)
         answers = ask_all(server, ledger, range(8), Budget(**limits))
-        assert url.stats().requests == ledger.count() == calls
+        assert url.stats().requests == count(ledger) == calls
         assert [type(answer) for answer in answers] == [Answer] * calls + [BudgetSpent] * (8 - calls)
         assert "run again, with as much to spend or more" in str(answers[-1])
         # What is in the ledger takes nothing from a budget.
@@ -221,7 +222,7 @@ def test_an_endpoint_that_refuses_everything_is_told_once(ledger: Ledger) -> Non
         answers = ask_all(ModelServer(model="m", base_url=url, concurrency=1), ledger, range(12))
     kinds = {type(answer) for answer in answers}
     assert kinds == {RequestFailed, ModelError}
-    assert "the teacher refused 11 requests and answered none (HTTP 400: no such parameter)" in str(answers[-2])
+    assert "11 requests to the teacher failed and none was answered (HTTP 400: no such parameter)" in str(answers[-2])
 
 
 def refusing(refused: range, pause_s: float = 0.0) -> Callable[[str, dict[str, Any]], tuple[int, Any]]:
@@ -303,7 +304,7 @@ def test_what_is_on_the_wire_at_the_end_is_kept_though_nobody_waits_for_it(ledge
 
     with serve_scripted(latency_s=0.1) as url:
         asyncio.run(run(str(url)))
-        assert ledger.count() == url.stats().requests == 1
+        assert count(ledger) == url.stats().requests == 1
 
 
 def test_who_waited_for_the_first_of_a_kind_pays_for_nothing_that_came_meanwhile(ledger: Ledger) -> None:
@@ -380,5 +381,5 @@ def test_one_commit_serves_all_answers_that_came_meanwhile(ledger: Ledger) -> No
     ledger._put = counted
     with serve_scripted() as url:
         ask_all(ModelServer(model="scripted", base_url=str(url), concurrency=64), ledger, range(200))
-    assert sum(commits) == ledger.count() == 200
+    assert sum(commits) == count(ledger) == 200
     assert len(commits) < 150

@@ -28,6 +28,7 @@ from tilth.core.records import Question
 from tilth.sdg import recipe
 from tilth.sdg.forecast import Forecast
 from tilth.sdg.generate import bring_up_to_date, foresee
+from tilth.sdg.others import Students
 from tilth.sdg.settings import PARTS
 from tilth.sdg.store import Entry
 from tilth.taxonomy.leaf import DocumentSpec, Leaf, SeedExample, SeedPair
@@ -178,13 +179,13 @@ def judge(asked: dict[str, Any]) -> dict[str, Any]:
 RULES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "knowledge questions": about,
     "knowledge reword": reword,
-    "knowledge long": lambda asked: {"answer": f"Of {asked['title']} the text says {asked['answer']}."},
+    "knowledge long": lambda asked: f"Of {asked['title']} the text says {asked['answer']}.",
     "knowledge judge": answer,
     "skills questions": _questions,
-    "skills answer": lambda asked: {"answer": asked["question"].split()[1][::-1]},
+    "skills answer": lambda asked: asked["question"].split()[1][::-1],
     "skills judge": judge,
     "skills grounded_questions": _grounded_questions,
-    "skills grounded_answer": lambda asked: {"answer": str(sum(map(int, re.findall(r"\d", asked["context"]))))},
+    "skills grounded_answer": lambda asked: str(sum(map(int, re.findall(r"\d", asked["context"])))),
     "skills grounded_judge": judge,
 }
 """What the teacher says: questions ask for a sentence's last word, and the judge takes rye for oats."""
@@ -273,16 +274,19 @@ class Bench:
         generate = self.config.generate.model_copy(update={"recipe": str(path)})
         self.config = self.config.model_copy(update={"generate": generate})
 
-    def foresee(self) -> list[Forecast]:
+    def foresee(self, students: Students | None = None) -> list[Forecast]:
         tree, state = WorkingTree(self.root / "taxonomy"), self.root / "state"
-        return foresee(
+        forecasts, unread = foresee(
             self.leaves,
             tree,
             config=self.config,
             store=self.store(),
             ledger=state / "ledger.db",
             cache=self.root / "cache",
+            students=students,
         )
+        assert not unread
+        return forecasts
 
     def run(self, *, state: str = "state", progress: Any = None, **options: Any) -> list[Entry]:
         return bring_up_to_date(

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
+from pathlib import Path
 
 import pytest
-from tilth.core.config import Prices
+from tilth.core.config import Config, Generate, ModelServer, Prices
+from tilth.core.progress import SilentProgress
 from tilth.llm.budget import Budget, BudgetSpent
-from tilth.sdg.store import read_manifest, read_samples
+from tilth.llm.scripted import serve_scripted
+from tilth.sdg import forecast
+from tilth.sdg.generate import bring_up_to_date, foresee
+from tilth.sdg.others import STUDENT_STEPS
+from tilth.sdg.store import Entry, read_manifest, read_samples
+from tilth.taxonomy.source import WorkingTree
+from tilth.taxonomy.starter_taxonomy import FIRST_KNOWLEDGE, SECOND_KNOWLEDGE, starter_files
+from tilth.taxonomy.tree import read_leaves
 
 from .conftest import Bench
+from .test_preferences_flow import students, use
 
 
 @pytest.mark.parametrize("judge", [True, False])
@@ -46,7 +57,59 @@ def test_a_forecast_knows_what_the_ledger_has_and_what_it_costs(bench: Bench) ->
     dear = bench.foresee()[1]
     assert dear.calls > dear.cached
     assert dear.cost == pytest.approx(dear.prompt_tokens + 2 * dear.completion_tokens)
-    assert dear.seconds
+
+
+def asked_of_servers(entry: Entry) -> int:
+    steps = read_manifest(entry.folder).steps
+    return sum(use.asked for step, use in steps.items() if step not in STUDENT_STEPS)
+
+
+@pytest.mark.parametrize(
+    "recipe", ["quick", *(pytest.param(name, marks=pytest.mark.slow) for name in ("standard", "rich"))]
+)
+def test_a_forecast_knows_what_leaves_before_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str) -> None:
+    """The scripted teacher writes so much that filters drop that the first guess is three times what it takes."""
+    for leaf in (FIRST_KNOWLEDGE, SECOND_KNOWLEDGE):
+        for name, text in starter_files(leaf).items():
+            (tmp_path / leaf).mkdir(parents=True, exist_ok=True)
+            (tmp_path / leaf / name).write_text(text)
+    tree, known = WorkingTree(tmp_path), students(monkeypatch, lambda prompt: prompt[:30])
+    first, second = read_leaves(tree, [FIRST_KNOWLEDGE, SECOND_KNOWLEDGE])
+    with serve_scripted() as url:
+        server = ModelServer(model="scripted", base_url=str(url))
+        config = Config(teacher=server, generate=Generate(recipe=recipe))
+        places = {name: tmp_path / "state" / name for name in ("store", "ledger", "cache")}
+        look = functools.partial(foresee, source=tree, config=config, students=known, **places)
+        make = functools.partial(
+            bring_up_to_date, source=tree, config=config, students=known, progress=SilentProgress(), **places
+        )
+        [guessed] = look([second])[0]
+        make([first])
+        [learned] = look([second])[0]
+        [entry] = make([second])
+    asked = asked_of_servers(entry)
+    assert guessed.calls > 2 * asked
+    assert 0.75 < learned.calls / asked < 1.25
+
+
+def test_a_forecast_finds_what_student_and_pairs_have_in_the_ledger(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(bench, "weak", mode="strong_weak", candidates=2, kinds=["knowledge_short", "skill"])
+    bench.teacher.rules["preferences answer"] = lambda asked: f"{asked['question']} Yes."
+    bench.teacher.rules["preferences grade"] = lambda _: {"grade": 5}
+    given = students(monkeypatch, lambda _: "Something made up.")
+    asked = [asked_of_servers(entry) for entry in bench.run(students=given)]
+    shutil.rmtree(bench.store())
+    assert [each.cached for each in bench.foresee(given)] == asked
+
+
+def test_time_is_told_from_enough_answers_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BudgetSpent):
+        bench.run(budget=Budget(max_calls=12))
+    assert [each.seconds for each in bench.foresee()] == [None] * 3
+    monkeypatch.setattr(forecast, "_ENOUGH_ANSWERS", 12)
+    assert all(each.seconds for each in bench.foresee())
 
 
 def test_a_budget_stops_between_requests_and_goes_on(bench: Bench) -> None:

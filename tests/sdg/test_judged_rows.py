@@ -93,7 +93,7 @@ def test_a_repetition_is_dropped_before_its_judge_is_paid_and_it_is_no_matter_of
     friends = "Please say omega in reverse order for the {} friends of the old mill."
     bench.teacher.rules |= {
         "skills questions": lambda asked: {"q1": {"question": friends.format(asked["seed"]["answer"])}},
-        "skills answer": lambda _: {"answer": "agemo"},
+        "skills answer": lambda _: "agemo",
         "skills judge": lambda asked: said if "ateb" in asked["question"] else {"verdict": "yes"},
     }
     files: set[bytes] = set()

@@ -72,7 +72,12 @@ def test_passages_are_documents_as_they_stand(town: Bench) -> None:
     assert (past.source.teacher, past.source.requests, past.source.grades) == ("document", (), {})
 
 
-VIEWS = {"views": ["knowledge_view.yaml"], "view_words": [3, 20], "prompts": named("faithful")}
+VIEWS = {
+    "views": ["knowledge_view.yaml"],
+    "view_words": [3, 20],
+    "texts_grounded_share": 0.0,
+    "prompts": named("faithful"),
+}
 
 
 def test_a_view_is_a_document_under_the_headings_of_its_passage(town: Bench) -> None:
@@ -96,7 +101,7 @@ def test_a_view_is_a_document_under_the_headings_of_its_passage(town: Bench) -> 
         ("Bram Osk planned it in 1703.", "number_not_in_source"),
         ("Bram Osk planned it, and then he", "unfinished"),
         ("As an AI I cannot say who planned it.", "no_answer"),
-        ("Bram Osk hat die Mühle geplant, und er ist der Mann, der sie gebaut hat.", "other_language"),
+        ("Bram Osk задумал эту мельницу, и он её построил.", "other_language"),
     ],
 )
 def test_a_view_that_no_judge_need_see(town: Bench, text: str, reason: str) -> None:
@@ -121,24 +126,6 @@ def test_no_document_holds_a_held_out_question(town: Bench) -> None:
     town.leaves = [leaf(KNOWLEDGE_ID, questions=(Question.new(KNOWLEDGE_ID, question, ("Bram Osk",)),))]
     (town.root / "taxonomy" / KNOWLEDGE_ID / "mill.md").write_text(f"# Orla Mill\n\n{question} It was Bram Osk.\n")
     assert samples_of(town, passages=True) == []
-
-
-def reason_why(asked: dict[str, Any]) -> dict[str, Any]:
-    why = "Why did the mill of Orla come to Bram Osk?"
-    return items(*({"question": f"{why[:-1]} {n}?", "answer": f"Bram Osk planned the mill, {n}."} for n in "ab"))
-
-
-def test_reasons_are_long_answers_that_a_judge_reads_whole(town: Bench) -> None:
-    town.teacher.rules |= {
-        "knowledge reasons": reason_why,
-        "knowledge faithful": lambda asked: {"verdict": "no" if "b?" in asked["text"] else "yes"},
-    }
-    found = samples_of(
-        town, reasons_per_chunk=2, prompts=named("reasons", "faithful"), grounded_share=0.0, near_duplicate=1.0
-    )
-    (why,) = {sample.question: sample for sample in found}.values()
-    assert (why.kind, why.question) == ("knowledge_long", "Why did the mill of Orla come to Bram Osk a?")
-    assert (why.source.grades, why.source.heading) == ({"judge": "yes"}, "Orla Mill > Past")
 
 
 # Facts ---------------------------------------------------------------------------------------------------------------
@@ -346,6 +333,7 @@ ALL = {
     "passages": True,
     "views": ["knowledge_view.yaml"],
     "view_words": [3, 50],
+    "texts_grounded_share": 0.0,
     "questions_per_fact": 2,
     "reasons_per_chunk": 1,
     "multi_hop_partners": 1,
@@ -359,6 +347,7 @@ def tell_all(bench: Bench) -> None:
     """A teacher for everything, whose views and reasons differ by passage only, so that round 1 repeats round 0."""
     tell_facts(bench)
     why = {
+        "because": "planned by Bram Osk",
         "question": "Why is Bram Osk known in Orla mill?",
         "answer": "Bram Osk is known because he planned the mill.",
     }
@@ -409,13 +398,16 @@ def answer_town(asked: dict[str, Any]) -> str:
     if "came the planner" in asked["question"]:
         return "Pellin" if "planned" in asked["chunk"] and "Pellin" in asked["chunk"] else "unknown"
     return next(
-        word for asks, word in (("planned", "Osk"), ("built", "1702"), ("came", "Pellin")) if asks in asked["question"]
+        word
+        for asks, word in (("planned", "Osk"), ("built", "1702"), ("came", "Pellin"), ("Why", "Bram Osk"))
+        if asks in asked["question"]
     )
 
 
 def reason_by_heading(asked: dict[str, Any]) -> dict[str, Any]:
     why = f"Why is there {asked['heading']} in Orla mill?"
-    return items({"question": why, "answer": "Because of Bram Osk, who is known."})
+    because = "Bram Osk came from Pellin" if "Pellin" in asked["chunk"] else "planned by Bram Osk"
+    return items({"because": because, "question": why, "answer": f"It is known: {because}."})
 
 
 @pytest.mark.parametrize(

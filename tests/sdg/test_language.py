@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 from tilth.core.records import Provenance, Sample
 from tilth.sdg.filters import same_language
-from tilth.sdg.filters.language import language
+from tilth.sdg.filters.language import script
 from tilth.sdg.words import words
 
 SOURCE = Provenance(leaf="l", leaf_fingerprint="f", commit="c", recipe="r", recipe_fingerprint="g", teacher="t")
@@ -18,25 +18,60 @@ TEXTS = {
     "Dutch": "De toren is gebouwd van groene leisteen, en een trap leidt van de deur naar de kamer van het licht.",
     "Swedish": "Tornet är byggt av grön skiffer, och en trappa leder från dörren till rummet med den stora lampan.",
     "Polish": "Wieża jest zbudowana z zielonego łupku, a schody prowadzą od drzwi do pokoju, który jest na górze.",
-    "Cyrillic": "Башня построена из зелёного сланца, и лестница ведёт от двери в комнату с лампой.",
-    "Han": "塔は緑の粘板岩で造られ、階段が扉から灯室へ続いている。",
+    "Russian": "Башня построена из зелёного сланца, и лестница ведёт от двери в комнату с лампой.",
+    "Japanese": "塔は緑の粘板岩で造られ、階段が扉から灯室へ続いている。",
+    "Danish": "Tårnet er bygget af grøn skifer, og en trappe fører fra døren op til rummet med den store lampe.",
+    "Norwegian": "Tårnet er bygd av grønn skifer, og en trapp går fra døra opp til rommet med den store lampa.",
+    "Finnish": "Torni on rakennettu vihreästä liuskekivestä, ja portaat johtavat ovelta lamppuhuoneeseen.",
+    "Turkish": "Kule yeşil arduvazdan yapılmıştır ve bir merdiven kapıdan fenerin bulunduğu odaya çıkar.",
+    "Ukrainian": "Вежа збудована із зеленого сланцю, і сходи ведуть від дверей до кімнати з лампою.",
     "Greek": "Ο πύργος είναι χτισμένος από πράσινο σχιστόλιθο.",
     "Arabic": "البرج مبني من الأردواز الأخضر، ويقود الدرج من الباب إلى غرفة المصباح.",
-    "Hangul": "탑은 녹색 점판암으로 지어졌고 계단은 문에서 등실로 이어진다.",
+    "Korean": "탑은 녹색 점판암으로 지어졌고 계단은 문에서 등실로 이어진다.",
+}
+
+
+QUESTIONS = {
+    "English": "Which river flows through the middle of the town?",
+    "German": "Welcher Fluss fließt mitten durch die Stadt?",
+    "French": "Quelle rivière coule au milieu de la ville ?",
+    "Spanish": "¿Qué río pasa por el centro de la ciudad?",
+    "Italian": "Quale fiume scorre nel mezzo della città?",
+    "Portuguese": "Que rio passa pelo meio da cidade?",
+    "Dutch": "Welke rivier stroomt midden door de stad?",
+    "Swedish": "Vilken flod rinner mitt genom staden?",
+    "Polish": "Jaka rzeka płynie przez środek miasta?",
+    "Russian": "Какая река течёт посреди города?",
+    "Japanese": "町の真ん中をどの川が流れていますか。",
+    "Danish": "Hvilken flod løber midt gennem byen?",
+    "Norwegian": "Hvilken elv renner midt gjennom byen?",
+    "Finnish": "Mikä joki virtaa keskellä kaupunkia?",
+    "Turkish": "Şehrin ortasından hangi nehir akıyor?",
+    "Ukrainian": "Яка річка тече посеред цього міста?",
+    "Greek": "Ποιο ποτάμι περνάει από την πόλη;",
+    "Arabic": "أي نهر يجري في وسط المدينة؟",
+    "Korean": "도시 한가운데로 어떤 강이 흐릅니까?",
+}
+SCRIPTS = {"Russian": "CYRILLIC", "Ukrainian": "CYRILLIC", "Japanese": "HAN", "Greek": "GREEK"} | {
+    "Arabic": "ARABIC",
+    "Korean": "HANGUL",
 }
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_a_sentence_tells_its_language(name: str) -> None:
-    assert language(words(TEXTS[name])) == name
+def test_a_sentence_tells_its_script(name: str) -> None:
+    assert script(words(TEXTS[name])) == SCRIPTS.get(name, "LATIN")
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "1874", "Ilse Quandt", "Las Vegas", "x = a * b + c", "for i in range(3): print(i)", "A, B, C, D and E", "É"],
-)
-def test_what_has_no_language_tells_none(text: str) -> None:
-    assert language(words(text)) in {"", "English"}
+def test_a_question_is_kept_beside_its_own_language_and_dropped_beside_most_others() -> None:
+    told = {passage: same_language(text) for passage, text in TEXTS.items()}
+    asked = {language: pair(question, "1874") for language, question in QUESTIONS.items()}
+    kept = {(passage, other) for passage in TEXTS for other in TEXTS if told[passage](asked[other]) is None}
+    assert kept >= {(name, name) for name in TEXTS}
+    assert (
+        len(kept) <= 0.15 * len(TEXTS) ** 2
+    )  # neighbours, such as Danish and Norwegian, and a passage told by neither
+    assert {other for passage, other in kept if passage == "English"} <= {"English", "Dutch", "Swedish"}
 
 
 def pair(question: str, answer: str) -> Sample:
@@ -51,14 +86,19 @@ def test_a_pair_in_another_language_is_dropped() -> None:
         drop = keep_or_drop(pair(question, answer))
         assert drop is not None
         assert drop.reason == "other_language"
-    assert keep_or_drop(pair("Woraus ist der Turm gebaut und was ist das?", "slate")) == ("other_language", "German")
-    assert same_language(TEXTS["Han"])(pair("What is the tower built of and who built it?", "粘板岩")) is not None
+    assert keep_or_drop(pair("Woraus ist der Turm gebaut und was ist das?", "slate")) == ("other_language", "de")
+    assert same_language(TEXTS["Japanese"])(pair("What is the tower built of and who built it?", "粘板岩")) is not None
 
 
 def test_what_the_passage_quotes_names_and_formulas_are_no_other_language() -> None:
     passage = "The German saying is: Wer nicht wagt, der nicht gewinnt. The tower has the sign 灯台 on its door. α + β."
     for answer in ("Wer nicht wagt, der nicht gewinnt", "灯台", "α + β = γ", "Zürich", "El Niño", "∑ xᵢ²"):
         assert same_language(passage)(pair("What is the saying of the tower?", answer)) is None
+
+
+@pytest.mark.parametrize("answer", ["Las Vegas", "Reykjavik", "Tobias Renn", "Kuala Lumpur, Zürich", "x = a * b + c"])
+def test_names_and_formulas_are_no_other_language(answer: str) -> None:
+    assert same_language(TEXTS["English"])(pair("What is it?", answer)) is None
 
 
 @pytest.mark.parametrize("passage", ["", "| 1 | 2 |\n| 3 | 4 |", "def ring(bell): return bell.sound()", "Ilse Quandt"])

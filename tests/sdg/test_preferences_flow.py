@@ -38,24 +38,31 @@ def use(bench: Bench, *more: str, **changes: Any) -> None:
 
 @pytest.fixture
 def paired(bench: Bench) -> Bench:
-    """The teacher's answers differ by their number only; the grader likes the first best."""
+    """The teacher's answers differ by their number only; the grader likes the first best, the sample's own less."""
     bench.leaves = bench.leaves[:2]
     numbers: dict[str, int] = {}
 
-    def answer(asked: dict[str, Any]) -> dict[str, Any]:
+    def answer(asked: dict[str, Any]) -> str:
         number = numbers[asked["question"]] = numbers.get(asked["question"], 0) + 1
-        return {"answer": f"{asked['question']} {number}"}
+        return f"{asked['question']} {number}"
 
     bench.teacher.rules["preferences answer"] = answer
-    bench.teacher.rules["preferences grade"] = lambda asked: {"grade": 11 - 3 * int(asked["answer"].split()[-1])}
+    bench.teacher.rules["preferences grade"] = lambda asked: {"grade": grade(asked["answer"])}
     return bench
+
+
+def grade(answer: str) -> int:
+    """By the number at an answer's end; without one it is the sample's own."""
+    number = answer.rsplit(maxsplit=1)[-1]
+    return 11 - 3 * int(number) if number.isdigit() and int(number) < 4 else OWN
+
+
+OWN = 7
 
 
 def students(monkeypatch: pytest.MonkeyPatch, answer: Callable[[str], str]) -> Students:
     """A student that answers by a rule, in place of a model; everything around it is real."""
-    monkeypatch.setattr(
-        LocalGateway, "_generate", lambda _, orders: [answer(order.conversation[-1].content) for order in orders]
-    )
+    monkeypatch.setattr(LocalGateway, "_generate", lambda _, turns, *__: answer(turns[-1].content))
     return Students(
         base=lambda: LocalModel("base@1", Path), current=lambda: LocalModel("release-2@7", Path, "You are it.")
     )
@@ -68,10 +75,12 @@ def test_one_model_several_times_and_a_grader(paired: Bench) -> None:
     assert pair.prompt[0].content == "Who runs Orla Mill? At length."
     assert (pair.score_chosen, pair.score_rejected) == (8, 2)
     assert pair.chosen[0].content == "Who runs Orla Mill? At length. 1"
-    assert sorted(candidate.score for candidate in pair.candidates) == [2, 5, 8]
+    assert [candidate.side for candidate in pair.candidates] == ["reference", "", "", ""]
+    assert sorted(candidate.score for candidate in pair.candidates) == [2, 5, OWN, 8]
     assert {candidate.model for candidate in pair.candidates} == {"rule"}
-    assert all(len(candidate.requests) == 2 for candidate in pair.candidates)  # answer and grade
-    assert len(pair.source.requests) == 6
+    own, *others = pair.candidates
+    assert [len(own.requests), *(len(each.requests) for each in others)] == [1, 2, 2, 2]  # answer and grade
+    assert len(pair.source.requests) == 7
     assert (pair.source.leaf, pair.source.teacher, pair.source.fact) == (
         KNOWLEDGE_ID,
         "rule",
@@ -108,6 +117,7 @@ def test_the_student_without_the_passage_is_rejected(paired: Bench, monkeypatch:
     [pair] = read_preferences(knowledge)
     assert pair.rejected[0].content == "Something made up 3"
     assert [(each.model, each.side, each.score) for each in pair.candidates] == [
+        ("seed", "reference", OWN),
         ("rule", "strong", 8),
         ("release-2@7", "weak", 2),
     ]
@@ -127,7 +137,8 @@ def test_two_endpoints(paired: Bench) -> None:
         kinds=["skill"],
     )
     _, skill = paired.run()
-    assert [[each.model for each in pair.candidates] for pair in read_preferences(skill)] == [["one", "two"]] * 2
+    models = [[each.model for each in pair.candidates] for pair in read_preferences(skill)]
+    assert models == [["seed", "one", "two"], ["rule", "one", "two"]]
     assert all(pair.score_chosen - pair.score_rejected == 3 for pair in read_preferences(skill))
 
 
@@ -139,17 +150,17 @@ def test_a_tie_is_refused_with_all_its_candidates(paired: Bench) -> None:
     assert [(reject.reason, reject.score, reject.sample.kind) for reject in refused] == [
         ("tie", "7 against 7", "preference")
     ] * 2
-    assert all(len(reject.candidates) == 3 for reject in refused)
+    assert all(len(reject.candidates) == 4 for reject in refused)
     assert (read_preferences(skill), read_manifest(skill.folder).preferences) == ([], None)
 
 
 def test_equal_answers_are_one_candidate_and_one_makes_no_pair(paired: Bench) -> None:
     use(paired, kinds=["skill"])
-    paired.teacher.rules["preferences answer"] = lambda _: {"answer": "always this 1"}
+    paired.teacher.rules["preferences answer"] = lambda _: "always this 1"
     _, skill = paired.run()
     refused = [reject for reject in read_rejects(skill) if reject.step == "preferences"]
-    assert [(reject.reason, reject.score) for reject in refused] == [("too_few_answers", "1")] * 2
-    assert paired.teacher.asked["preferences grade"] == 2
+    assert [(reject.reason, reject.score) for reject in refused] == [("tie", "8 against 8")] * 2
+    assert paired.teacher.asked["preferences grade"] == 4
 
 
 def test_a_failed_candidate_harms_no_other(paired: Bench) -> None:
@@ -158,22 +169,22 @@ def test_a_failed_candidate_harms_no_other(paired: Bench) -> None:
     paired.teacher.rules["preferences grade"] = lambda asked: 400 if asked["answer"].endswith("2") else rule(asked)
     _, skill = paired.run()
     [pair] = read_preferences(skill)
-    assert [each.score for each in sorted(pair.candidates, key=lambda each: -each.score)] == [8, 2]
+    assert [each.score for each in sorted(pair.candidates, key=lambda each: -each.score)] == [8, OWN, 2]
     assert [failure.step for failure in read_manifest(skill.folder).failures] == ["preferences_grade"]
 
 
 def test_votes_are_asked_apart_and_their_mean_counts(paired: Bench) -> None:
     use(paired, kinds=["skill"], questions=1, votes=3)
-    grades = iter([9, 8, 8, 4, 4, 5, 1, 1, 1] * 4)
+    grades = iter([9, 8, 8, 4, 4, 5, 1, 1, 1, 7, 7, 7] * 4)
     paired.teacher.rules["preferences grade"] = lambda _: {"grade": next(grades)}
     paired.config = paired.config.model_copy(
         update={"teacher": ModelServer(model="rule", base_url=(paired.teacher.url,), concurrency=1)}
     )
     _, skill = paired.run()
-    assert paired.teacher.asked["preferences grade"] == 9
+    assert paired.teacher.asked["preferences grade"] == 12
     [pair] = read_preferences(skill)
-    assert sum(each.score for each in pair.candidates) == pytest.approx(41 / 3, abs=0.02)
-    assert all(len(each.requests) == 4 for each in pair.candidates)
+    assert sum(each.score for each in pair.candidates) == pytest.approx(62 / 3, abs=0.02)
+    assert [len(each.requests) for each in pair.candidates] == [3, 4, 4, 4]
     prompts = load_recipe(paired.config.generate.recipe)["skills"].prompts
     assert prompts["preferences_grade"].file.temperature > 0  # at 0 all votes would be one
 
@@ -183,9 +194,9 @@ def test_an_answer_that_holds_a_held_out_question_makes_no_pair(paired: Bench) -
     held_out = Question.new(SKILL_ID, "Say alpha backwards and then omega. 1", ("?",))
     paired.leaves = [paired.leaves[1].model_copy(update={"questions": (held_out,), "fingerprint": "0" * 16})]
     answer = paired.teacher.rules["preferences answer"]
-    paired.teacher.rules["preferences answer"] = lambda asked: {
-        "answer": answer(asked)["answer"].replace("backwards.", "backwards and then omega.")
-    }
+    paired.teacher.rules["preferences answer"] = lambda asked: answer(asked).replace(
+        "backwards.", "backwards and then omega."
+    )
     [skill] = paired.run()
     assert {reject.reason for reject in read_rejects(skill) if reject.step == "preferences"} == {"held_out_copy"}
     assert read_preferences(skill) == []
@@ -193,23 +204,26 @@ def test_an_answer_that_holds_a_held_out_question_makes_no_pair(paired: Bench) -
 
 def test_the_length_bias_is_in_the_manifest(paired: Bench) -> None:
     use(paired, kinds=["skill"])
-    paired.teacher.rules["preferences grade"] = lambda asked: {"grade": 11 - 3 * int(asked["answer"].split()[-1])}
     answer = paired.teacher.rules["preferences answer"]
 
-    def longer_is_worse(asked: dict[str, Any]) -> dict[str, Any]:
-        text = answer(asked)["answer"]
-        return {"answer": "well " * int(text.split()[-1]) + text}
+    def longer_is_worse(asked: dict[str, Any]) -> str:
+        text = answer(asked)
+        return "well " * int(text.split()[-1]) + text
 
     paired.teacher.rules["preferences answer"] = longer_is_worse
     _, skill = paired.run()
     bias = read_manifest(skill.folder).preferences
     assert bias
-    assert (bias.pairs, bias.chosen_longer, bias.correlation) == (2, 0.0, -1.0)
+    assert (bias.pairs, bias.chosen_longer, bias.correlation) == (
+        2,
+        0.0,
+        -0.647,
+    )  # the sample's own answers are short, and graded 7
 
 
 def test_timing_changes_no_byte_and_the_file_is_checked(paired: Bench) -> None:
     use(paired)
-    paired.teacher.rules["preferences answer"] = lambda asked: {"answer": f"{asked['question']} 1"}
+    paired.teacher.rules["preferences answer"] = lambda asked: f"{asked['question']} 1"
     first = paired.run()
     paired.teacher.longest_s = 0.02
     again = paired.run(state="again")

@@ -8,6 +8,7 @@ import pytest
 from tilth.core.config import ModelServer
 from tilth.core.errors import DataError
 from tilth.llm.ledger import Ledger
+from tilth.llm.ledger_report import count
 from tilth.sdg.generate import plan
 from tilth.sdg.rebuild import Basis, Obstacle, basis_of, obstacles, read_origins
 from tilth.sdg.store import MANIFEST, REQUESTS, Entry, read_manifest, read_requests, read_samples
@@ -40,7 +41,7 @@ def test_all_that_was_asked_is_listed(bench: Bench) -> None:
     found = basis(bench, entries)
     used = {key for entry in entries for sample in read_samples(entry) for key in sample.source.requests}
     with Ledger(bench.root / "state" / "ledger.db") as ledger:
-        assert len(found.keys) == ledger.count() == bench.teacher.asked.total()
+        assert len(found.keys) == count(ledger) == bench.teacher.asked.total()
         assert found.keys == sorted(key for key in found.keys if ledger.get(key))
     assert used < set(found.keys)
     assert [origin.leaf for origin in found.origins] == [entry.leaf for entry in entries]

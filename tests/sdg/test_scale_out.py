@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import shutil
 import signal
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
 from tilth.core.config import Config, ModelServer
 from tilth.core.errors import ConfigError, ModelError
 from tilth.llm.ledger import Ledger
+from tilth.llm.ledger_report import count
+from tilth.llm.local_gateway import LocalModel
 from tilth.sdg import scale_out
-from tilth.sdg.store import Entry, read_rejects, read_samples
+from tilth.sdg.others import Students
+from tilth.sdg.store import PREFERENCES, REJECTS, SAMPLES, TESTS, Entry, read_rejects, read_samples
 
-from .conftest import Bench
+from .conftest import KNOWLEDGE_ID, Bench, leaf
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 
-def made(entries: list[Entry]) -> list[tuple[bytes, bytes]]:
-    return [
-        ((entry.folder / "samples.jsonl").read_bytes(), (entry.folder / "rejects.jsonl").read_bytes())
-        for entry in entries
-    ]
+def made(entries: list[Entry]) -> list[dict[str, bytes]]:
+    names = (SAMPLES, PREFERENCES, TESTS, REJECTS)
+    return [{name: file.read_bytes() for name in names if (file := entry.folder / name).exists()} for entry in entries]
 
 
 @pytest.fixture
@@ -34,12 +39,16 @@ def two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("two_workers")
-def test_two_workers_make_the_bytes_that_one_process_makes(bench: Bench) -> None:
+def test_two_workers_make_the_bytes_that_one_process_makes(
+    bench: Bench, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)  # Ray sets it, and then has said what it says of it
     bench.teacher.longest_s = 0.02
     here = made(bench.run())
     asked = bench.teacher.asked.total()
     on_sigterm = signal.getsignal(signal.SIGTERM)
     there = bench.run(state="there", ray=scale_out.LOCAL)
+    assert capfd.readouterr() == ("", "")
     assert made(there) == here
     assert signal.getsignal(signal.SIGTERM) is on_sigterm
     assert bench.teacher.asked.total() == 2 * asked
@@ -62,8 +71,76 @@ def test_what_stops_a_flow_is_told_as_here_and_nothing_answered_is_lost(bench: B
     assert all(read_samples(entry) or read_rejects(entry) for entry in entries)
     with Ledger(bench.root / "state" / "ledger.db") as ledger:
         # No request was answered twice, in the workers or here.
-        refused = bench.teacher.asked.total() - ledger.count()
+        refused = bench.teacher.asked.total() - count(ledger)
         assert 1 <= refused <= 8
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_what_the_ledger_has_of_another_leaf_is_not_paid_again(bench: Bench) -> None:
+    bench.run()
+    asked = bench.teacher.asked.total()
+    elsewhere = bench.root / "taxonomy" / "knowledge" / "elsewhere" / "mill"
+    shutil.copytree(bench.root / "taxonomy" / KNOWLEDGE_ID, elsewhere)
+    [mill, *_] = bench.leaves
+    bench.leaves = [mill.model_copy(update={"id": "knowledge/elsewhere/mill"})]
+    shutil.rmtree(bench.store())
+    [entry] = bench.run(ray=scale_out.LOCAL)
+    assert read_samples(entry)
+    assert bench.teacher.asked.total() == asked
+
+
+@pytest.mark.usefixtures("two_workers")
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_of_two_answers_to_one_request_the_first_is_that_of_both_leaves(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, *, elsewhere: bool
+) -> None:
+    if elsewhere:  # the workers find another file than the one that they are told of
+        monkeypatch.setattr(scale_out, "_place", lambda _: "another machine")
+    shutil.copytree(bench.root / "taxonomy" / KNOWLEDGE_ID, bench.root / "taxonomy" / "knowledge" / "copy")
+    [mill, *_] = bench.leaves
+    content = mill.model_dump(include={"seed_examples", "questions", "title"})
+    bench.leaves = [mill, leaf("knowledge/copy", **content | {"seed_examples": mill.seed_examples[:1]})]
+    numbers, both = Counter[str](), threading.Event()
+
+    def long(asked: dict[str, Any]) -> dict[str, Any]:
+        """Another answer each time. The first waits until the other leaf asks too, so it is in both workers' hands."""
+        numbers[asked["question"]] += 1
+        if max(numbers.values()) > 1:
+            both.set()
+        both.wait(30)
+        return {"answer": f"At length, for the {numbers[asked['question']]}. time: {asked['answer']}."}
+
+    bench.teacher.rules["knowledge long"] = long
+    there = made(bench.run(ray=scale_out.LOCAL))
+    asked = bench.teacher.asked.total()
+    with Ledger(bench.root / "state" / "ledger.db") as ledger:
+        assert count(ledger) < asked
+    shutil.rmtree(bench.store())
+    assert made(bench.run()) == there
+    assert bench.teacher.asked.total() == asked
+
+
+@pytest.mark.usefixtures("two_workers")
+@pytest.mark.parametrize("mode", ["strong_weak", "endpoints"])
+def test_the_student_and_two_endpoints_answer_in_workers_too(bench: Bench, tiny_student: Path, mode: str) -> None:
+    bench.leaves = bench.leaves[:1]
+    bench.teacher.rules |= {
+        "preferences answer": lambda asked: f"To {asked['question']} one says so.",
+        "preferences grade": lambda asked: {"grade": 9 if "one says so" in asked["answer"] else 2},
+    }
+    servers = [{"model": name, "base_url": bench.teacher.url} for name in ("first", "second")]
+    more: dict[str, Any] = {"models": servers} if mode == "endpoints" else {}
+    parts = ("answer", "grade", *(["weak"] if mode == "strong_weak" else []))
+    prompts = {part: f"preferences_{part}.yaml" for part in parts}
+    settings: dict[str, Any] = {"kinds": ["knowledge_long"], "questions": 2, "candidates": 1, "votes": 1, "margin": 2}
+    bench.use_recipe("preferences", mode=mode, prompts=prompts, **settings, **more)
+    model = LocalModel("tiny@1", lambda: tiny_student, "Be brief.")
+    students = Students(base=lambda: model, current=lambda: model)
+    [here] = bench.run(students=students)
+    assert made(bench.run(state="there", ray=scale_out.LOCAL, students=students)) == made([here])
+    with Ledger(bench.root / "there" / "ledger.db") as ledger:
+        models = {entry.model for entry in ledger.entries()}
+    assert models == {"rule", *(["tiny@1"] if mode == "strong_weak" else ["first", "second"])}
 
 
 def test_a_cluster_needs_a_teacher_with_an_address(bench: Bench) -> None:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tilth.core.records import Provenance, Question, Sample
+from tilth.core.reworded import Likeness
 from tilth.sdg import filters
 from tilth.sdg.filters import Filter
 from tilth.sdg.words import content_words, similarity, words
@@ -85,6 +86,13 @@ def test_the_first_filter_that_drops_speaks() -> None:
     drop = filters.first_drop(pair("No question this is."), checks)
     assert drop == ("not_a_question", "")
     assert filters.first_drop(pair("What colour has it?"), checks) is None
+
+
+def test_a_reworded_held_out_question_is_dropped_with_its_cosine() -> None:
+    keep_or_drop = filters.not_held_out([HELD_OUT], Likeness(lambda _: (0.6, 0.8), 0.95))
+    reworded = pair("Who planned the lighthouse of Velmora?", HELD_OUT.answers[0])
+    assert keep_or_drop(reworded) == ("held_out_copy", f"reworded (1.000) of {HELD_OUT.id}")
+    assert filters.not_held_out([HELD_OUT])(reworded) is None
 
 
 @pytest.mark.parametrize(

@@ -316,6 +316,9 @@ class Interrupting(SilentProgress):
     def task(self, name: str, *, total: float | None, unit: str) -> Generator[Any]:
         yield self
 
+    def grow(self, amount: float) -> None:
+        """Nothing to show."""
+
     def advance(self, amount: float = 1) -> None:
         self.left -= 1
         if self.left == 0:

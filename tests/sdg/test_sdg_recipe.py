@@ -7,6 +7,7 @@ import pytest
 import yaml
 from tilth.core.config import Config
 from tilth.core.errors import ConfigError, TilthError
+from tilth.sdg import settings
 from tilth.sdg.recipe import SHIPPED, check_recipe, load_recipe, load_recipes
 
 from .conftest import write_recipe
@@ -36,6 +37,38 @@ def test_the_fingerprint_follows_settings_and_prompts_and_nothing_else(tmp_path:
     assert load_recipe(str(path))["knowledge"].fingerprint == first
     prompt.write_text(prompt.read_text().replace("system: knowledge long", "system: other"))
     assert load_recipe(str(path))["knowledge"].fingerprint != first
+
+
+def test_the_likeness_of_held_out_questions_counts_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, "knowledge")
+    before = load_recipe(str(path))["skills"]
+    path.write_text(path.read_text() + "held_out_cosine: 0.95\n")
+    after = load_recipe(str(path))["skills"]
+    assert (before.likeness, after.likeness and after.likeness.cosine) == (None, 0.95)
+    assert before.fingerprint != after.fingerprint
+
+
+SECTIONS = {
+    "knowledge": settings.KnowledgeSettings,
+    "skills": settings.SkillSettings,
+    "preferences": settings.PreferenceSettings,
+    "tests": settings.TestSettings,
+    "": settings.RecipeFile,
+}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_shipped_recipe_explains_every_setting(section: str) -> None:
+    """In a comment on its line, in its section or among what `quick` says of knowledge; or by name in another's."""
+    texts = [(SHIPPED / f"{name}.yaml").read_text() for name in SHIPPED_NAMES]
+    own = [part for text in texts for part in re.findall(rf"^{section}:.*\n((?: .*\n)*)", text, re.MULTILINE)]
+    said = "".join([*(own if section else texts), (SHIPPED / "quick.yaml").read_text().partition("\nskills:")[0]])
+    unexplained = [
+        key
+        for key in SECTIONS[section].model_fields
+        if not re.search(rf"^ *{key}:.* # |#.*`{key}`", said, re.MULTILINE)
+    ]
+    assert unexplained == []
 
 
 PROMPTS = {"questions": "questions", "reword": "reword", "long": "long", "judge": "knowledge_judge"}
@@ -122,7 +155,7 @@ def test_all_faults_of_all_prompts_are_told_at_once(tmp_path: Path) -> None:
     assert [re.sub(r".*knowledge_", "", line).split(":")[0] for line in found] == [
         *["questions.yaml"] * 2,  # the variable and `repeat`
         "reword.yaml",
-        *["long.yaml"] * 2,  # the variable and the answer
+        "long.yaml",
     ]
 
 
@@ -142,7 +175,7 @@ def test_all_keys_of_a_recipe_that_are_wrong_are_told_at_once(tmp_path: Path) ->
             {"views": ["summary"], "prompts": PROMPTS | {"faithful": "faithful_judge"}},
             "no prompt 'view_summary'; did you",
         ),
-        ({"views": ["facts"]}, "views, reasons or multi-hop questions and the prompt `faithful` go together"),
+        ({"views": ["facts"]}, "views or multi-hop questions and the prompt `faithful` go together"),
         ({"prompts": PROMPTS | {"reasons": "reasons"}}, "reasons_per_chunk and the prompt `reasons` go together"),
         ({"questions_per_fact": 1, "prompts": PROMPTS | {"facts": "view_facts"}}, "the prompt `fact_questions`"),
         (
@@ -192,5 +225,23 @@ def test_a_task_without_examples_is_remarked_and_examples_of_its_own_will_do(tmp
         "skills_answer.yaml: it shows no examples; use the variable 'examples', or give it some of its own"
     ]
     given = {"task": "Say it backwards.", "question": "abc"}
-    prompt.write_text(yaml.safe_dump(bare | {"examples": [{"given": given, "reply": {"answer": "cba"}}]}))
+    prompt.write_text(yaml.safe_dump(bare | {"examples": [{"given": given, "reply": "cba"}]}))
     assert check_recipe(str(path)) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "message"),
+    [
+        ("mine.yml", ["mine.yml"], "mine.yml: a recipe's name ends in .yaml; rename it"),
+        ("mine.yml", ["mine.yml", "mine.yaml"], "mine.yml: a recipe's name ends in .yaml; did you mean 'mine.yaml'?"),
+        ("mime.yaml", ["mine.yaml"], "mime.yaml: the file does not exist; did you mean 'mine.yaml'?"),
+        ("quick.yaml", [], "quick.yaml: the file does not exist; did you mean 'quick'?"),
+        ("own.yml", [], "own.yml: the file does not exist; make it, or name another"),
+    ],
+)
+def test_a_recipe_by_a_wrong_path(tmp_path: Path, name: str, there: list[str], message: str) -> None:
+    for file in there:
+        (tmp_path / file).touch()
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(str(tmp_path / name))
+    assert str(caught.value) == f"{tmp_path}/{message}"

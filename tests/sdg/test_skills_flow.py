@@ -23,7 +23,7 @@ WAYS = ["constraints", "deepen", "concretise", "reasoning", "form"]
 def skilled(bench: Bench) -> Bench:
     bench.leaves = bench.leaves[1:]
     bench.teacher.rules["skills evolve"] = lambda asked: {"question": f"Say {asked['evolution']} {asked['question']}"}
-    bench.teacher.rules["skills answer"] = lambda asked: {"answer": asked["question"][::-1]}
+    bench.teacher.rules["skills answer"] = lambda asked: asked["question"][::-1]
     return bench
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Generator, Sequence
@@ -13,6 +14,9 @@ import yaml
 from tilth.core.config import Config, ModelServer
 from tilth.core.errors import ModelError
 from tilth.core.progress import SilentProgress
+from tilth.llm.ask import Gateway
+from tilth.llm.scripted import serve_scripted
+from tilth.llm.wire import Retries
 from tilth.sdg.prompts import load_prompt
 from tilth.sdg.suggest import PROMPTS, suggest, without_copies
 from tilth.taxonomy.contribute import NewLeaf, plan_leaf, read_documents, write_leaf
@@ -136,3 +140,15 @@ def test_a_prompt_documents_its_variables_and_has_its_answer_typed(name: str) ->
     first = (Path(__file__).parents[2] / "sdg" / "prompts" / f"{name}.yaml").read_text().splitlines()[0]
     assert set(first.partition("Variables: ")[2].split(", ")) == prompt.variables
     assert yaml.safe_dump(prompt.file.answer)
+
+
+def test_a_teacher_that_does_not_answer_is_no_teacher_that_proposed_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = functools.partial(Gateway, retries=Retries(tries=2, first_wait_s=0.001))
+    monkeypatch.setattr("tilth.sdg.suggest.Gateway", quick)
+    new = plan_leaf(tmp_path / "taxonomy", "skill", "backwards", [])
+    with serve_scripted(rates={"500": 1.0}) as url:
+        config = Config(teacher=ModelServer(model="scripted", base_url=str(url)))
+        with pytest.raises(ModelError, match=r"the teacher gave no answer \(HTTP 500: on purpose, 2 tries\); run the"):
+            propose(new, config, tmp_path, task="Say words backwards.")

@@ -81,11 +81,7 @@ def examined(bench: Bench) -> Bench:
 
 def students(monkeypatch: pytest.MonkeyPatch, answer: Any) -> Students:
     """A base that answers by a rule, in place of a model; everything around it is real."""
-    monkeypatch.setattr(
-        LocalGateway,
-        "_generate",
-        lambda _, orders: [answer(json.loads(order.conversation[-1].content)) for order in orders],
-    )
+    monkeypatch.setattr(LocalGateway, "_generate", lambda _, turns, *__: answer(json.loads(turns[-1].content)))
     model = LocalModel("base@1", Path)
     return Students(base=lambda: model, current=lambda: model)
 

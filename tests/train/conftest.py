@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tilth.core.jsonl import write_records
-from tilth.core.records import Kind, Provenance, Sample
+from tilth.core.records import Candidate, Kind, Preference, Provenance, Record, Sample
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -100,8 +100,15 @@ def make_samples(count: int, **more: Any) -> list[Sample]:
     return [make_sample(f"What is {leaf} {i}?", "It is " + "so " * (i % 5) + f"{i}.", **more) for i in range(count)]
 
 
-def write_samples(path: Path, *groups: list[Sample]) -> Path:
-    """A samples.jsonl as the data engine writes it."""
+def make_pair(question: str, chosen: str, rejected: str, **more: Any) -> Preference:
+    """A better and a worse answer to a question."""
+    source = make_sample(question, chosen, **more).source
+    better, worse = Candidate(answer=chosen, model="t", score=9), Candidate(answer=rejected, model="t", score=2)
+    return Preference.new(question, better, worse, (better, worse), source)
+
+
+def write_samples(path: Path, *groups: list[Record]) -> Path:
+    """A samples.jsonl or preferences.jsonl as the data engine writes it."""
     write_records(path, [sample for group in groups for sample in group])
     return path
 
@@ -110,5 +117,10 @@ def write_samples(path: Path, *groups: list[Sample]) -> Path:
 def make() -> SimpleNamespace:
     """Makers of what the tests are made of."""
     return SimpleNamespace(
-        tokenizer=make_tokenizer, sample=make_sample, samples=make_samples, file=write_samples, chatml=CHATML
+        tokenizer=make_tokenizer,
+        sample=make_sample,
+        samples=make_samples,
+        pair=make_pair,
+        file=write_samples,
+        chatml=CHATML,
     )

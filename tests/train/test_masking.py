@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -7,28 +8,55 @@ from tilth.core.errors import ModelError
 from tilth.core.records import Message, Sample
 from tilth.train.masking import IGNORED, tokenize
 
-# The shapes of real chat templates, as text (llama-3.1, gemma-2, mistral-7b-instruct, granite-3, phi-3, zephyr).
+# What real chat templates do, without their tools (llama-3.2, gemma-2 and -3, mistral-7b-v0.3, granite-3.3, phi-3 and
+# -4-mini, qwen-2.5, zephyr): trimming, folding the system prompt into a turn, a system prompt of their own, the date.
 LLAMA3 = (
-    "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] | trim %}"
+    "{% set messages = messages[1:] %}{% else %}{% set system = '' %}{% endif %}"
+    "<|start_header_id|>system<|end_header_id|>\n\nToday Date: {{ strftime_now('%d %b %Y') }}\n\n{{ system }}<|eot_id|>"
+    "{% for message in messages %}<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
     "{{ message['content'] | trim }}<|eot_id|>{% endfor %}"
 )
-GEMMA = (
+GEMMA2 = (
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
     "{% endif %}{% for message in messages %}<start_of_turn>"
     "{{ 'model' if message['role'] == 'assistant' else message['role'] }}\n"
     "{{ message['content'] | trim }}<end_of_turn>\n{% endfor %}"
 )
+GEMMA3 = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set first = messages[0]['content'] + '\n\n' %}"
+    "{% set messages = messages[1:] %}{% else %}{% set first = '' %}{% endif %}"
+    "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}<start_of_turn>"
+    "{{ 'model' if message['role'] == 'assistant' else message['role'] }}\n{{ first if loop.first else '' }}"
+    "{{ message['content'] | trim }}<end_of_turn>\n{% endfor %}"
+)
 MISTRAL = (
-    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
-    "[INST] {{ message['content'] }} [/INST]{% else %} {{ message['content'] }}</s>{% endif %}{% endfor %}"
+    "{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] %}{% set messages = messages[1:] %}"
+    "{% endif %}{% set users = messages | selectattr('role', 'equalto', 'user') | list %}{{ bos_token }}"
+    "{% for message in messages %}{% if message['role'] == 'user' %}[INST] "
+    "{% if message == users[-1] and system is defined %}{{ system + '\n\n' }}{% endif %}"
+    "{{ message['content'] }}[/INST]{% else %}{{ ' ' + message['content'] | trim + eos_token }}{% endif %}{% endfor %}"
 )
 GRANITE = (
+    "{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] %}{% set messages = messages[1:] %}"
+    "{% else %}{% set system = \"Today's Date: \" + strftime_now('%B %d, %Y') + '.\nYou are a helpful assistant.' %}"
+    "{% endif %}<|start_of_role|>system<|end_of_role|>{{ system }}<|end_of_text|>\n"
     "{% for message in messages %}<|start_of_role|>{{ message['role'] }}<|end_of_role|>"
     "{{ message['content'] }}<|end_of_text|>\n{% endfor %}"
 )
-PHI = "{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] }}<|end|>\n{% endfor %}"
+PHI3 = "{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] }}<|end|>\n{% endfor %}"
+PHI4 = (  # ends the whole conversation once more
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}{{ eos_token }}"
+)
+QWEN = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] + '\n' + message['content'] }}<|im_end|>\n{% endfor %}"
+)
 ZEPHYR = "{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] + eos_token }}\n{% endfor %}"
 
+PHI = {"special": ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|endoftext|>"), "eos": "<|endoftext|>"}
+GEMMA = {"special": ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"), "bos": "<bos>", "eos": "<eos>"}
 STYLES: dict[str, dict[str, Any]] = {
     "llama3": {
         "template": LLAMA3,
@@ -36,32 +64,29 @@ STYLES: dict[str, dict[str, Any]] = {
         "bos": "<|begin_of_text|>",
         "eos": "<|end_of_text|>",
     },
-    "gemma": {
-        "template": GEMMA,
-        "special": ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"),
-        "bos": "<bos>",
-        "eos": "<eos>",
-    },
+    "gemma2": {"template": GEMMA2, **GEMMA},
+    "gemma3": {"template": GEMMA3, **GEMMA},
     "mistral": {"template": MISTRAL, "special": ("<s>", "</s>"), "bos": "<s>", "eos": "</s>"},
     "granite": {
         "template": GRANITE,
         "special": ("<|start_of_role|>", "<|end_of_role|>", "<|end_of_text|>"),
         "eos": "<|end_of_text|>",
     },
-    "phi": {
-        "template": PHI,
-        "special": ("<|user|>", "<|assistant|>", "<|end|>", "<|endoftext|>"),
-        "eos": "<|endoftext|>",
-    },
+    "phi3": {"template": PHI3, **PHI},
+    "phi4": {"template": PHI4, **PHI},
+    "qwen": {"template": QWEN, "special": ("<|im_start|>", "<|im_end|>"), "eos": "<|im_end|>"},
     "zephyr": {"template": ZEPHYR, "special": ("</s>",), "eos": "</s>"},
 }
 TRAINED = {
     "chatml": "It is 7.<|im_end|>",
     "llama3": "It is 7.<|eot_id|>",
-    "gemma": "It is 7.<end_of_turn>",
+    "gemma2": "It is 7.<end_of_turn>",
+    "gemma3": "It is 7.<end_of_turn>",
     "mistral": " It is 7.</s>",  # the space is one token with the first word, as the model will have to write it
     "granite": "It is 7.<|end_of_text|>",
-    "phi": "It is 7.<|end|>",
+    "phi3": "It is 7.<|end|>",
+    "phi4": "It is 7.<|end|>",
+    "qwen": "It is 7.<|im_end|>",
     "zephyr": "It is 7.</s>",
 }
 
@@ -80,14 +105,24 @@ def trained_text(tokenizer: Any, sample: Sample, system_prompt: str = "") -> str
     return tokenizer.decode([label for label in tokens.labels if label != IGNORED])
 
 
+def rendered(tokenizer: Any, sample: Sample) -> str:
+    """As transformers renders it, on the day that training has."""
+    template = tokenizer.chat_template
+    for code, text in {"%d": "01", "%b": "Jan", "%B": "January", "%Y": "2025"}.items():
+        template = template.replace(code, text)
+    messages = [message.model_dump() for message in sample.messages]
+    return tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False)
+
+
 @pytest.mark.parametrize("style", TRAINED)
 def test_the_answer_and_its_end_are_trained_and_nothing_else(style: str, tokenizers: dict[str, Any], make: Any) -> None:
     tokenizer = tokenizers[style]
     sample = make.sample("What is it?", "It is 7.")
     assert trained_text(tokenizer, sample) == TRAINED[style]
     [tokens] = tokenize(tokenizer, [sample], "")
-    rendered = tokenizer.apply_chat_template([m.model_dump() for m in sample.messages], tokenize=False)
-    assert tokenizer.decode(tokens.input_ids) == rendered  # no second BOS, no marker left
+    text = rendered(tokenizer, sample)
+    assert tokenizer.decode(tokens.input_ids) == text  # no second BOS, no marker left
+    assert tokens.input_ids == tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 @pytest.mark.parametrize("style", TRAINED)
@@ -96,21 +131,22 @@ def test_white_space_and_every_script_survive_as_the_template_writes_them(
 ) -> None:
     answer = "\n\nOne:\n\n  two\n\n\n三 😀 \ue000 "  # with a character that could have been a marker
     text = trained_text(tokenizers[style], make.sample(" What\nis it? ", answer))
-    trims = style in {"llama3", "gemma"}
+    trims = style in {"llama3", "gemma2", "gemma3", "mistral"}
     end = TRAINED[style].strip().removeprefix("It is 7.")
     assert text.lstrip(" ") == (answer.strip() if trims else answer) + end
 
 
-@pytest.mark.parametrize("style", [style for style in TRAINED if style != "gemma"])
+@pytest.mark.parametrize("style", [style for style in TRAINED if style != "gemma2"])
 def test_a_system_prompt_goes_before_the_conversation_and_is_not_trained(
     style: str, tokenizers: dict[str, Any], make: Any
 ) -> None:
-    if style == "mistral":  # this template has no system role: it would write the prompt as an answer
-        return
     sample = make.sample("What is it?", "It is 7.")
     assert trained_text(tokenizers[style], sample, "Be brief.") == TRAINED[style]
     [tokens] = tokenize(tokenizers[style], [sample], "Be brief.")
-    assert "Be brief." in tokenizers[style].decode(tokens.input_ids)
+    text = tokenizers[style].decode(tokens.input_ids)
+    assert text.index("Be brief.") < text.index("What is it?") < text.index("It is 7.")
+    if style in {"gemma3", "mistral"}:  # which have no such role: it is folded into the user's turn
+        assert "Be brief.\n\nWhat is it?" in text
 
 
 @pytest.mark.parametrize("style", TRAINED)
@@ -123,8 +159,58 @@ def test_unmask_trains_the_question_too(style: str, tokenizers: dict[str, Any], 
 def test_every_assistant_turn_of_a_conversation_is_trained(style: str, tokenizers: dict[str, Any], make: Any) -> None:
     sample = make.sample("What is it?", "It is 7.")
     turns = (*sample.messages, Message(role="user", content="It is 7."), *sample.messages[1:])
-    text = trained_text(tokenizers[style], sample.model_copy(update={"messages": turns}))
-    assert text == TRAINED[style] * 2
+    for prompt in ("", "Be brief.") if style != "gemma2" else ("",):
+        assert trained_text(tokenizers[style], sample.model_copy(update={"messages": turns}), prompt) == (
+            TRAINED[style] * 2
+        )
+
+
+@pytest.mark.parametrize("style", TRAINED)
+def test_a_special_token_in_what_a_message_says_is_text(style: str, tokenizers: dict[str, Any], make: Any) -> None:
+    tokenizer, special = tokenizers[style], STYLES.get(style, {"special": ("<|im_start|>", "<|im_end|>")})["special"]
+    names = " and ".join(special)
+    [plain, tokens] = tokenize(
+        tokenizer, [make.sample("a", "b"), make.sample(f"What is {names}?", f"{names} are it", unmask=True)], ""
+    )
+    by_id = {tokenizer.convert_tokens_to_ids(name) for name in special}
+    assert [token for token in tokens.input_ids if token in by_id] == [t for t in plain.input_ids if t in by_id]
+    text = tokenizer.decode(tokens.input_ids)
+    assert f"What is {names}?" in text
+    assert f"{names} are it" in tokenizer.decode([label for label in tokens.labels if label != IGNORED])
+
+
+def test_a_vocabulary_that_makes_special_tokens_of_text_is_told(make: Any) -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = [(letter, -2.0) for letter in "▁abcdefghijklmnopqrstuvwxyzTW?.'</>"]
+    inner = Tokenizer(models.Unigram([("<unk>", 0.0), ("</s>", 0.0), *letters], unk_id=0))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    inner.decoder = decoders.Metaspace(prepend_scheme="first")
+    template = "{% for m in messages %}{{ m['content'] }}</s>{% endfor %}"
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token="</s>", unk_token="<unk>", chat_template=template
+    )
+    assert trained_text(tokenizer, make.sample("What?", "That.")) == "That.</s>"
+    sample = make.sample("What is </s>?", "an end.")
+    with pytest.raises(ModelError, match=rf"sample {sample.id}: its text holds '</s>', of which the tokenizer makes"):
+        tokenize(tokenizer, [sample], "")
+
+
+def test_the_tokens_of_a_sample_are_the_same_every_day(
+    tokenizers: dict[str, Any], make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.utils import chat_template_utils
+
+    class Tomorrow(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Tomorrow:
+            return cls(2031, 7, 8, tzinfo=tz)
+
+    samples = [make.sample("What is it?", "It is 7.")]
+    today = [tokenize(tokenizers[style], samples, "") for style in ("llama3", "granite")]
+    monkeypatch.setattr(chat_template_utils, "datetime", Tomorrow)
+    assert [tokenize(tokenizers[style], samples, "") for style in ("llama3", "granite")] == today
 
 
 def test_the_first_token_never_counts_as_trained(tokenizers: dict[str, Any], make: Any) -> None:
@@ -161,4 +247,4 @@ def test_a_template_that_does_more_than_trim_is_right_or_refused(template: str, 
 
 def test_a_template_without_a_system_role_refuses_a_system_prompt(tokenizers: dict[str, Any], make: Any) -> None:
     with pytest.raises(ModelError, match=r"System role not supported.*student\.system_prompt"):
-        tokenize(tokenizers["gemma"], [make.sample("What is it?", "It is 7.")], "Be brief.")
+        tokenize(tokenizers["gemma2"], [make.sample("What is it?", "It is 7.")], "Be brief.")

@@ -9,7 +9,9 @@ import pytest
 from tilth.core.config import Config, Student
 from tilth.core.errors import CheckFailed
 from tilth.core.jsonl import read_records
-from tilth.train.mix import Mix, Samples, Skipped, TrainingSample, make_mixes, select
+from tilth.train.data import Files, Pool, TrainingSample
+from tilth.train.mix import Mix, Ready, Skipped, make_mixes, select
+from tilth.train.mix import Student as Model
 from tilth.train.order import epoch_order
 from tilth.train.plan import Phase, Plan, Replay
 from tilth.train.replay import draw
@@ -21,7 +23,8 @@ def tokenizer(make: Any) -> Any:
 
 
 def phase(name: str, *kinds: Any, **settings: Any) -> Phase:
-    return Phase(name=name, kinds=kinds, learning_rate=1e-3, **settings)
+    given: dict[str, Any] = {"batch_size": 8, "micro_batch_size": 8, "max_length": 1024, **settings}
+    return Phase(name=name, kinds=kinds, learning_rate=1e-3, **given)
 
 
 PLAN = Plan(
@@ -33,15 +36,17 @@ PLAN = Plan(
 )
 
 
-def mix_all(plan: Plan, samples: Samples, tokenizer: Any, out: Path, config: Config | None = None) -> list[Any]:
+def mix_all(plan: Plan, samples: Pool, tokenizer: Any, out: Path, config: Config | None = None) -> list[Any]:
     folders = [out / phase.name for phase in plan.phases]
-    return make_mixes(plan, samples, tokenizer, folders, config or Config())
+    student = Model(tokenizer, 1_000_000, tokenizer.model_max_length)
+    made = make_mixes(plan, samples, student, folders, config or Config())
+    return [each.mix if isinstance(each, Ready) else each for each in made]
 
 
 def test_replay_shares_are_shares_of_the_whole_phase(make: Any) -> None:
     new = make.samples(60) + make.samples(30, kind="knowledge_long") + make.samples(20, kind="skill")
     earlier = make.samples(40, leaf="old") + make.samples(40, leaf="old", kind="skill")
-    samples = Samples(new, earlier)
+    samples = Pool(new, earlier)
     origins = [Counter(s.origin for s in select(PLAN, index, samples, 1)) for index in range(3)]
     assert origins[0] == {"new": 60, "earlier_cycle": 20}  # 20 of 80 are a quarter
     assert origins[1] == {"new": 30, "earlier_phase": 12, "earlier_cycle": 18}  # of 60: a fifth, three tenths
@@ -53,7 +58,7 @@ def test_replay_shares_are_shares_of_the_whole_phase(make: Any) -> None:
 
 
 def test_replay_is_capped_by_what_exists_and_repeats_nothing(make: Any) -> None:
-    selected = select(PLAN, 0, Samples(make.samples(60), make.samples(5, leaf="old")), 1)
+    selected = select(PLAN, 0, Pool(make.samples(60), make.samples(5, leaf="old")), 1)
     assert Counter(s.origin for s in selected) == {"new": 60, "earlier_cycle": 5}
 
 
@@ -75,12 +80,12 @@ def test_the_draw_gives_each_leaf_its_share_and_each_fact_its_turn(make: Any) ->
 def test_a_sample_of_this_cycle_is_not_an_earlier_one_too(make: Any, tmp_path: Path) -> None:
     new = make.file(tmp_path / "new.jsonl", make.samples(4), make.samples(4))
     earlier = make.file(tmp_path / "old.jsonl", make.samples(6))
-    samples = Samples.read([new, new], [earlier])
+    samples = Pool.read(Files([new, new]), Files([earlier]))
     assert (len(samples.new), len(samples.earlier)) == (4, 2)
 
 
 def test_the_manifest_counts_what_the_file_holds(make: Any, tokenizer: Any, tmp_path: Path) -> None:
-    samples = Samples(make.samples(8) + make.samples(6, kind="knowledge_long", leaf="b"), make.samples(9, leaf="old"))
+    samples = Pool(make.samples(8) + make.samples(6, kind="knowledge_long", leaf="b"), make.samples(9, leaf="old"))
     mixes = mix_all(PLAN, samples, tokenizer, tmp_path)
     mix = mixes[1]
     assert isinstance(mix, Mix)
@@ -98,21 +103,21 @@ def test_the_manifest_counts_what_the_file_holds(make: Any, tokenizer: Any, tmp_
 
 
 def test_a_phase_without_new_samples_is_skipped_with_the_reason(make: Any, tokenizer: Any, tmp_path: Path) -> None:
-    mixes = mix_all(PLAN, Samples(make.samples(4), make.samples(9, leaf="old")), tokenizer, tmp_path)
+    mixes = mix_all(PLAN, Pool(make.samples(4), make.samples(9, leaf="old")), tokenizer, tmp_path)
     assert [type(mix) for mix in mixes] == [Mix, Skipped, Skipped]
     assert mixes[2].reason == "no new sample of kind skill"
     assert not (tmp_path / "skills").exists()
 
 
 def test_nothing_to_train_at_all_is_refused(make: Any, tokenizer: Any, tmp_path: Path) -> None:
-    samples = Samples(make.samples(3, kind="document"), make.samples(9, leaf="old"))
+    samples = Pool(make.samples(3, kind="document"), make.samples(9, leaf="old"))
     with pytest.raises(CheckFailed, match=r"no new sample of any kind that the plan trains .*; generate"):
         mix_all(PLAN, samples, tokenizer, tmp_path)
 
 
 def test_too_much_that_is_too_long_is_refused_with_the_number_and_the_fix(make: Any, tmp_path: Path) -> None:
     tokenizer = make.tokenizer(make.chatml, ("<|im_start|>", "<|im_end|>"), eos="<|im_end|>")
-    samples = Samples([*make.samples(9), make.sample("Why?", "So. " * 40)], [])
+    samples = Pool([*make.samples(9), make.sample("Why?", "So. " * 40)], [])
     plan = Plan(phases=(phase("short", "knowledge_short", max_length=100),))
     message = r"'short': 1 of 10 samples .* 100 tokens \(the longest \d+\).* \d+\.\d+% .* raise its max_length"
     with pytest.raises(CheckFailed, match=message):
@@ -126,19 +131,19 @@ def test_a_phase_that_would_train_on_no_token_is_refused(make: Any, tokenizer: A
     [sample] = make.samples(1)
     unanswered = sample.model_copy(update={"messages": sample.messages[:1]})
     with pytest.raises(CheckFailed, match="'short': it would train on no token"):
-        mix_all(PLAN, Samples([unanswered], []), tokenizer, tmp_path)
+        mix_all(PLAN, Pool([unanswered], []), tokenizer, tmp_path)
 
 
 def test_a_little_that_is_too_long_is_dropped_and_counted(make: Any, tokenizer: Any, tmp_path: Path) -> None:
     samples = [*make.samples(150), make.sample("Why? " * 30, "So.")]
     plan = Plan(phases=(phase("short", "knowledge_short", max_length=100),))
-    [mix] = mix_all(plan, Samples(samples, []), tokenizer, tmp_path)
+    [mix] = mix_all(plan, Pool(samples, []), tokenizer, tmp_path)
     assert (mix.total.samples, mix.too_long.samples, mix.too_long.trained_tokens) == (150, 1, 4)
     assert mix.longest <= 100
 
 
 def test_the_system_prompt_is_part_of_what_a_mix_is(make: Any, tokenizer: Any, tmp_path: Path) -> None:
-    samples, brief = Samples(make.samples(4), []), Config(student=Student(system_prompt="Be brief."))
+    samples, brief = Pool(make.samples(4), []), Config(student=Student(system_prompt="Be brief."))
     plain, prompted = (mix_all(PLAN, samples, tokenizer, tmp_path, config)[0] for config in (None, brief))
     assert plain.data_sha256 == prompted.data_sha256
     assert plain.tokens_sha256 != prompted.tokens_sha256

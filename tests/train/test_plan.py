@@ -54,7 +54,7 @@ def test_an_unknown_plan_names_the_nearest() -> None:
         ("kinds: [skil]", r"kinds\.0 is 'skil'; write "),
         ("kinds: []", "at least one kind"),
         ("learning_rate: -1", "learning_rate is -1; write a number above 0"),
-        ("micro_batch_size: 3", "not a multiple of micro_batch_size 3"),
+        ("batch_size: 8\n    micro_batch_size: 3", "not a multiple of micro_batch_size 3"),
         ("replay: {earlier_phases: 0.5, earlier_cycles: 0.5}", "less than 1"),
         ("kinds: [test]", "cannot train on samples of kind test"),
         ("lora: {rank: 4}", "no effect without `adapter: lora`"),

@@ -10,14 +10,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tilth.core.config import Config
 from tilth.llm.precision import compute_dtype
 from tilth.train import trainer as trainer_module
+from tilth.train.auto import Resolved
+from tilth.train.load import load_model
 from tilth.train.masking import IGNORED, Tokens, load_tokenizer, tokenize
+from tilth.train.methods.setup import Setup
+from tilth.train.methods.supervised import trainer as make_trainer
+from tilth.train.metrics import Step
 from tilth.train.order import epoch_order
-from tilth.train.phase import load_model
-from tilth.train.plan import Phase
-from tilth.train.results import Step
-from tilth.train.trainer import Watch, make_trainer, training_arguments
+from tilth.train.trainer import Watch
 
 
 @pytest.fixture
@@ -29,11 +32,20 @@ def rows(student: Path, make: Any) -> list[Tokens]:
 def build(student: Path, rows: list[Tokens], folder: Path, **settings: Any) -> tuple[Any, list[Step]]:
     """A trainer on the rows, and the list that its steps go to."""
     given: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 8, "micro_batch_size": 8, **settings}
-    phase = Phase(name="p", kinds=("skill",), **given)
+    phase = Resolved(name="p", kinds=("skill",), max_length=256, **given)
     steps: list[Step] = []
-    model = load_model(student)
-    arguments = training_arguments(phase, folder, 1, num_parameters=model.num_parameters())
-    return make_trainer(model, load_tokenizer(student), rows, phase, arguments, Watch(steps.append, 1e9)), steps
+    setup = Setup(
+        phase=phase,
+        parent=student,
+        models={},
+        tokenizer=load_tokenizer(student),
+        rows=rows,
+        checkpoints=folder,
+        seed=1,
+        config=Config(),
+        watch=Watch(steps.append, 1e9),
+    )
+    return make_trainer(setup), steps
 
 
 def test_the_labels_that_reach_the_model_are_ours(student: Path, rows: list[Tokens], tmp_path: Path) -> None:
@@ -145,12 +157,13 @@ import sys
 from pathlib import Path
 from tilth.core.config import Config, Train
 from tilth.core.progress import SilentProgress
+from tilth.train.data import Files
 from tilth.train.plan import Phase, Plan
 from tilth.train.run import run_plan
 folder, student = map(Path, sys.argv[1:3])
 phase = Phase(name="p", kinds=("knowledge_short",), epochs=10, learning_rate=1e-3, batch_size=4, micro_batch_size=2)
-result = run_plan(Plan(phases=(phase,)), new=[folder / "new.jsonl"], earlier=[], student=student, out=folder / "out",
-                  config=Config(train=Train(checkpoint_every_s=0.001)), progress=SilentProgress())
+result = run_plan(Plan(phases=(phase,)), new=Files([folder / "new.jsonl"]), earlier=Files(), student=student,
+                  out=folder / "out", config=Config(train=Train(checkpoint_every_s=0.001)), progress=SilentProgress())
 print(result.phases[0].weights_sha256)
 """
 

@@ -1,0 +1,128 @@
+"""Plans with rollouts, from the first phase to the last."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tilth.core.config import Config
+from tilth.core.errors import ConfigError
+from tilth.core.progress import SilentProgress
+from tilth.core.yaml_source import YamlProblems
+from tilth.train.data import Files
+from tilth.train.explain import explain_plan
+from tilth.train.plan import Phase, Plan, load_plan
+from tilth.train.results import TrainResult
+from tilth.train.run import run_plan
+
+TINY: dict[str, dict[str, Any]] = {
+    "samples": {"epochs": 8, "learning_rate": 5e-3, "batch_size": 4},
+    "pairs": {"epochs": 2, "learning_rate": 1e-3, "batch_size": 4},
+    "rewards": {
+        "epochs": 20,
+        "learning_rate": 1e-2,
+        "rollout": {"completions": 8, "max_new_tokens": 4, "rewards": [{"answer": "normalised"}]},
+    },
+}
+
+
+@pytest.fixture
+def run(student: Path, make: SimpleNamespace, tmp_path: Path) -> Any:
+    samples = [make.sample(f"What is {i}?", "7") for i in range(4)]
+    pairs = [make.pair(f"What is {i}?", "7", "No.") for i in range(4)]
+    files = Files([make.file(tmp_path / "samples.jsonl", samples)], [make.file(tmp_path / "preferences.jsonl", pairs)])
+    given: dict[str, Any] = {"new": files, "earlier": Files(), "student": student, "config": Config()}
+
+    def train(plan: Plan, explain: bool = False) -> Any:
+        if explain:
+            return explain_plan(plan, **given)
+        return run_plan(plan, **given, out=tmp_path / "out", progress=SilentProgress())
+
+    return train
+
+
+def metrics(folder: Path, phase: str, name: str) -> list[float]:
+    return [each["more"][name] for each in lines(folder / "out" / phase / "metrics.jsonl")]
+
+
+def lines(file: Path) -> list[Any]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_full_post_training_goes_from_samples_over_pairs_to_rewards_that_rise(run: Any, tmp_path: Path) -> None:
+    shipped = load_plan("full_post_training")
+    assert [phase.method for phase in shipped.phases] == ["sft", "dpo", "grpo"]
+    plan = Plan(phases=tuple(Phase(**(phase.model_dump() | TINY[phase.name])) for phase in shipped.phases))
+    result: TrainResult = run(plan)
+    assert [phase.status for phase in result.phases] == ["trained"] * 3
+    earned = metrics(tmp_path, "03-rewards", "rewards/normalised")
+    assert sum(earned[-3:]) > sum(earned[:3]) + 1
+    again: TrainResult = run(plan)
+    assert [phase.weights_sha256 for phase in again.phases] == [phase.weights_sha256 for phase in result.phases]
+
+
+def reward_phase(**settings: Any) -> Phase:
+    return Phase(name="judge", method="reward", kinds=("preference",), epochs=3, learning_rate=5e-3, **settings)
+
+
+def rollout_phase(*rewards: dict[str, Any], **settings: Any) -> Phase:
+    rollout = {"completions": 4, "max_new_tokens": 3, "rewards": rewards}
+    given: dict[str, Any] = {"method": "rloo", "epochs": 1, "adapter": "lora", "learning_rate": 1e-3, **settings}
+    return Phase(name="answers", kinds=("knowledge_short",), rollout=rollout, **given)
+
+
+def test_a_reward_model_of_an_earlier_phase_scores_the_answers(run: Any, tmp_path: Path) -> None:
+    result: TrainResult = run(Plan(phases=(reward_phase(batch_size=4), rollout_phase({"model": "judge"}))))
+    assert result.model == tmp_path / "out" / "02-answers" / "model"
+    assert metrics(tmp_path, "02-answers", "rewards/failed") == [0]
+    evaluations = lines(tmp_path / "out" / "02-answers" / "evaluations.jsonl")
+    assert [set(each["training"]) >= {"loss", "rewards/judge"} for each in evaluations] == [True]
+
+
+def test_a_plan_is_explained_with_room_for_its_answers(run: Any) -> None:
+    [outlook] = run(Plan(phases=(rollout_phase({"answer": "exact"}),)), explain=True).phases
+    assert outlook.mix.total.trained_tokens == 4 * 3
+    assert outlook.mix.longest == outlook.mix.lengths.longest == max(1, outlook.mix.longest)
+    assert outlook.seconds is None
+
+
+def test_what_a_reward_function_says_decides_whether_a_phase_is_done(run: Any, tmp_path: Path) -> None:
+    plan_file, function = tmp_path / "plan.yaml", tmp_path / "mine.py"
+    plan_file.write_text(
+        "phases:\n- {name: answers, method: grpo, kinds: [knowledge_short], epochs: 1, learning_rate: 1.0e-3,\n"
+        "   rollout: {completions: 2, max_new_tokens: 2, rewards: [{function: 'mine.py:longer'}]}}\n"
+    )
+    found: list[str] = []
+    for sign in ("", "-", "-"):
+        function.write_text(f"def longer(question, answer, expected):\n    return {sign}len(answer)\n")
+        found.append(run(load_plan(plan_file)).phases[0].inputs)
+    assert found[0] != found[1] == found[2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("method: grpo, rollout: {completions: 1, rewards: [{answer: exact}]}", "completions must be at least 2"),
+        ("method: grpo", "grpo needs rollout.rewards"),
+        ("method: distill", "distill needs distill.teacher"),
+        ("method: distill, distill: {teacher: parent}", "it teaches nothing at first"),
+        ("method: distill, distill: {teacher: x}, rollout: {beta: 0.1}", "rollout.beta have no effect on distill"),
+        ("method: rloo, rollout: {rewards: [{answer: exact, judge: true}]}", "a reward has exactly one of"),
+    ],
+)
+def test_plans_that_make_no_sense_are_refused(tmp_path: Path, settings: str, message: str) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text(f"phases:\n- {{name: p, kinds: [skill], {settings}}}\n")
+    with pytest.raises(YamlProblems, match=message):
+        load_plan(file)
+
+
+def test_a_reward_that_is_not_there_is_told_before_anything_is_trained(run: Any, tmp_path: Path) -> None:
+    phases = Phase(name="first", kinds=("knowledge_short",), epochs=1), rollout_phase({"function": "gone.py:f"})
+    with pytest.raises(ConfigError, match=r"there is no file 'gone.py'"):
+        run(Plan(phases=phases))
+    assert not (tmp_path / "out" / "01-first" / "model").exists()

@@ -1,0 +1,112 @@
+"""Adapters between phases, and models whose weights are held in 4 bits while an adapter is trained on them.
+
+A phase with `lora: {merge: false}` leaves its adapter in `adapter/` of its model, which has it merged all the same: any
+program can use the model, any phase can start from it. The next LoRA phase of the same shape goes on with the adapter
+instead of a new one, on the weights without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .merge import merged_weights
+
+FOLDER = "adapter"
+_WEIGHTS = "adapter_model.safetensors"
+
+
+def in_four_bits() -> Any:
+    """How a QLoRA phase holds the weights that it does not train (Dettmers et al., QLoRA, arXiv 2305.14314)."""
+    from transformers import BitsAndBytesConfig
+
+    from ..llm.precision import compute_dtype
+
+    kind: Any = BitsAndBytesConfig
+    return kind(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute_dtype(),
+    )
+
+
+def is_in_four_bits(model: Any) -> bool:
+    """Whether a model was loaded so."""
+    return getattr(model, "is_loaded_in_4bit", False)  # transformers sets it on such models only
+
+
+@contextlib.contextmanager
+def quiet_bitsandbytes() -> Generator[None]:
+    """It advises of packages that would be faster, on standard error."""
+    logger = logging.getLogger("bitsandbytes")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    yield
+    logger.setLevel(level)
+
+
+def make_trainable(model: Any) -> None:
+    """Make a peft model on 4-bit weights trainable by our rules; no other is changed.
+
+    The library rounds a new adapter to bfloat16, in which AdamW's updates vanish; bitsandbytes packs the weights anew
+    when they are first evaluated on a CPU, and training would meet them in that form.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def save_adapter(model: Any, folder: Path) -> None:
+    """Write the adapter of a peft model, without the card that the library adds."""
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+
+
+def go_on_with_adapter(model: Any, folder: Path) -> None:
+    """Make the adapter in `folder`, if one of the same shape is there, that of the peft model.
+
+    It is taken out of the weights that it was merged into, but for rounding, which is the same every time.
+    """
+    import torch
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    if not (folder / _WEIGHTS).is_file() or is_in_four_bits(model):
+        return
+    kept: Mapping[str, Any] = load_file(folder / _WEIGHTS)
+    own: Mapping[str, Any] = get_peft_model_state_dict(model)
+    if _shapes(kept) != _shapes(own) or _alpha(folder) != model.peft_config["default"].lora_alpha:
+        return
+    set_peft_model_state_dict(model, dict(kept))
+    for module in model.modules():
+        if hasattr(module, "get_delta_weight"):
+            with torch.no_grad():
+                module.base_layer.weight -= module.get_delta_weight("default")
+
+
+def save_whole(model: Any, config: Any, folder: Path) -> None:
+    """Merge the adapter of a model in 4 bits into the weights that those were made from, and write that model."""
+    import torch
+
+    del config.quantization_config
+    whole = type(model).from_pretrained(model.name_or_path, config=config, dtype=torch.float32)
+    weights = merged_weights(model, whole.state_dict())
+    whole.save_pretrained(folder, state_dict=weights)
+
+
+def _alpha(folder: Path) -> float:
+    from peft import LoraConfig
+
+    config: Any = LoraConfig.from_pretrained(str(folder))
+    return config.lora_alpha
+
+
+def _shapes(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in weights.items()}

@@ -1,0 +1,70 @@
+"""How much disk a run will need at most, foreseen: a full one would stop it hours later, while a checkpoint is written.
+
+A new checkpoint is whole before an old one goes, and so is a new best model; a phase's model is there until the next
+phase has its own.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import CheckFailed
+from .auto import Resolved
+from .memory import Shape
+
+_FLOAT, _MOMENTS = 4, 2
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Bytes that a phase writes."""
+
+    checkpoint: int
+    """The trained weights and AdamW's two moments of them, in float32."""
+    model: int
+    """A whole model: the phase's result, and each that is kept aside as the best."""
+    most: int
+    """All that is there at once, at most."""
+
+
+def disk_of(phase: Resolved, shape: Shape, *, keep_checkpoints: int) -> Disk:
+    """What a phase on a model of this shape will write."""
+    trained = shape.parameters if phase.adapter == "none" else shape.adapter(phase.lora.rank)
+    checkpoint, model = _FLOAT * (1 + _MOMENTS) * trained, _FLOAT * shape.parameters
+    best = model if phase.select.by != "last" else 0
+    kept = keep_checkpoints * checkpoint + best
+    return Disk(checkpoint, model, kept + max(checkpoint, model))
+
+
+def check_disk(phases: Sequence[tuple[Resolved, Path]], shape: Shape, *, keep_checkpoints: int) -> None:
+    """Raise CheckFailed if the phases to come, each with its folder, cannot have been written one after another.
+
+    What an interrupted run has left in the folders is part of what is needed.
+    """
+    left = (path for _, folder in phases for path in folder.glob("checkpoints/**/*"))
+    there = sum(path.stat().st_size for path in left if path.is_file())
+    parent = rewards = 0
+    for phase, folder in phases:
+        disk = disk_of(phase, shape, keep_checkpoints=keep_checkpoints)
+        need, free = parent + rewards + disk.most, there + shutil.disk_usage(_nearest(folder)).free
+        if need > free:
+            parts = f"{keep_checkpoints + 1} checkpoints of {_gb(disk.checkpoint)}, models of {_gb(disk.model)}"
+            what = f"it needs up to {_gb(need)} of disk ({parts}), but only {_gb(free)} are free"
+            fix = "free some, or train with `adapter: lora`" if phase.adapter == "none" else "free some"
+            raise CheckFailed(what, where=f"phase {phase.name!r}", fix=fix)
+        if phase.method == "reward":
+            rewards += disk.model
+        else:
+            parent = disk.model
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB"
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the one it will be made in."""
+    return folder if folder.exists() else _nearest(folder.parent)

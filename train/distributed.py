@@ -1,0 +1,188 @@
+"""One process among several that train a phase together: what it must know, and how they agree.
+
+`join` is called by a worker (`worker.py`) before anything else; in a process that trains alone nothing of this has an
+effect. The weights are float32 and matrices multiply in the device's format however the work is shared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Callable, Generator
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core import atomic
+from ..core.config import Train
+from ..llm.precision import compute_dtype, device
+
+if TYPE_CHECKING:
+    from .auto import Resolved
+
+_TIMEOUT_S = 4 * 3600
+"""How long a process waits for the others; that one of them is gone is known much sooner, from who started it."""
+
+_joined: list[Train] = []
+
+
+def join(settings: Train) -> None:
+    """Let this process be one of those that torch's environment variables tell of (RANK, WORLD_SIZE, ...)."""
+    _joined[:] = [settings]
+
+
+def processes() -> int:
+    """How many train together, over all machines."""
+    return int(os.environ["WORLD_SIZE"]) if _joined else 1
+
+
+def process() -> int:
+    """Which of them this is, from 0."""
+    return int(os.environ["RANK"]) if _joined else 0
+
+
+def is_first() -> bool:
+    """Whether it is the one that writes what is written once."""
+    return process() == 0
+
+
+def arguments(phase: Resolved) -> dict[str, Any]:
+    """How a phase is shared, in the words of transformers' `TrainingArguments`."""
+    share = phase.batch_size // processes()
+    micro_batch_size = max(size for size in range(1, min(share, phase.micro_batch_size) + 1) if share % size == 0)
+    sizes: dict[str, Any] = {
+        "per_device_train_batch_size": micro_batch_size,
+        "gradient_accumulation_steps": share // micro_batch_size,
+    }
+    if not _joined:
+        return sizes
+    settings = _joined[0]
+    sizes["ddp_timeout"] = _TIMEOUT_S
+    if device() == "cpu":
+        sizes["ddp_backend"] = "gloo"
+    if settings.distributed == "fsdp":
+        return sizes | _fsdp(settings)
+    if settings.distributed != "none":
+        return sizes | {"deepspeed": _zero(settings)}
+    # Else its buckets are laid out anew after the first step: a resumed run would add up in another order.
+    return sizes | {"ddp_find_unused_parameters": True}
+
+
+def settle(arguments: Any) -> None:
+    """Set what transformers' `TrainingArguments` have no word for: FSDP adds gradients up in float32."""
+    import torch
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    if _joined and _joined[0].distributed == "fsdp" and compute_dtype() == torch.bfloat16:
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        arguments.fsdp_plugin_args["mixed_precision_policy"] = policy
+
+
+def seed_process(seed: int) -> None:
+    """Let this process draw other random numbers than the others."""
+    import torch
+
+    if processes() > 1:
+        torch.manual_seed(seed + process())
+
+
+def added_up(*numbers: int) -> list[int]:
+    """Each number, added up over the processes."""
+    return _reduced(numbers, "SUM") if processes() > 1 else list(numbers)
+
+
+def any_of(*flags: bool) -> list[bool]:
+    """Each flag, true where it is true in any process."""
+    return [bool(flag) for flag in _reduced(flags, "MAX")] if processes() > 1 else list(flags)
+
+
+def wait_for_all() -> None:
+    """Return when every process is here."""
+    import torch
+
+    if processes() > 1:
+        torch.distributed.barrier()
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Generator[Path | None]:
+    """A folder that the first process makes, whole or not at all; None in the others."""
+    if not is_first():
+        yield None
+        return
+    with atomic.new_folder(path) as folder:
+        yield folder
+
+
+def whole_weights(trainer: Any, merged: Callable[[], dict[str, Any]] | None) -> dict[str, Any] | None:
+    """The model's weights in the first process, where each has a share of them only. All processes call it together.
+
+    `merged` makes them from the shares where an adapter is to be merged. None: save what the model itself has.
+    """
+    kind = _joined[0].distributed if _joined else "none"
+    if kind == "zero3" and merged is None:
+        return trainer.accelerator.get_state_dict(trainer.deepspeed)
+    if kind == "zero3":
+        deepspeed: Any = import_module("deepspeed")
+        with deepspeed.zero.GatheredParameters(list(trainer.model.parameters())):
+            return _kept(trainer.plain, merged() if merged else {})
+    if kind == "fsdp":
+        return _kept(trainer.plain, merged() if merged else trainer.plain.state_dict())
+    return merged() if merged else None
+
+
+def _kept(model: Any, weights: dict[str, Any]) -> dict[str, Any]:
+    """Each weight whole, in main memory, in the first process; of tied ones the first."""
+    twice = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    twice -= {name for name, _ in model.named_parameters()}
+    whole: dict[str, Any] = {}
+    for name, tensor in weights.items():
+        if name not in twice:
+            full = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+            whole |= {name: full.detach().cpu().clone()} if is_first() else {}
+    return whole
+
+
+def _reduced(numbers: tuple[int, ...], how: str) -> list[int]:
+    import torch
+    import torch.distributed
+
+    tensor = torch.tensor(numbers, dtype=torch.int64, device=device())
+    torch.distributed.all_reduce(tensor, getattr(torch.distributed.ReduceOp, how))
+    return tensor.tolist()
+
+
+def _zero(settings: Train) -> dict[str, Any]:
+    """DeepSpeed's configuration. Source: Rajbhandari et al., ZeRO, arXiv 1910.02054; its offload, 2101.06840."""
+    import torch
+
+    # It would be compiled on first use, under a lock that a kill leaves behind: then all later runs wait for ever.
+    import_module("deepspeed.ops").__compatible_ops__["deepspeed_shm_comm"] = False
+    stage = int(settings.distributed.removeprefix("zero"))
+    optimization: dict[str, Any] = {"stage": stage, "stage3_gather_16bit_weights_on_model_save": True}
+    if settings.offload:
+        where = {"device": "cpu", "pin_memory": device() != "cpu"}
+        optimization["offload_optimizer"] = where
+        if stage == 3:
+            optimization["offload_param"] = where
+    return {
+        "zero_optimization": optimization,
+        "zero_allow_untested_optimizer": True,  # torch's own AdamW, as everywhere
+        "zero_force_ds_cpu_optimizer": False,  # its own would be compiled first
+        "bf16": {"enabled": False},  # that would keep the weights themselves in bfloat16
+        "torch_autocast": {"enabled": compute_dtype() == torch.bfloat16, "dtype": "bfloat16"},
+        "train_batch_size": "auto",
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+        "gradient_clipping": "auto",
+        "steps_per_print": math.inf,
+    }
+
+
+def _fsdp(settings: Train) -> dict[str, Any]:
+    """Fully sharded data parallel, PyTorch's second (`fully_shard`)."""
+    return {
+        "fsdp": True,
+        "fsdp_config": {"version": 2, "cpu_offload": settings.offload, "state_dict_type": "SHARDED_STATE_DICT"},
+    }

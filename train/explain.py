@@ -1,0 +1,107 @@
+"""What a plan would do, before anything runs: its phases with numbers, what they train on, what they take."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..core.config import Config
+from ..core.records import Kind, Record
+from ..llm.precision import compute_dtype, device
+from ..llm.quiet import quiet_transformers
+from .auto import Resolved
+from .data import Files, Pool
+from .disk import disk_of
+from .fits import free_memory
+from .flops import Shape as Work
+from .flops import peak_flops, step_flops
+from .memory import Memory, Shape, Sharing, estimate, longest_batch, read_shape
+from .mix import Mix, Ready, Skipped, make_mixes
+from .plan import LOSS_ON_ROWS, MethodName, Phase, Plan
+from .run import read_student, require_libraries
+
+_UTILISATION = 0.4
+"""Of the device's peak in matrix products, what training comes to about."""
+
+
+class PhaseOutlook(Record):
+    """One phase; where it would be skipped only the reason is there."""
+
+    phase: str
+    method: MethodName
+    kinds: tuple[Kind, ...]
+    skipped: str = ""
+    settings: Resolved | None = None
+    auto: Mapping[str, str] = {}
+    """What each `auto` of the plan becomes, and why."""
+    mix: Mix | None = None
+    memory: Memory | None = None
+    disk_bytes: int = 0
+    """At most, while it trains."""
+    seconds: float | None = None
+    """A guess by this device's speed now; None where the answers that it learns from are not there yet."""
+
+
+class Outlook(Record):
+    """A whole plan on this machine."""
+
+    phases: tuple[PhaseOutlook, ...]
+    parameters: int
+    device: str
+    dtype: str
+    processes: int
+    free_memory_bytes: int | None
+    """Of main memory; None: nobody knows."""
+
+
+def explain_plan(plan: Plan, *, new: Files, earlier: Files, student: Path, config: Config) -> Outlook:
+    """What `run_plan` would do with the same inputs; nothing is written, no model is run.
+
+    Raises what `run_plan` raises before it trains: CheckFailed, ModelError, DataError.
+    """
+    require_libraries(plan)
+    with quiet_transformers(), tempfile.TemporaryDirectory() as folder:
+        folders = [Path(folder) / phase.name for phase in plan.phases]
+        mixes = make_mixes(plan, Pool.read(new, earlier), read_student(student), folders, config)
+    shape = read_shape(student)
+    return Outlook(
+        phases=tuple(_outlook(phase, mix, shape, config) for phase, mix in zip(plan.phases, mixes, strict=True)),
+        parameters=shape.parameters,
+        device=device(),
+        dtype=str(compute_dtype()).removeprefix("torch."),
+        processes=config.train.processes * config.train.nodes,
+        free_memory_bytes=free_memory(),
+    )
+
+
+def _outlook(phase: Phase, mix: Ready | Skipped, shape: Shape, config: Config) -> PhaseOutlook:
+    told = PhaseOutlook(phase=phase.name, method=phase.method, kinds=phase.kinds)
+    if isinstance(mix, Skipped):
+        return told.model_copy(update={"skipped": mix.reason})
+    settings, sharing = mix.phase, Sharing.of(config.train)
+    found = {
+        "settings": settings,
+        "auto": mix.auto,
+        "mix": mix.mix,
+        "memory": estimate(shape, settings, longest_batch(settings, mix.mix), sharing),
+        "disk_bytes": disk_of(settings, shape, keep_checkpoints=config.train.keep_checkpoints).most,
+        "seconds": _seconds(settings, mix.mix, shape, sharing),
+    }
+    return told.model_copy(update=found)
+
+
+def _seconds(phase: Resolved, mix: Mix, shape: Shape, sharing: Sharing) -> float | None:
+    """Of all epochs, as if the rows were of one length."""
+    if phase.method not in LOSS_ON_ROWS:
+        return None
+    work = Work(
+        body=shape.in_layers,
+        head=shape.embedding,
+        attention=shape.layers * shape.attention,
+        whole=phase.adapter == "none",
+    )
+    total = mix.total
+    squares = total.tokens**2 // max(1, total.samples)
+    flops = step_flops(work, tokens=total.tokens, trained=total.trained_tokens, squares=squares)
+    return phase.epochs * flops / (_UTILISATION * peak_flops() * sharing.processes)

@@ -1,0 +1,80 @@
+"""How much of the device's arithmetic training makes use of: model FLOPs utilisation.
+
+Counted is what a step needs and nothing else: no padding, no recomputed activations, attention to earlier tokens only,
+the output head only where a token is trained. The peak is what the device does in a matrix product, not what its data
+sheet says. Source of the measure: Chowdhery et al., PaLM, arXiv 2204.02311, appendix B.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from ..llm.precision import compute_dtype, device
+
+_SIDE = {"cpu": 1024, "cuda": 8192}
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a model decides how much a step computes: parameters in matrices, and the width of its attention."""
+
+    body: int
+    """Of all layers."""
+    head: int
+    """Of the output head."""
+    attention: int
+    """The width of all heads of all layers."""
+    whole: bool
+    """Whether the matrices are trained themselves, not an adapter beside them."""
+
+
+def shape(model: Any, *, whole: bool) -> Shape:
+    """The shape of a language model with dense layers. To be asked before its weights are shared out."""
+    import torch
+
+    head, config = model.get_output_embeddings(), model.config
+    beside = {id(head), *(id(module) for module in model.modules() if isinstance(module, torch.nn.Embedding))}
+    weights = [module.weight for module in model.modules() if hasattr(module, "weight") and id(module) not in beside]
+    heads = getattr(config, "num_attention_heads", 0)  # there are none in a model without attention
+    width = getattr(config, "head_dim", None) or config.hidden_size // max(1, heads)
+    return Shape(
+        body=sum(weight.numel() for weight in weights if weight is not None and weight.dim() == 2),
+        head=0 if head is None else head.weight.numel(),
+        attention=config.num_hidden_layers * heads * width,
+        whole=whole,
+    )
+
+
+def step_flops(shape: Shape, *, tokens: int, trained: int, squares: int) -> int:
+    """Operations of one forward and backward pass over rows with so many tokens, `trained` of them with a loss.
+
+    `squares` are the rows' lengths squared, added up. A product of a matrix takes two operations for each of its
+    parameters and tokens; backward as much for the input and, where the matrix is trained, for itself. Attention has
+    two products forward and four backward, over half of the square.
+    """
+    matrices = 2 * (shape.body * tokens + shape.head * trained)
+    return matrices * (3 if shape.whole else 2) + 3 * 2 * shape.attention * squares
+
+
+@functools.cache
+def peak_flops() -> float:
+    """Operations per second of this device in a large product of matrices, in the format that training computes in."""
+    import torch
+
+    side, place = _SIDE[device()], device()
+    left = torch.ones(side, side, dtype=compute_dtype(), device=place)
+    return 2 * side**3 / min(_seconds(left) for _ in range(_TRIES))
+
+
+def _seconds(matrix: Any) -> float:
+    import torch
+
+    started = time.perf_counter()
+    _ = matrix @ matrix
+    if device() == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started

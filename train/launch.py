@@ -1,0 +1,264 @@
+"""Several processes that train a plan's phases together: started, watched and stopped, on one machine or on several.
+
+For each phase the processes of `worker.py` are started anew; what they are to do stands in the phase's `job.json`. They
+find one another at a store of PyTorch's (a small server in the process that runs the plan), as they would under
+torchrun; on several machines that store also tells the others (`join_run`) which phase is on and how it ended.
+
+Their numbers come back as lines on their standard output, their messages go to `process-N.log` beside the job. One that
+dies ends the others. None outlives its parent: their standard input ends with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Generator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ..core.atomic import write_text
+from ..core.config import Config, Train
+from ..core.errors import CheckFailed, ConfigError, ModelError, TilthError
+from ..core.progress import Progress
+from ..llm.precision import device
+from .phase import Models, PhaseJob, TrainModel, signals_ask
+from .processes import Place, Processes
+from .report_to import require_boards
+from .trainer import Watch
+from .worker import Work, read_work
+
+JOB_NAME = "job.json"
+_ALONE = frozenset({"grpo", "rloo", "ppo", "distill"})
+"""Methods whose batches are made on the way, by one process."""
+_GONE_S = 60.0
+"""After so long without a sign of life a machine is taken for gone."""
+_SIGN_S = 5.0
+_DISK_S = 30.0
+"""How long a shared disk may take to show a new file."""
+_FAILED = "failed"
+"""In the store: what ended the run, on whichever machine."""
+
+
+@contextlib.contextmanager
+def launching(settings: Train, jobs: Sequence[PhaseJob]) -> Generator[TrainModel | None]:
+    """Inside the block: how phases are trained by several processes; None where this one does it.
+
+    Raises CheckFailed before anything is started where a job cannot be shared so, ConfigError.
+    """
+    if settings.total_processes == 1 and settings.distributed == "none":
+        yield None
+        return
+    _check(jobs, settings.total_processes)
+    place, store = _open_store(settings)
+    numbers = itertools.count(1)
+
+    def train(
+        job: PhaseJob, models: Models, checkpoints: Path, checkpoint: Path | None, config: Config, watch: Watch
+    ) -> None:
+        number = next(numbers)
+        work = Work(job, models, checkpoints, checkpoint, config, secrets.token_hex(16))
+        file = job.folder / JOB_NAME
+        write_text(file, work.dump())
+        store.set(f"work/{number}", json.dumps([str(file), work.token]))
+        others = _Others(store, number, settings.nodes)
+        try:
+            with signals_ask(watch):
+                Processes(place, number, file, work).run(watch, others.look)
+                others.wait()
+        except TilthError as error:
+            store.set(_FAILED, str(error))
+            raise
+        except KeyboardInterrupt:
+            file.unlink()
+            raise
+        file.unlink()
+
+    try:
+        yield train
+    finally:
+        _dismiss(store, next(numbers), settings.nodes)
+
+
+def join_run(settings: Train, node: int, progress: Progress) -> None:
+    """Be machine `node` (from 1) of a run that the first machine leads, until it ends.
+
+    Raises ConfigError where the settings know of no such machine; ModelError when the first machine is gone, or
+    something failed here or there; KeyboardInterrupt when stopped.
+    """
+    if node >= settings.nodes:
+        what = f"there is no machine {node}: train.nodes is {settings.nodes}, and the first machine is 0"
+        raise ConfigError(what, where="--node-rank", fix="give every machine the same --nodes and a number below it")
+    host, port = _address(settings.rendezvous)
+    store = _find(host, port, progress)
+    if store.add(f"joined/{node}", 1) > 1:
+        what = f"machine {node + 1} was in this run before"
+        store.set(_FAILED, what)
+        raise ModelError(what, fix="start the run again on all machines; it goes on from its last checkpoint")
+    threading.Thread(target=_give_signs, args=(host, port, node), daemon=True).start()
+    for number in itertools.count(1):
+        told = _next_work(store, number)
+        if not told:
+            store.set(f"bye/{node}", "1")
+            return
+        try:
+            work = _seen(Path(told[0]), told[1])
+            progress.say(f"phase {work.job.phase.name}: machine {node + 1} of {settings.nodes}")
+            _share(Place(work.config.train, node, host, port), number, Path(told[0]), work, store)
+        except TilthError as error:
+            with contextlib.suppress(RuntimeError):  # the first machine is gone, and that is the error
+                store.set(_FAILED, f"machine {node + 1}: {error}")
+            raise
+        store.set(f"ended/{number}/{node}", "1")
+
+
+def _share(place: Place, number: int, file: Path, work: Work, store: Any) -> None:
+    """Do this machine's part of phase `number`."""
+    watch = Watch(lambda _step: None, work.config.train.checkpoint_every_s)
+    with signals_ask(watch):
+        Processes(place, number, file, work).run(watch, lambda: _failed(store))
+
+
+def check_machine(settings: Train) -> None:
+    """Raises ModelError or ConfigError where this machine lacks a package or a GPU that the settings ask for."""
+    require_boards(settings.report_to)
+    if settings.distributed.startswith("zero") and find_spec("deepspeed") is None:
+        what = f"`train.distributed: {settings.distributed}` needs the package deepspeed"
+        raise ModelError(what, fix="run `pip install 'tilth[deepspeed]'`, or use `distributed: fsdp`")
+    if settings.processes > 1 and device() == "cuda":
+        import torch
+
+        if settings.processes > (gpus := torch.cuda.device_count()):
+            what = f"train.processes is {settings.processes}, but this machine has {gpus} GPU(s)"
+            raise ConfigError(what, fix=f"set it to {gpus} at most")
+
+
+def _check(jobs: Sequence[PhaseJob], processes: int) -> None:
+    for phase in (job.phase for job in jobs):
+        where = f"phase {phase.name!r}"
+        if processes > 1 and phase.method in _ALONE:
+            what = f"{phase.method} trains in one process, not in {processes}"
+            raise CheckFailed(what, where=where, fix="set train.processes: 1 for this plan")
+        if phase.batch_size % processes:
+            what = f"its batch_size {phase.batch_size} cannot be dealt out to {processes} processes"
+            raise CheckFailed(what, where=where, fix=f"make it a multiple of {processes}")
+
+
+def _address(rendezvous: str) -> tuple[str, int]:
+    host, _, port = rendezvous.rpartition(":")
+    return host, int(port)
+
+
+def _open_store(settings: Train) -> tuple[Place, Any]:
+    """A store at the rendezvous, or on this machine alone at a free port. Raises ConfigError."""
+    listener: Any = None
+    try:
+        if settings.nodes == 1:
+            listener = socket.create_server(("127.0.0.1", 0))
+            host, port = listener.getsockname()
+            given = {"master_listen_fd": listener.detach()}
+        else:
+            (host, port), given = _address(settings.rendezvous), {}
+        store = _store(host, port, is_master=True, **given)
+    except (OSError, RuntimeError) as error:
+        what = f"cannot listen at {settings.rendezvous} ({str(error).splitlines()[0]})"
+        fix = "name a host and a free port of the first machine"
+        raise ConfigError(what, where="train.rendezvous", fix=fix) from error
+    return Place(settings, 0, host, port), store
+
+
+def _store(host: str, port: int, **how: Any) -> Any:
+    from torch import distributed
+
+    kind: Any = distributed
+    return kind.TCPStore(host, port, wait_for_workers=False, **how)
+
+
+class _Others:
+    """The other machines of a phase, seen from the first."""
+
+    def __init__(self, store: Any, number: int, nodes: int) -> None:
+        self._store, self._number, self._nodes = store, number, range(1, nodes)
+        self._signs = {node: (0, time.monotonic()) for node in self._nodes}
+
+    def look(self) -> str:
+        """What went wrong on one of them; empty where nothing did."""
+        for node in self._nodes:
+            sign, seen = self._store.add(f"alive/{node}", 0), time.monotonic()
+            if sign != self._signs[node][0] or not sign:  # 0: it has not come yet
+                self._signs[node] = sign, seen
+            elif seen - self._signs[node][1] > _GONE_S:
+                return f"machine {node + 1} has given no sign of life for {_GONE_S:.0f} s"
+        return _failed(self._store) if self._nodes else ""
+
+    def wait(self) -> None:
+        """Return when all of them are done with the phase. Raises ModelError."""
+        while not all(self._store.check([f"ended/{self._number}/{node}"]) for node in self._nodes):
+            if what := self.look():
+                raise ModelError(what, fix="look at its process-N.log files")
+            time.sleep(0.1)
+
+
+def _failed(store: Any) -> str:
+    try:
+        return store.get(_FAILED).decode() if store.check([_FAILED]) else ""
+    except RuntimeError:
+        return "the first machine is gone"
+
+
+def _dismiss(store: Any, number: int, nodes: int) -> None:
+    """Tell the other machines that the run is over, and give them a moment to hear it."""
+    store.set(f"work/{number}", "[]")
+    until = time.monotonic() + _SIGN_S
+    while time.monotonic() < until and not all(store.check([f"bye/{node}"]) for node in range(1, nodes)):
+        time.sleep(0.1)
+
+
+def _find(host: str, port: int, progress: Progress) -> Any:
+    """The first machine's store, as soon as it is there; that may take as long as its samples do."""
+    with progress.task(f"waiting for {host}:{port}", total=None, unit="s") as task:
+        while True:
+            try:
+                socket.create_connection((host, port), timeout=_SIGN_S).close()
+                return _store(host, port, is_master=False)
+            except OSError:
+                time.sleep(1)
+                task.advance(1)
+
+
+def _give_signs(host: str, port: int, node: int) -> None:
+    with contextlib.suppress(RuntimeError):
+        store = _store(host, port, is_master=False)
+        while store.add(f"alive/{node}", 1):
+            time.sleep(_SIGN_S)
+
+
+def _next_work(store: Any, number: int) -> list[str]:
+    """The file and the token of phase `number`; empty when the run is over."""
+    key = f"work/{number}"
+    try:
+        while not store.check([key]):
+            time.sleep(0.2)
+        return json.loads(store.get(key))
+    except RuntimeError as error:
+        raise ModelError("the first machine is gone", fix="look there for the reason") from error
+
+
+def _seen(file: Path, token: str) -> Work:
+    """The work in a file that the first machine wrote. Raises ModelError when this one does not see it."""
+    until = time.monotonic() + _DISK_S
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError, ValueError):
+            if (work := read_work(file)).token == token:
+                return work
+        time.sleep(0.5)
+    raise ModelError(
+        "this machine does not see what the first one wrote",
+        where=str(file),
+        fix="put the workspace on a disk that all machines share, at the same path",
+    )

@@ -1,0 +1,63 @@
+"""Loading what a phase trains, and the hash that says which weights it started from."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import ModelError
+from ..core.fingerprint import file_sha256, fingerprint
+from .adapters import FOLDER, in_four_bits, quiet_bitsandbytes
+
+
+def load_model(folder: Path, adapter: str = "none") -> Any:
+    """The model of a folder with float32 weights: AdamW's updates vanish in the rounding of bfloat16 ones.
+
+    Under a `qlora` adapter they are not trained, and are held in 4 bits. Raises ModelError.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    given = {"quantization_config": in_four_bits()} if adapter == "qlora" else {}
+    try:
+        with quiet_bitsandbytes():
+            return AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32, **given)
+    except (OSError, ValueError) as error:
+        fix = "name a folder with a whole Hugging Face model"
+        raise ModelError(f"the model cannot be loaded ({error})", where=str(folder), fix=fix) from error
+
+
+def padding_id(tokenizer: Any) -> int:
+    """The token that fills up short rows: the tokenizer's own, or its end of text where it has none."""
+    return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+
+
+def count_parameters(folder: Path) -> int:
+    """All parameters of the model in a folder. Raises ModelError."""
+    return sum(tensor_sizes(folder).values())
+
+
+def tensor_sizes(folder: Path) -> dict[str, int]:
+    """The parameters of each tensor of a model folder, from the heads of its files. Raises ModelError."""
+    from safetensors import safe_open
+
+    sizes: dict[str, int] = {}
+    for file in _weights(folder):
+        with safe_open(str(file), framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (not a dict)
+                sizes[name] = math.prod(tensors.get_slice(name).get_shape())
+    return sizes
+
+
+def weights_sha256(model: Path) -> str:
+    """One hash for all safetensors files of a model folder, a kept adapter's too. Raises ModelError without any."""
+    files = [*_weights(model), *sorted(model.glob(f"{FOLDER}/*.safetensors"))]
+    return fingerprint([[file.name, file_sha256(file)] for file in files], length=64)
+
+
+def _weights(model: Path) -> list[Path]:
+    files = sorted(model.glob("*.safetensors"))
+    if not files:
+        raise ModelError("there are no safetensors weights", where=str(model), fix="name a folder that has them")
+    return files

@@ -1,0 +1,1 @@
+"""The methods that a phase can train with."""

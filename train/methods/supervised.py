@@ -1,0 +1,145 @@
+"""Supervised fine-tuning: the tokens of answers, and of questions where a sample says `unmask`, are predicted.
+
+TRL's `SFTTrainer` with a loss of ours: the sum over the trained tokens divided by their number in the whole step,
+however it is accumulated, and only the positions that some sample trains go through the output head (theirs, on a CPU,
+takes all, in float32).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from .. import distributed
+from ..data import TrainingSample
+from ..load import load_model, padding_id
+from ..masking import IGNORED, Tokens, tokenize
+from ..trainer import PhaseTraining, adapter_config, library_arguments, phase_trainer
+from .row import Row
+from .setup import Setup
+
+
+def rows(tokenizer: Any, samples: Sequence[TrainingSample], system_prompt: str) -> list[Tokens]:
+    """Token ids and labels of each sample, in order. Raises ModelError."""
+    return tokenize(tokenizer, samples, system_prompt)
+
+
+def trainer(setup: Setup) -> Any:
+    """TRL's trainer on the rows, ready to `train()`."""
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    # Passed, because left to itself TRL writes its choice of padding token into tokenizer and model configuration.
+    pad = padding_id(setup.tokenizer)
+    return token_trainer(
+        setup,
+        ExactLoss,
+        [row for row in setup.rows if isinstance(row, Tokens)],
+        [row for row in setup.validation if isinstance(row, Tokens)],
+        DataCollatorForLanguageModeling(pad_token_id=pad),
+    )
+
+
+class TokenRow(Row, Protocol):
+    """A row of which every token is given, and whether it is trained."""
+
+    def columns(self) -> dict[str, list[int]]:
+        """`input_ids`, `labels` and what else the collator takes."""
+        ...
+
+
+def token_trainer(
+    setup: Setup, loss: type, rows: Sequence[TokenRow], validation: Sequence[TokenRow], collator: Any
+) -> Any:
+    """TRL's trainer with `loss` (an `ExactLoss`) on rows that are ready: nothing may cut or relabel them."""
+    from datasets import Dataset
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    phase = setup.phase
+    model = load_model(setup.parent, phase.adapter)
+    return phase_trainer(
+        type("SupervisedTrainer", (loss, PhaseTraining, SFTTrainer), {}),
+        model,
+        [row.length for row in rows],
+        setup.watch,
+        args=library_arguments(
+            SFTConfig,
+            phase,
+            setup.checkpoints,
+            setup.seed,
+            parameters=model.num_parameters(),
+            neftune_noise_alpha=phase.neftune_alpha or None,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            remove_unused_columns=False,
+            max_length=None,
+        ),
+        data_collator=collator,
+        train_dataset=Dataset.from_list([row.columns() for row in rows]),
+        eval_dataset=Dataset.from_list([row.columns() for row in validation]) if validation else None,
+        processing_class=setup.tokenizer,
+        peft_config=adapter_config(phase),
+    )
+
+
+_LibraryTrainer: Any = object
+
+
+class ExactLoss(_LibraryTrainer):
+    """See the module."""
+
+    loss_is_scaled_for_ga = True
+    """Tells the library not to divide by the accumulation steps once more (transformers `training_step`)."""
+    step_tokens: int
+    step_trained: int
+    step_squares: int
+    counted: Callable[[Sequence[Any]], int]
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: Any
+    ) -> tuple[list[Any], float]:
+        """Micro-batches of one step, those of this process, and what it divides their summed losses by.
+
+        That is the step's trained tokens over the processes, for gradients and losses are averaged over processes.
+        """
+        batches: list[Any] = super().get_batch_samples(epoch_iterator, num_batches, device)[0]
+        count = self.counted(batches)
+        for filler in batches[count:]:
+            filler["labels"].fill_(IGNORED)
+        lengths = [length for batch in batches[:count] for length in self.lengths_of(batch)]
+        trained = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in batches)
+        self.step_tokens, self.step_squares, self.step_trained = distributed.added_up(
+            sum(lengths), sum(length**2 for length in lengths), trained
+        )
+        return batches, self.step_trained / distributed.processes()
+
+    def lengths_of(self, batch: Mapping[str, Any]) -> list[int]:
+        """How many tokens of a batch attend to one another."""
+        return batch["attention_mask"].sum(dim=1).tolist()
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: float = 1
+    ) -> Any:
+        """The micro-batch's part of the step's mean loss: its summed cross-entropy over the step's trained tokens."""
+        import torch
+
+        logits, targets = _predicted(model, inputs)
+        summed = torch.nn.functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+        return summed / num_items_in_batch
+
+    def measure(self, batch: dict[str, Any]) -> tuple[int, dict[str, float]]:
+        """The trained tokens of a batch, and over them the mean loss and the share that the model would write."""
+        import torch
+
+        logits, targets = _predicted(self.model, batch)
+        trained = max(1, int((targets != IGNORED).sum()))
+        summed = torch.nn.functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+        right = int((logits.argmax(dim=-1) == targets).sum())
+        return trained, {"loss": summed.item() / trained, "accuracy": right / trained}
+
+
+def _predicted(model: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
+    """The logits and the targets of the positions that some sample trains, one after another."""
+    targets = inputs.pop("labels")[:, 1:]
+    places = (targets != IGNORED).any(dim=0).nonzero().flatten()
+    logits = model(**inputs, use_cache=False, logits_to_keep=places).logits
+    return logits.flatten(0, 1).float(), targets[:, places].flatten()

@@ -1,0 +1,293 @@
+"""What an answer earns while a model learns from answers of its own: the weighted sum of the rewards of the plan.
+
+    with Rewards(phase.rollout.rewards, models, config, ledger) as rewards:
+        earned = rewards.earned([Answered(prompt, "1874.", expected="1874"), ...])
+
+A reward that cannot be said (a judge that did not answer) is None, and with it the sum: it is never taken for 0, and
+how many there were is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, cast
+
+from ..core.answers import is_correct
+from ..core.config import Config, Section
+from ..core.errors import ConfigError, ModelError, nearest
+from ..core.fingerprint import file_sha256, fingerprint
+from ..core.progress import SilentProgress
+from ..core.records import Message
+from ..core.yaml_source import load_yaml
+from ..llm.ask import Gateway, RequestFailed, Unanswered
+from ..llm.ledger import Ledger
+from .load import weights_sha256
+from .reward_model import load_reward_model
+from .settings import Reward
+
+_GRADE = Path(__file__).parent / "prompts" / "grade.yaml"
+_LOWEST, _HIGHEST = 1, 10
+_SCHEMA = {
+    "type": "object",
+    "properties": {"grade": {"type": "integer", "minimum": _LOWEST, "maximum": _HIGHEST}},
+    "required": ["grade"],
+    "additionalProperties": False,
+}
+_GRADE_TOKENS = 20
+_WHERE = "rollout.rewards"
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An answer of the model that is trained."""
+
+    prompt: tuple[Message, ...]
+    answer: str
+    expected: str
+    """The answer of the sample that the prompt is from."""
+
+
+@dataclass(frozen=True)
+class Earned:
+    """What each of some answers earns; None where a part of it could not be said."""
+
+    totals: list[float | None]
+    parts: Mapping[str, list[float | None]]
+    """By the name of the reward, before its weight."""
+
+    def numbers(self) -> dict[str, float]:
+        """For the step's metrics: the mean of each part where it is known, and the share of answers without a sum."""
+        means = {f"rewards/{name}": _mean(values) for name, values in self.parts.items()}
+        return {**means, "rewards/failed": self.totals.count(None) / len(self.totals)}
+
+
+Scorer = Callable[[Sequence[Answered]], Sequence[float | None]]
+
+
+class Rewards:
+    """The rewards of a phase, ready to be asked: a context manager, for a judge has connections to be closed.
+
+    `models` are the reward models of earlier phases, by the phase's name; `ledger` is where a judge's answers are kept.
+    Raises ConfigError, ModelError.
+    """
+
+    def __init__(self, rewards: Sequence[Reward], models: Mapping[str, Path], config: Config, ledger: Path) -> None:
+        self._opened = contextlib.ExitStack()
+        self._weights = dict(zip(_names(rewards), (reward.weight for reward in rewards), strict=True))
+        self._scorers: list[Scorer] = [self._scorer(reward, models, config, ledger) for reward in rewards]
+
+    def __enter__(self) -> Rewards:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._opened.close()
+
+    def earned(self, answers: Sequence[Answered]) -> Earned:
+        """What the answers earn, in their order. Raises ConfigError for a faulty function, ModelError."""
+        found = {name: list(score(answers)) for name, score in zip(self._weights, self._scorers, strict=True)}
+        totals = [self._total([found[name][place] for name in found]) for place in range(len(answers))]
+        return Earned(totals, found)
+
+    def _total(self, parts: Sequence[float | None]) -> float | None:
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts):
+            return None
+        return sum(weight * part for weight, part in zip(self._weights.values(), known, strict=True))
+
+    def _scorer(self, reward: Reward, models: Mapping[str, Path], config: Config, ledger: Path) -> Scorer:
+        if reward.answer:
+            return _exact if reward.answer == "exact" else _normalised
+        if reward.function:
+            return _by_function(reward.function)
+        if reward.model:
+            return _by_model(reward.model, models, config)
+        return self._opened.enter_context(contextlib.closing(_Judge(config, ledger)))
+
+
+def reward_sources(rewards: Sequence[Reward], reward_phases: Sequence[str], config: Config) -> list[str]:
+    """Hashes of what rewards use beyond the plan: functions, models of this machine, the judge.
+
+    `reward_phases` are the names of the plan's earlier ones. Raises ConfigError, ModelError where one cannot be used.
+    """
+    return [source for reward in rewards if (source := _source(reward, reward_phases, config))]
+
+
+def load_function(name: str) -> Callable[[str, str, str], float]:
+    """The function `file.py:name` of the user's. Raises ConfigError, with the line where the file fails."""
+    file, _, function = name.rpartition(":")
+    path = Path(file).resolve()
+    if not file.endswith(".py") or not function:
+        raise ConfigError(f"cannot read the function {name!r}", where=_WHERE, fix="write it as file.py:name")
+    if not path.is_file():
+        fix = "give a path relative to the plan's file or to the current folder"
+        raise ConfigError(f"there is no file {file!r}", where=_WHERE, fix=fix)
+    module = _load_module(path, file_sha256(path))
+    found = getattr(module, function, None)
+    if not callable(found):
+        names = [each for each, value in vars(module).items() if callable(value) and not each.startswith("_")]
+        raise ConfigError(f"there is no function {function!r}", where=file, fix=nearest(function, names))
+    return cast("Callable[[str, str, str], float]", found)
+
+
+def _names(rewards: Sequence[Reward]) -> list[str]:
+    """A name for each, for the metrics."""
+    names: list[str] = []
+    for reward in rewards:
+        name = reward.answer or reward.function.rpartition(":")[2] or Path(reward.model).name or "judge"
+        names.append(name if name not in names else f"{name}-{len(names) + 1}")
+    return names
+
+
+def _source(reward: Reward, reward_phases: Sequence[str], config: Config) -> str:
+    if reward.function:
+        load_function(reward.function)
+        return file_sha256(Path(reward.function.rpartition(":")[0]))
+    if reward.judge:
+        judge = config.judge or config.teacher
+        return fingerprint([judge.model, judge.base_url, file_sha256(_GRADE)])
+    if not reward.model or reward.model in reward_phases:
+        return ""
+    folder = Path(reward.model)
+    if not (folder / "config.json").is_file():
+        what = f"{reward.model!r} is no earlier `reward` phase of the plan and no folder of a model"
+        raise ConfigError(what, where=_WHERE, fix=nearest(reward.model, reward_phases))
+    return weights_sha256(folder)
+
+
+def _exact(answers: Sequence[Answered]) -> list[float | None]:
+    return [float(each.answer.strip() == each.expected.strip()) for each in answers]
+
+
+def _normalised(answers: Sequence[Answered]) -> list[float | None]:
+    return [float(is_correct(each.answer, [each.expected])) for each in answers]
+
+
+def _by_model(name: str, models: Mapping[str, Path], config: Config) -> Scorer:
+    folder = models.get(name, Path(name))
+    if not folder.is_dir():  # it was checked before training; so it is a phase
+        fix = "generate preference pairs, or leave this reward out"
+        raise ModelError(f"the reward phase {name!r} was skipped: it left no model", where=_WHERE, fix=fix)
+    model = load_reward_model(folder, config.student.system_prompt)
+
+    def score(answers: Sequence[Answered]) -> Sequence[float | None]:
+        return model.scores([(*each.prompt, Message(role="assistant", content=each.answer)) for each in answers])
+
+    return score
+
+
+def _by_function(name: str) -> Scorer:
+    function, file = load_function(name), name.rpartition(":")[0]
+
+    def score(answers: Sequence[Answered]) -> list[float | None]:
+        return [_called(function, file, each) for each in answers]
+
+    return score
+
+
+def _called(function: Callable[[str, str, str], float], file: str, given: Answered) -> float:
+    try:
+        value = function(_question(given), given.answer, given.expected)
+    except Exception as error:
+        raise _told(error, file) from error
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        what = f"{function.__name__} returned {value!r} for the answer {given.answer[:80]!r}"
+        raise ConfigError(what, where=file, fix="return a finite number")
+    return number
+
+
+@cache
+def _load_module(path: Path, sha256: str) -> ModuleType:
+    """Loaded once; a dataclass in it looks its module up by name."""
+    name = f"tilth_reward_{sha256[:16]}"
+    spec = spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ConfigError("it cannot be loaded as a Python file", where=str(path))
+    module = sys.modules[name] = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise _told(error, str(path)) from error
+    return module
+
+
+def _told(error: Exception, file: str) -> ConfigError:
+    """What the user's code raised, with the last line of it that was reached."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame.lineno for frame in frames if frame.filename == str(Path(file).resolve())]
+    line = error.lineno if isinstance(error, SyntaxError) else (own or [0])[-1]
+    said = (str(error).splitlines() or [""])[0]
+    return ConfigError(f"{type(error).__name__}: {said}", where=f"{file}:{line}", fix="mend the reward function")
+
+
+class _GradePrompt(Section):
+    """What stands in `prompts/grade.yaml`."""
+
+    system: str
+    user: str
+
+
+class _Judge:
+    """The judge of `tilth.yaml`, asked over the ledger; its grades 1 to 10 become 0 to 1.
+
+    An event loop of its own lives as long as it does, and with that the connections, from step to step.
+    """
+
+    def __init__(self, config: Config, ledger: Path) -> None:
+        self._prompt = load_yaml(_GRADE, _GradePrompt)
+        with contextlib.ExitStack() as opened:
+            self._runner = opened.enter_context(asyncio.Runner())
+            kept = opened.enter_context(Ledger(ledger))
+            server = config.judge or config.teacher
+            self._gateway = Gateway(server, kept, SilentProgress(), seed=config.seed, role="judge")
+            opened.callback(lambda: self._runner.run(self._gateway.__aexit__(None, None, None)))
+            self._opened = opened.pop_all()
+
+    def close(self) -> None:
+        """End what is on the wire and close the ledger."""
+        self._opened.close()
+
+    def __call__(self, answers: Sequence[Answered]) -> list[float | None]:
+        return self._runner.run(self._grades(answers))
+
+    async def _grades(self, answers: Sequence[Answered]) -> list[float | None]:
+        return list(await asyncio.gather(*map(self._grade, answers)))
+
+    async def _grade(self, given: Answered) -> float | None:
+        values = {"question": _question(given), "reference": given.expected, "answer": given.answer}
+        messages = [
+            Message(role="system", content=self._prompt.system.strip()),
+            Message(role="user", content=self._prompt.user.format(**values).strip()),
+        ]
+        try:
+            answer: Any = await self._gateway.ask(
+                messages, leaf="rewards", step="grade", schema=_SCHEMA, max_tokens=_GRADE_TOKENS
+            )
+        except (RequestFailed, Unanswered):
+            return None
+        return (answer.data["grade"] - _LOWEST) / (_HIGHEST - _LOWEST)
+
+
+def _question(given: Answered) -> str:
+    """The last turn before the answer."""
+    return given.prompt[-1].content
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else math.nan

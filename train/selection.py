@@ -1,0 +1,182 @@
+"""Which samples a phase holds back, and what its evaluations say: which epoch is best, and whether it over-fits.
+
+Samples are held back from the whole run: what one phase measures by, no phase trains or replays. They are new ones
+(replayed ones were trained before), of each leaf in proportion, and never the only sample of a fact, which nothing
+else would teach.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from ..core.errors import CheckFailed, ConfigError
+from ..core.records import Record
+from .data import Item, in_leaves
+from .plan import LOSS_ON_ROWS, Phase, Plan
+from .replay import draw
+from .settings import Selection
+
+LEAST = 64
+"""Samples held back that `auto` chooses by. Epochs are compared on the same samples, so what counts is how much the
+difference of their losses varies from sample to sample: an eighth of that is the standard error of the mean of 64. Of
+a dozen, the lowest loss is mostly luck, and the phase would miss those samples more than it gains by the choice."""
+_SHARE, _MOST = 0.05, 512
+_RISES = 2
+
+
+class Evaluation(Record):
+    """The model at the end of an epoch: a line of `evaluations.jsonl`."""
+
+    epoch: int
+    """From 1."""
+    step: int
+    training: Mapping[str, float] = {}
+    """`loss` and, where the method has one, `accuracy` (the share of tokens or pairs that are right) on a fixed sample
+    of what is trained, without dropout or noise; for methods that learn from answers of their own, the means of what
+    the epoch's steps said."""
+    validation: Mapping[str, float] = {}
+    """The same on the samples held back; empty where none are."""
+    held_out: int | None = None
+    """Generated held-out questions answered rightly, where the phase selects by that."""
+    more: Mapping[str, float] = {}
+    """What else was measured."""
+    seconds: float = 0.0
+
+
+def new_items(phase: Phase, items: Sequence[Item], seed: int) -> list[Item]:
+    """The new items that a phase is about, those held back among them."""
+    found = [item for item in items if item.kind in phase.kinds and in_leaves(item, phase.leaves)]
+    return draw(found, math.ceil(len(found) * phase.share), f"{seed}/{phase.name}/new") if phase.share < 1 else found
+
+
+def held_back(plan: Plan, items: Sequence[Item], seed: int) -> frozenset[str]:
+    """Ids of the new items that no phase of the plan trains."""
+    held: set[str] = set()
+    for phase in plan.phases:
+        own = new_items(phase, items, seed)
+        missing = _wanted(phase, len(own)) - sum(item.id in held for item in own)
+        spare = [item for item in _beside_one_of_each_fact(own, seed) if item.id not in held]
+        if missing > 0 and not (_is_auto(phase) and len(spare) < missing):
+            held |= {item.id for item in draw(spare, missing, f"{seed}/{phase.name}/validation")}
+    return frozenset(held)
+
+
+def check_askable(plan: Plan, *, there: bool, processes: int) -> None:
+    """Raise ConfigError if a phase selects by held-out questions and nobody can be asked."""
+    asking = next((phase.name for phase in plan.phases if phase.select.by == "held_out"), None)
+    if asking is None or (there and processes == 1):
+        return
+    if there:
+        what, fix = f"it selects by held_out, which one process can do, not {processes}", "train.processes: 1"
+    else:
+        what, fix = "it selects by held_out, but there are no generated held-out questions", "let the recipe make tests"
+    raise ConfigError(what, where=f"phase {asking!r}", fix=f"{fix}, or `select: {{by: validation_loss}}`")
+
+
+def settled(phase: Phase, new: int, validation: int) -> tuple[Selection, str]:
+    """The phase's selection without `auto`, where `validation` of its `new` samples are held back, and why.
+
+    Raises CheckFailed when it would select by what it does not have.
+    """
+    held = f"{validation:,} of {new:,} new samples are held back"
+    if phase.select.by == "validation_loss" and not validation:
+        what = f"it selects by validation_loss, but none of its {new:,} new samples can be held back"
+        raise CheckFailed(what, where=f"phase {phase.name!r}", fix="write `select: {by: last}`")
+    by: Literal["auto", "last", "validation_loss", "held_out"] = phase.select.by
+    if by == "auto":
+        by = "validation_loss" if validation >= LEAST else "last"
+        held += "" if validation >= LEAST else f"; {LEAST} are the fewest to choose by"
+    return phase.select.model_copy(update={"by": by, "validation": validation / new}), f"{by} ({held})"
+
+
+def best(evaluations: Sequence[Evaluation], select: Selection) -> Evaluation | None:
+    """The first of the best epochs; None where the last one is taken, or none is over yet."""
+    if select.by == "last" or not evaluations:
+        return None
+    return min(evaluations, key=lambda evaluation: _badness(evaluation, select))
+
+
+def ends_early(evaluations: Sequence[Evaluation], select: Selection) -> bool:
+    """Whether the last `patience` epochs were no better than one before them."""
+    found = best(evaluations, select)
+    return bool(select.patience) and found is not None and evaluations[-1].epoch - found.epoch >= select.patience
+
+
+def over_fitting_since(evaluations: Sequence[Evaluation]) -> int:
+    """The epoch since which the loss on held-back samples rises while that on training samples falls, or 0.
+
+    One epoch of it may be chance; two in a row, up to the last one, are said.
+    """
+    since = 0
+    for before, after in itertools.pairwise(evaluations):
+        apart = _rose(before.validation, after.validation) and _rose(after.training, before.training)
+        since = (since or after.epoch) if apart else 0
+    return since if since and evaluations[-1].epoch - since + 1 >= _RISES else 0
+
+
+def in_words(evaluations: Sequence[Evaluation], phase: Phase) -> str:
+    """The last evaluation in a line: `phase skills, epoch 3 of 10: …`."""
+    last, since = evaluations[-1], over_fitting_since(evaluations)
+    said = [_numbers(last.training, "training" if phase.method in LOSS_ON_ROWS else "its own answers")]
+    said += [_numbers(last.validation, "samples held back")] if last.validation else []
+    said += [f"{last.held_out} held-out questions right"] if last.held_out is not None else []
+    said += [f"over-fitting since epoch {since}"] if since else []
+    return f"phase {phase.name}, epoch {last.epoch} of {phase.epochs}: {'; '.join(said)}"
+
+
+def chosen_in_words(evaluations: Sequence[Evaluation], phase: Phase) -> str:
+    """Which epoch's model the phase leaves, where that is not the last of its plan; else nothing."""
+    found = best(evaluations, phase.select)
+    if found is None or found.epoch == phase.epochs:
+        return ""
+    why = f"{found.held_out} held-out questions right" if found.held_out is not None else "its lowest validation loss"
+    early = evaluations[-1].epoch < phase.epochs
+    ended = f"; training ended after epoch {evaluations[-1].epoch}, none having been better since" if early else ""
+    return f"phase {phase.name}: the model is that of epoch {found.epoch} of {phase.epochs} ({why}){ended}"
+
+
+def _wanted(phase: Phase, samples: int) -> int:
+    """How many of so many new samples a phase would hold back."""
+    select = phase.select
+    if phase.method not in LOSS_ON_ROWS:
+        return 0
+    if select.validation is not None:
+        return math.ceil(samples * select.validation)
+    share = min(round(samples * _SHARE), _MOST)
+    if select.by == "validation_loss":  # asked for whatever there is: more of a small phase, a fifth at most
+        return max(share, min(LEAST, samples // 5))
+    return share if select.by == "auto" and share >= LEAST else 0
+
+
+def _is_auto(phase: Phase) -> bool:
+    return phase.select.by == "auto" and phase.select.validation is None
+
+
+def _beside_one_of_each_fact(items: Sequence[Item], seed: int) -> list[Item]:
+    """All but one item of every fact; the fact that is none has one as well."""
+    rng = random.Random(f"{seed}/validation")  # noqa: S311 (a reproducible choice, not a secret)
+    ordered = sorted(items, key=lambda item: item.id)
+    seen: set[tuple[str, str]] = set()
+    spare: list[Item] = []
+    for item in rng.sample(ordered, len(ordered)):
+        fact = item.source.leaf, item.source.fact
+        spare += [item] if fact in seen else []
+        seen.add(fact)
+    return spare
+
+
+def _badness(evaluation: Evaluation, select: Selection) -> float:
+    return -(evaluation.held_out or 0) if select.by == "held_out" else evaluation.validation["loss"]
+
+
+def _rose(before: Mapping[str, float], after: Mapping[str, float]) -> bool:
+    return "loss" in before and "loss" in after and after["loss"] > before["loss"]
+
+
+def _numbers(measured: Mapping[str, float], where: str) -> str:
+    right = f" ({measured['accuracy']:.0%} right)" if "accuracy" in measured else ""
+    return f"loss {measured['loss']:.3f}{right} on {where}"
