@@ -53,6 +53,11 @@ class Workspace:
         return self.state / "cycles"
 
     @property
+    def replay(self) -> Path:
+        """`replay/NNNN.jsonl`: what release NNNN has been trained on, sample by sample."""
+        return self.state / "replay"
+
+    @property
     def releases(self) -> Path:
         """`releases/NNNN/`: students that passed the gate."""
         return self.state / "releases"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .. import __version__
-from ..core.atomic import write_json
+from ..core.atomic import write_bytes, write_json
 from ..core.fingerprint import file_sha256
 from ..eval.compare import compare
 from ..eval.evaluation import Evaluation
@@ -15,9 +15,11 @@ from ..eval.gate import Verdict, judge
 from ..eval.run import evaluate
 from ..llm.endpoint import identity
 from ..sdg.store import SAMPLES, Entry
+from ..train.replay_buffer import BUFFER_NAME
 from ..train.results import TrainResult
-from .journal import EVALUATION, JUDGEMENT, Judgement
+from .journal import EVALUATION, JUDGEMENT, TRAIN, Judgement
 from .open_cycle import OpenCycle
+from .past import replay_buffer
 from .releases import Dataset, Release, add_release, model_folder, releases
 
 BASE, CANDIDATE = "base", "candidate"
@@ -59,6 +61,7 @@ def release_candidate(cycle: OpenCycle, trained: TrainResult, entries: Sequence[
         verdict=verdict,
         tilth=__version__,
     )
+    write_bytes(replay_buffer(workspace, number), (cycle.folder / TRAIN / BUFFER_NAME).read_bytes())
     add_release(workspace, release, trained.model)
     return number
 

@@ -14,6 +14,8 @@ from ..train.data import Files
 from ..train.explain import Outlook, explain_plan
 from ..train.plan import load_plan
 from .basis import read_basis
+from .journal import last_finished
+from .past import read_past
 from .releases import model_folder
 
 
@@ -44,6 +46,7 @@ def explain_training(workspace: Workspace, progress: Progress) -> Explained:
             earlier=_files(each for each in there if each.leaf.id not in new),
             student=model_folder(workspace, parent) if parent else student_folder(config.student.model, progress),
             config=config,
+            past=read_past(workspace, parent, last_finished(workspace) + 1),
         )
     return Explained(
         plan=config.train.plan,

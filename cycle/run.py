@@ -26,6 +26,7 @@ from ..llm.student import student_folder
 from ..sdg.generate import bring_up_to_date
 from ..sdg.store import PREFERENCES, SAMPLES, Entry, is_complete, open_entry, read_preferences, read_samples, read_tests
 from ..train.data import Files
+from ..train.general import general_samples
 from ..train.launch import check_machine
 from ..train.plan import load_plan
 from ..train.results import TrainResult
@@ -48,6 +49,7 @@ from .journal import (
     read_record,
 )
 from .open_cycle import OpenCycle
+from .past import past_of
 from .releases import model_folder, releases, set_current
 from .report import write_report
 from .students import students
@@ -87,7 +89,8 @@ def run_cycle(workspace: Workspace, progress: Progress, *, until: Literal["train
         cycle = OpenCycle(workspace, basis, inputs, student, progress)
         progress.say(f"cycle {inputs.number} at commit {inputs.commit[:8]}: new {', '.join(inputs.new)}")
         entries = _generate(cycle)
-        cycle = set_apart(_hold_out(cycle, entries), load_plan(workspace.config.train.plan))
+        training = load_plan(workspace.config.train.plan)
+        cycle = set_apart(_hold_out(cycle, entries, general_samples(training)), training)
         trained = _train(cycle, entries)
         if until == "train":
             return CycleResult(inputs.number, "trained")
@@ -150,7 +153,7 @@ def _generate(cycle: OpenCycle) -> list[Entry]:
     return entries
 
 
-def _hold_out(cycle: OpenCycle, entries: Sequence[Entry]) -> OpenCycle:
+def _hold_out(cycle: OpenCycle, entries: Sequence[Entry], general: Sequence[Sample] = ()) -> OpenCycle:
     """The cycle with its generated questions, after a look at all that it trains or replays and releases trained on.
 
     A generated question that stands there is left out: samples of other leaves, and older ones, know nothing of it.
@@ -165,12 +168,13 @@ def _hold_out(cycle: OpenCycle, entries: Sequence[Entry]) -> OpenCycle:
     written = {question.id: question for question in cycle.questions}
     likeness = next((each.recipe.likeness for each in cycle.basis.planned), None)
     asked = [*cycle.questions, *tests]
-    found = find_leaks(asked, _samples(entries), likeness) + find_leaks(asked, _samples(older))
+    found = find_leaks(asked, _samples(entries), likeness) + find_leaks(asked, [*_samples(older), *general])
     if leaks := [leak for leak in found if leak.question_id in written]:
         clearest = min(leaks, key=lambda leak: leak.kind)  # a copy before a near copy
         question, count = written[clearest.question_id], len({leak.sample_id for leak in leaks})
         what = f"{count} training sample(s) hold a held-out question, such as {question.question!r}"
-        raise CheckFailed(what, where=question.leaf, fix="reword that question, or the seed that repeats it")
+        fix = "reword that question, or the seed or general sample that repeats it"
+        raise CheckFailed(what, where=question.leaf, fix=fix)
     leaked = {leak.question_id for leak in found}
     kept = tuple(test for test in tests if test.id not in leaked)
     if len(kept) < len(tests):
@@ -199,6 +203,7 @@ def _train(cycle: OpenCycle, entries: Sequence[Entry]) -> TrainResult:
         config=workspace.config,
         progress=cycle.progress,
         held_out=right_answers(cycle),
+        past=past_of(cycle),
     )
     write_json(cycle.folder / TRAINED, trained.model_dump(mode="json"))
     return trained

@@ -13,11 +13,14 @@ from typing import Any
 
 @contextlib.contextmanager
 def quiet_transformers() -> Generator[None]:
-    """Quieten transformers (importing it) and the hub's package, which it uses."""
+    """Quieten transformers (importing it), the hub's package, which it uses, and bitsandbytes, which peft imports."""
     from transformers.utils import logging as messages
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet_hub())
+        advising = logging.getLogger("bitsandbytes")  # of packages that would be faster
+        stack.callback(advising.setLevel, advising.level)
+        advising.setLevel(logging.ERROR)
         stack.callback(messages.set_verbosity, messages.get_verbosity())
         messages.set_verbosity_error()
         if messages.is_progress_bar_enabled():

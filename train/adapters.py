@@ -7,9 +7,7 @@ instead of a new one, on the weights without it.
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,25 +37,18 @@ def is_in_four_bits(model: Any) -> bool:
     return getattr(model, "is_loaded_in_4bit", False)  # transformers sets it on such models only
 
 
-@contextlib.contextmanager
-def quiet_bitsandbytes() -> Generator[None]:
-    """It advises of packages that would be faster, on standard error."""
-    logger = logging.getLogger("bitsandbytes")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    yield
-    logger.setLevel(level)
+def keep_unpacked(model: Any) -> None:
+    """Keep bitsandbytes from packing a model's 4-bit weights in another form when they are first evaluated on a CPU.
 
-
-def make_trainable(model: Any) -> None:
-    """Make a peft model on 4-bit weights trainable by our rules; no other is changed.
-
-    The library rounds a new adapter to bfloat16, in which AdamW's updates vanish; bitsandbytes packs the weights anew
-    when they are first evaluated on a CPU, and training would meet them in that form.
+    Training would meet them in that form, which it cannot use.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+
+
+def train_in_float32(model: Any) -> None:
+    """Undo the library's rounding of a new adapter on 4-bit weights to bfloat16, in which AdamW's updates vanish."""
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()

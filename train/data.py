@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 
 from ..core.jsonl import read_records
 from ..core.records import Preference, Sample
+from .replay_buffer import Past
 
 Item = Sample | Preference
 Origin = Literal["new", "earlier_phase", "earlier_cycle", "general", "self_generated"]
@@ -46,12 +47,13 @@ class Pool:
 
     new: list[Item]
     earlier: list[Item] = field(default_factory=list[Item])
+    past: Past = field(default_factory=Past)
 
     @classmethod
-    def read(cls, new: Files, earlier: Files) -> Pool:
+    def read(cls, new: Files, earlier: Files, past: Past) -> Pool:
         """No item twice, and none in both. Raises DataError."""
         fresh, older = _read(new), _read(earlier)
-        return cls(list(fresh.values()), [item for id_, item in older.items() if id_ not in fresh])
+        return cls(list(fresh.values()), [item for id_, item in older.items() if id_ not in fresh], past)
 
 
 def of_origin(item: Item, origin: Origin) -> TrainingItem:

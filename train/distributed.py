@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,6 +95,19 @@ def added_up(*numbers: int) -> list[int]:
 def any_of(*flags: bool) -> list[bool]:
     """Each flag, true where it is true in any process."""
     return [bool(flag) for flag in _reduced(flags, "MAX")] if processes() > 1 else list(flags)
+
+
+def of_all(noted: Mapping[str, list[float]]) -> dict[str, list[float]]:
+    """What all processes noted under each name."""
+    import torch
+    import torch.distributed
+
+    if processes() == 1:
+        return dict(noted)
+    everyone: list[Any] = [None] * processes()
+    torch.distributed.all_gather_object(everyone, dict(noted))
+    names = dict.fromkeys(name for each in everyone for name in each)
+    return {name: [value for each in everyone for value in each.get(name, ())] for name in names}
 
 
 def wait_for_all() -> None:

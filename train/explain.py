@@ -19,6 +19,7 @@ from .flops import peak_flops, step_flops
 from .memory import Memory, Shape, Sharing, estimate, longest_batch, read_shape
 from .mix import Mix, Ready, Skipped, make_mixes
 from .plan import LOSS_ON_ROWS, MethodName, Phase, Plan
+from .replay_buffer import Past
 from .run import read_student, require_libraries
 
 _UTILISATION = 0.4
@@ -55,15 +56,19 @@ class Outlook(Record):
     """Of main memory; None: nobody knows."""
 
 
-def explain_plan(plan: Plan, *, new: Files, earlier: Files, student: Path, config: Config) -> Outlook:
+def explain_plan(
+    plan: Plan, *, new: Files, earlier: Files, student: Path, config: Config, past: Past | None = None
+) -> Outlook:
     """What `run_plan` would do with the same inputs; nothing is written, no model is run.
+
+    In place of answers that the student would give itself stand those of the samples.
 
     Raises what `run_plan` raises before it trains: CheckFailed, ModelError, DataError.
     """
     require_libraries(plan)
     with quiet_transformers(), tempfile.TemporaryDirectory() as folder:
         folders = [Path(folder) / phase.name for phase in plan.phases]
-        mixes = make_mixes(plan, Pool.read(new, earlier), read_student(student), folders, config)
+        mixes = make_mixes(plan, Pool.read(new, earlier, past or Past()), read_student(student), folders, config)
     shape = read_shape(student)
     return Outlook(
         phases=tuple(_outlook(phase, mix, shape, config) for phase, mix in zip(plan.phases, mixes, strict=True)),

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.errors import ModelError
 from ..core.fingerprint import file_sha256, fingerprint
-from .adapters import FOLDER, in_four_bits, quiet_bitsandbytes
+from .adapters import FOLDER, in_four_bits
 
 
 def load_model(folder: Path, adapter: str = "none") -> Any:
@@ -21,8 +21,7 @@ def load_model(folder: Path, adapter: str = "none") -> Any:
 
     given = {"quantization_config": in_four_bits()} if adapter == "qlora" else {}
     try:
-        with quiet_bitsandbytes():
-            return AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32, **given)
+        return AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32, **given)
     except (OSError, ValueError) as error:
         fix = "name a folder with a whole Hugging Face model"
         raise ModelError(f"the model cannot be loaded ({error})", where=str(folder), fix=fix) from error

@@ -12,10 +12,9 @@ those that the template itself writes become special tokens.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,12 +22,10 @@ from typing import Any
 
 from ..core.errors import ModelError
 from ..core.records import Message, Sample
+from .special_tokens import PRIVATE_USE, Span, any_of, encode, special_tokens
 
 IGNORED = -100
 """The label of a token that is not trained (torch's cross-entropy ignores it)."""
-
-_PRIVATE_USE = range(0xE000, 0xF900)
-"""Unicode characters without a meaning: templates leave them alone, and trimming does not take them for white space."""
 
 
 _DAY = datetime(2025, 1, 1, 12, tzinfo=UTC)
@@ -71,9 +68,6 @@ class Tokens:
         return {"input_ids": self.input_ids, "labels": self.labels}
 
 
-Span = tuple[int, int]
-
-
 @dataclass(frozen=True)
 class _Rendered:
     text: str
@@ -105,10 +99,9 @@ def tokenize(tokenizer: Any, samples: Sequence[Sample], system_prompt: str) -> l
 
     Raises ModelError when the chat template refuses a conversation, changes it, or ends no assistant turn.
     """
-    names = _special_tokens(tokenizer)
-    end_of_turn = re.compile(rf"\s*(?:{_any_of(names)})")
+    end_of_turn = re.compile(rf"\s*(?:{any_of(special_tokens(tokenizer))})")
     rendered = [_render(tokenizer, sample, system_prompt, end_of_turn) for sample in samples]
-    encoded = _encode(tokenizer, names, samples, rendered)
+    encoded = _encode(tokenizer, samples, rendered)
     return [_label(ids, offsets, item.trained) for item, (ids, offsets) in zip(rendered, encoded, strict=True)]
 
 
@@ -122,18 +115,7 @@ def tokenize_prompts(tokenizer: Any, samples: Sequence[Sample], system_prompt: s
         messages = _conversation(sample, system_prompt)[:-1]
         text, spans = _written(tokenizer, messages, sample, prompt=True)
         rendered.append(_Rendered(text, sorted(itertools.chain(*spans)), []))
-    return [ids for ids, _ in _encode(tokenizer, _special_tokens(tokenizer), samples, rendered)]
-
-
-def _special_tokens(tokenizer: Any) -> list[str]:
-    """The names of the special tokens, a longer one before those that it begins with."""
-    added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-    return sorted({*added, *tokenizer.all_special_tokens}, key=lambda name: (-len(name), name))
-
-
-def _any_of(names: Sequence[str]) -> str:
-    """A pattern for one of the names, and for nothing where there is none."""
-    return "|".join(map(re.escape, names)) or "(?!)"
+    return [ids for ids, _ in _encode(tokenizer, samples, rendered)]
 
 
 def _render(tokenizer: Any, sample: Sample, system_prompt: str, end_of_turn: re.Pattern[str]) -> _Rendered:
@@ -175,7 +157,7 @@ def _conversation(sample: Sample, system_prompt: str) -> tuple[Message, ...]:
 def _markers(messages: Sequence[Message]) -> list[str]:
     """Two characters for each message, opening and closing, that stand in none of them."""
     taken = set("".join(message.content for message in messages))
-    free = [chr(code) for code in _PRIVATE_USE if chr(code) not in taken]
+    free = [chr(code) for code in PRIVATE_USE if chr(code) not in taken]
     return [free[2 * index] + free[2 * index + 1] for index in range(len(messages))]
 
 
@@ -231,65 +213,15 @@ def _refusal(sample: Sample, what: str) -> ModelError:
 
 
 def _encode(
-    tokenizer: Any, names: Sequence[str], samples: Sequence[Sample], rendered: Sequence[_Rendered]
+    tokenizer: Any, samples: Sequence[Sample], rendered: Sequence[_Rendered]
 ) -> list[tuple[list[int], list[Span]]]:
-    """Ids and offsets of each sample's text, with special tokens where the template wrote them and nowhere else.
-
-    Each special token gets a second name, as long as its own, made of a character that no text has; it stands in for
-    the first where the template wrote that, and of the first names the tokenizer makes text.
-    """
-    taken = set[str]().union(*(item.text for item in rendered))
-    free = (chr(code) for code in _PRIVATE_USE if chr(code) not in taken)
-    written = {name for name in names if any(name in item.text for item in rendered)}
-    aliases = {name: next(free) * len(name) for name in sorted(written)}
-    encoder = copy.deepcopy(tokenizer.backend_tokenizer)
-    encoder.no_truncation()
-    encoder.no_padding()
-    encoder.encode_special_tokens = True
-    encoder.add_tokens([_renamed(token, aliases) for token in _added(encoder) if token.content in aliases])
-    meant = {encoder.token_to_id(alias): tokenizer.convert_tokens_to_ids(name) for name, alias in aliases.items()}
-    pattern = re.compile(_any_of([name for name in names if name in aliases]))
-    texts = [_with_aliases(item, pattern, aliases) for item in rendered]
-    # The template has written the special tokens, the first one (BOS) too: adding them here would double it.
-    encoded = encoder.encode_batch(texts, add_special_tokens=False)
-    found = [([meant.get(token, token) for token in each.ids], each.offsets) for each in encoded]
-    for sample, item, (ids, offsets) in zip(samples, rendered, found, strict=True):
-        _refuse_special_in_contents(tokenizer, sample, item, ids, offsets)
-    return found
-
-
-def _added(encoder: Any) -> list[Any]:
-    return list(encoder.get_added_tokens_decoder().values())
-
-
-def _renamed(token: Any, aliases: Mapping[str, str]) -> Any:
-    """The token under its second name: not special, so that the tokenizer still finds it."""
-    from tokenizers import AddedToken
-
-    alias, own = aliases[token.content], {"lstrip": token.lstrip, "rstrip": token.rstrip}
-    return AddedToken(alias, special=False, normalized=False, single_word=False, **own)
-
-
-def _with_aliases(item: _Rendered, names: re.Pattern[str], aliases: Mapping[str, str]) -> str:
-    """The text with its special tokens under their second names, contents as they are."""
-    parts: list[str] = []
-    place = 0
-    for start, end in [*item.contents, (len(item.text), len(item.text))]:
-        parts += [names.sub(lambda found: aliases[found[0]], item.text[place:start]), item.text[start:end]]
-        place = end
-    return "".join(parts)
-
-
-def _refuse_special_in_contents(
-    tokenizer: Any, sample: Sample, item: _Rendered, ids: list[int], offsets: list[Span]
-) -> None:
-    """Some vocabularies hold a special token's name as a piece of text too (unigram): that must not be trained on."""
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    for token, place in zip(ids, offsets, strict=True):
-        if token in special and any(start <= place[0] < place[1] <= end for start, end in item.contents):
-            name = tokenizer.convert_ids_to_tokens(token)
-            what = f"its text holds {name!r}, of which the tokenizer makes a special token"
+    """Ids and offsets of each sample's text. Raises ModelError where what a sample says becomes a special token."""
+    encoded = encode(tokenizer, [(item.text, item.contents) for item in rendered])
+    for sample, each in zip(samples, encoded, strict=True):
+        if each.mistaken:
+            what = f"its text holds {each.mistaken!r}, of which the tokenizer makes a special token"
             raise ModelError(what, where=f"sample {sample.id}", fix="write it in another way")
+    return [(each.ids, each.offsets) for each in encoded]
 
 
 def _label(ids: list[int], offsets: list[Span], trained: list[Span]) -> Tokens:

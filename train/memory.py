@@ -26,7 +26,7 @@ _FLOAT = 4
 _MOMENTS = 8
 _LOGIT = 12
 """Bytes for each logit when the backward pass begins: float32 of the log-softmax, of its gradient and the loss's."""
-_HEAP, _LARGEST_IN_HEAP = 1.35, 32 * 2**20
+_HEAP, _LARGEST_IN_HEAP = 1.4, 32 * 2**20
 """On a CPU the C library's heap has holes: resident against live bytes, as measured. What is larger is not in it."""
 _FOUR_BITS = 0.53
 """Bytes for a weight of 4 bits: NF4 in blocks of 64 with doubly quantised scales (QLoRA, arXiv 2305.14314)."""
@@ -166,7 +166,8 @@ def longest_batch(phase: Resolved, mix: Mix) -> Batch:
     each = 2 if "preference" in TRAINS_ON[phase.method] else 1
     each = phase.rollout.completions if phase.method in LEARNS_FROM_ANSWERS else each
     rows = min(phase.micro_batch_size, mix.total.samples) * each
-    return Batch(rows, mix.longest, mix.places)
+    length = min(mix.longest, phase.max_length)  # documents are split
+    return Batch(rows, length, min(mix.places, length))
 
 
 def gigabytes(size: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,16 @@ from ..core.fingerprint import canonical_json, file_sha256, fingerprint
 from ..core.jsonl import read_records, write_records
 from ..core.records import Record
 from .auto import Resolved, resolve
-from .data import Item, Origin, Pool, TrainingItem, of_origin
+from .data import Item, Pool, TrainingItem, of_origin
 from .methods.distill import teacher_source
 from .methods.prompts import with_room
 from .methods.table import METHODS, Row
-from .plan import LOSS_ON_ROWS, TRAINS_ON, Phase, Plan
+from .plan import LOSS_ON_ROWS, Phase, Plan
 from .profile import Lengths, check_lost, fitted, length_profile, longest_allowed, longest_rows, trained_places
-from .replay import draw, replay_count
+from .replay import Drawn, replayed
 from .rewards import reward_sources
 from .selection import held_back, new_items, settled
+from .self_generated import AnswerOwn, as_they_are
 
 DATA_NAME, VALIDATION_NAME, MIX_NAME = "data.jsonl", "validation.jsonl", "mix.json"
 
@@ -41,6 +42,13 @@ class Tally(Record):
     trained_tokens: int = 0
 
 
+class Replayed(Tally):
+    """What was replayed of one leaf, and out of how many."""
+
+    available: float = 0.0
+    """The leaf's samples there, each counted by its weight: leaves are drawn from in proportion to it."""
+
+
 class Mix(Record):
     """What one phase trains on (`mix.json`)."""
 
@@ -49,6 +57,8 @@ class Mix(Record):
     by_origin: Mapping[str, Tally]
     by_kind: Mapping[str, Tally]
     by_leaf: Mapping[str, Tally]
+    replayed: Mapping[str, Mapping[str, Replayed]] = {}
+    """By origin, then by leaf, of all leaves that could have been."""
     too_long: Tally
     """Dropped: more tokens than the phase's `max_length`, or than the model can hold."""
     cut: Tally = Tally()
@@ -97,42 +107,65 @@ class Student:
 
 
 def make_mixes(
-    plan: Plan, pool: Pool, student: Student, folders: Sequence[Path], config: Config
+    plan: Plan,
+    pool: Pool,
+    student: Student,
+    folders: Sequence[Path],
+    config: Config,
+    own: AnswerOwn = as_they_are,
 ) -> list[Ready | Skipped]:
     """Write `data.jsonl` and `mix.json` of every phase into its folder; a phase without new samples is skipped.
+
+    `own` is asked for the answers of phases that replay the student's own.
 
     Raises CheckFailed when nothing can be trained at all or too much is too long, ModelError from the chat template.
     """
     held = held_back(plan, pool.new, config.seed)
-    trained = Pool([item for item in pool.new if item.id not in held], pool.earlier)
-    selections = [select(plan, index, trained, config.seed) for index in range(len(plan.phases))]
+    trained = Pool([item for item in pool.new if item.id not in held], pool.earlier, pool.past)
+    selections = [
+        select(plan, index, trained, config.seed, _counter(phase, student, config), own)
+        for index, phase in enumerate(plan.phases)
+    ]
     validations = [_validation(phase, pool, held, config.seed) for phase in plan.phases]
     outsides = [_outside_sha256(plan, index, student, config) for index in range(len(plan.phases))]
     chosen = map(_Chosen, selections, validations, outsides)
-    if not any(selections):
+    if not any(each.new for each in selections):
         kinds = ", ".join(sorted(plan.kinds))
         raise CheckFailed(f"no new sample of any kind that the plan trains ({kinds})", fix="generate samples first")
     return [
-        _write_mix(phase, each, student, folder, config) if each.selected else _skipped(phase)
+        _write_mix(phase, each, student, folder, config) if each.selected.new else _skipped(phase)
         for phase, each, folder in zip(plan.phases, chosen, folders, strict=True)
     ]
 
 
-def select(plan: Plan, index: int, pool: Pool, seed: int) -> list[TrainingItem]:
-    """The items of phase `index`: new ones of its kinds and leaves, then replayed ones; empty when none is new."""
-    phase, shares = plan.phases[index], plan.phases[index].replay
-    new = new_items(phase, pool.new, seed)
-    usable = TRAINS_ON[phase.method]
-    trained_before = {kind for earlier in plan.phases[:index] for kind in earlier.kinds} - set(phase.kinds)
-    sources: list[tuple[Origin, list[Item], float]] = [
-        ("earlier_phase", [i for i in pool.new if i.kind in trained_before & usable], shares.earlier_phases),
-        ("earlier_cycle", [i for i in pool.earlier if i.kind in plan.kinds & usable], shares.earlier_cycles),
-    ]
-    selected = [of_origin(item, "new") for item in new]
-    for origin, old, share in sources:
-        count = replay_count(len(new), share, shares.earlier_phases + shares.earlier_cycles)
-        selected += [of_origin(item, origin) for item in draw(old, count, f"{seed}/{phase.name}/{origin}")]
-    return selected
+@dataclass(frozen=True)
+class Selected:
+    """What a phase is made of."""
+
+    new: list[Item]
+    replayed: list[Drawn]
+
+    @property
+    def items(self) -> list[TrainingItem]:
+        """New ones, then replayed ones, with the reason why they are there."""
+        old = [of_origin(item, drawn.source.origin) for drawn in self.replayed for item in drawn.items]
+        return [of_origin(item, "new") for item in self.new] + old
+
+
+def select(
+    plan: Plan,
+    index: int,
+    pool: Pool,
+    seed: int,
+    tokens_of: Callable[[Item], int],
+    own: AnswerOwn = as_they_are,
+) -> Selected:
+    """The items of phase `index`: new ones of its kinds and leaves, and replayed ones beside them.
+
+    Raises DataError from a general instruction set, ModelError from the model that answers.
+    """
+    new = new_items(plan.phases[index], pool.new, seed)
+    return Selected(new, replayed(plan, index, pool, new=len(new), seed=seed, own=own, tokens_of=tokens_of))
 
 
 def read_rows(phase: Resolved, file: Path, tokenizer: Any, system_prompt: str) -> Sequence[Row]:
@@ -143,6 +176,16 @@ def read_rows(phase: Resolved, file: Path, tokenizer: Any, system_prompt: str) -
     items = list(read_records(file, METHODS[phase.method].record))
     rows = _rows(phase, tokenizer, items, system_prompt)
     return [row for row in fitted(rows, phase, tokenizer.model_max_length) if row]
+
+
+def _counter(phase: Phase, student: Student, config: Config) -> Callable[[Item], int]:
+    """The tokens that an item has in the phase."""
+
+    def count(item: Item) -> int:
+        [row] = METHODS[phase.method].rows(student.tokenizer, [item], config.student.system_prompt)
+        return row.tokens
+
+    return count
 
 
 def _rows(phase: Phase, tokenizer: Any, items: Sequence[Any], system_prompt: str) -> Sequence[Row]:
@@ -168,13 +211,13 @@ def _validation(phase: Phase, pool: Pool, held: Container[str], seed: int) -> li
 class _Chosen:
     """What a phase is made of."""
 
-    selected: Sequence[TrainingItem]
+    selected: Selected
     validation: Sequence[TrainingItem]
     outside_sha256: str
 
 
 def _write_mix(phase: Phase, chosen: _Chosen, student: Student, folder: Path, config: Config) -> Ready:
-    selected = chosen.selected
+    selected = chosen.selected.items
     rows = _rows(phase, student.tokenizer, selected, config.student.system_prompt)
     method, longest = METHODS[phase.method], max(row.length for row in rows)
     resolved, reasons = resolve(
@@ -201,6 +244,7 @@ def _write_mix(phase: Phase, chosen: _Chosen, student: Student, folder: Path, co
         by_origin=_tallies((item.origin, row) for item, row in kept),
         by_kind=_tallies((item.kind, row) for item, row in kept),
         by_leaf=_tallies((item.source.leaf, row) for item, row in kept),
+        replayed={drawn.source.origin: _replayed(drawn, kept) for drawn in chosen.selected.replayed},
         too_long=_tally([whole for whole, row in zip(rows, fitting, strict=True) if not row]),
         cut=Tally(
             samples=len(cut),
@@ -249,6 +293,15 @@ def _tallies(pairs: Iterable[tuple[str, Row]]) -> dict[str, Tally]:
     for name, row in pairs:
         groups[name].append(row)
     return {name: _tally(groups[name]) for name in sorted(groups)}
+
+
+def _replayed(drawn: Drawn, kept: Iterable[tuple[TrainingItem, Row]]) -> dict[str, Replayed]:
+    source = drawn.source
+    tallies = _tallies((item.source.leaf, row) for item, row in kept if item.origin == source.origin)
+    return {
+        leaf: Replayed(available=round(weight, 6), **tallies.get(leaf, Tally()).model_dump())
+        for leaf, weight in sorted(source.weights.items())
+    }
 
 
 def _tokens_sha256(rows: Sequence[Row]) -> str:

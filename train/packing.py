@@ -1,8 +1,8 @@
 """Texts as rows of one length: short ones share a row, long ones are split over several, and nothing is lost.
 
 No text sees another that shares its row: positions start again at 0 with each piece, and where a model is given such
-positions and no attention mask, transformers keeps attention inside a piece (`masking_utils`, packed sequences); a test
-holds the packed loss to the unpacked.
+positions, no attention mask and no cache, transformers keeps attention inside a piece (`masking_utils`, packed
+sequences); a test holds the packed loss to the unpacked.
 """
 
 from __future__ import annotations

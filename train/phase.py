@@ -27,6 +27,7 @@ from ..llm.precision import compute_dtype, device
 from . import checkpoints
 from .auto import Resolved
 from .evaluations import EpochEnds, read_evaluations
+from .forgetting import Drift
 from .load import weights_sha256
 from .masking import load_tokenizer
 from .methods.row import Row
@@ -92,7 +93,8 @@ class PhaseJob:
         """A fingerprint of all that decides the weights: equal inputs make equal weights (on the same hardware)."""
         settings = self.phase.model_dump(mode="json")
         hashes = [models.parent_sha256, sorted((name, sha256) for name, (_, sha256) in models.rewards.items())]
-        data = [self.mix.data_sha256, self.mix.tokens_sha256, self.mix.outside_sha256]
+        mix = self.mix
+        data = [mix.data_sha256, mix.tokens_sha256, mix.outside_sha256, mix.validation_sha256]
         return fingerprint([settings, data, hashes, self.seed])
 
     def result(self, models: Models) -> PhaseResult | None:
@@ -162,8 +164,10 @@ def train_model(
         watch=watch,
         validation=_held_back_rows(job, tokenizer, config),
     )
+    drift = Drift(setup, job.folder / DATA_NAME)
     trainer = METHODS[job.phase.method].trainer(setup)
-    watch.on_epoch = ends = EpochEnds(setup, job.folder / METRICS_NAME, job.folder / EVALUATIONS_NAME)
+    drift.start(trainer)
+    watch.on_epoch = ends = EpochEnds(setup, job.folder / METRICS_NAME, job.folder / EVALUATIONS_NAME, [drift])
     watch.keep_checkpoints, watch.keep_adapter = config.train.keep_checkpoints, not job.phase.lora.merge
     if not ends.are_over(checkpoints.step_of(checkpoint) if checkpoint else 0):
         rehearse_first(trainer, setup, job.mix)

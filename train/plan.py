@@ -32,12 +32,10 @@ _SHIPPED = Path(__file__).parent / "plans"
 
 MethodName = Literal["pretrain", "sft", "dpo", "kto", "reward", "grpo", "rloo", "distill", "ppo"]
 
-_ANSWERS: frozenset[Kind] = frozenset(
-    {"document", "knowledge_short", "knowledge_long", "foundational", "skill", "grounded_skill"}
-)
+_ANSWERS: frozenset[Kind] = frozenset({"knowledge_short", "knowledge_long", "foundational", "skill", "grounded_skill"})
 TRAINS_ON: dict[MethodName, frozenset[Kind]] = {
     "pretrain": frozenset({"document"}),
-    "sft": _ANSWERS,
+    "sft": _ANSWERS | {"document"},
     "dpo": frozenset({"preference"}),
     "kto": frozenset({"preference"}),
     "reward": frozenset({"preference"}),
@@ -87,7 +85,7 @@ class Phase(Section):
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The share of the steps in which the learning rate rises from 0 to its peak."""
     batch_size: AutoCount = None
-    """Samples per optimizer step."""
+    """Samples per optimizer step; for pretrain rows, which documents share (`packing.py`)."""
     micro_batch_size: AutoCount = None
     """Samples that go through the model at once: memory and speed, no effect on the result but rounding."""
     max_length: AutoCount = None
@@ -152,6 +150,8 @@ def _check_batch(phase: Phase) -> None:
     batch, micro = phase.batch_size, phase.micro_batch_size
     if batch and micro and batch % micro:
         raise ValueError(f"batch_size {batch} is not a multiple of micro_batch_size {micro}")
+    if phase.method == "pretrain" and phase.max_length == 1:
+        raise ValueError("pretrain needs a max_length of 2 at least: nothing predicts the first token of a row")
 
 
 def _check_sections(phase: Phase) -> None:
@@ -161,6 +161,8 @@ def _check_sections(phase: Phase) -> None:
             call_default_factory=True
         ):
             raise ValueError(f"{name} has no effect on {phase.method}; it is for {', '.join(sorted(methods))}")
+    if phase.method != "sft" and (phase.replay.general or phase.replay.self_generated):
+        raise ValueError("replay.general and replay.self_generated are for sft: they are answers to be learned")
     if phase.adapter == "none" and phase.lora != Lora():
         raise ValueError("lora settings have no effect without `adapter: lora`")
     if phase.too_long.policy == "cut" and phase.method != "sft":
@@ -218,7 +220,9 @@ def _from(folder: Path, phase: Phase) -> Phase:
     )
     rollout = phase.rollout.model_copy(update={"rewards": rewards})
     distill = phase.distill and phase.distill.model_copy(update={"teacher": model(phase.distill.teacher)})
-    return phase.model_copy(update={"rollout": rollout, "distill": distill})
+    general = phase.replay.general_file and str(folder / phase.replay.general_file)
+    replay = phase.replay.model_copy(update={"general_file": general})
+    return phase.model_copy(update={"rollout": rollout, "distill": distill, "replay": replay})
 
 
 __all__ = ["TRAINS_ON", "Lora", "MethodName", "Phase", "Plan", "Replay", "Reward", "load_plan", "shipped_plans"]

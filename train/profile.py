@@ -63,9 +63,7 @@ def fitted(rows: Sequence[Row], phase: Resolved, context: int) -> list[Row | Non
     cut off as a whole is dropped. A document is split (`packing`).
     """
     limit = longest_allowed(phase, context)
-    return [
-        row if row.length <= limit or isinstance(row, DocumentTokens) else _cut(row, phase, limit) for row in rows
-    ]
+    return [row if row.length <= limit or isinstance(row, DocumentTokens) else _cut(row, phase, limit) for row in rows]
 
 
 def longest_allowed(phase: Resolved, context: int) -> int:

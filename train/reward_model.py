@@ -16,7 +16,7 @@ from ..core.errors import ModelError
 from ..core.records import Message, Sample
 from ..llm.precision import compute_dtype, device
 from ..llm.quiet import quiet_transformers
-from .adapters import in_four_bits, quiet_bitsandbytes
+from .adapters import in_four_bits
 from .load import padding_id
 from .masking import load_tokenizer, tokenize
 
@@ -88,8 +88,7 @@ def _load(folder: Path, dtype: Any, **given: Any) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     try:
-        with quiet_bitsandbytes():
-            return AutoModelForSequenceClassification.from_pretrained(str(folder), num_labels=1, dtype=dtype, **given)
+        return AutoModelForSequenceClassification.from_pretrained(str(folder), num_labels=1, dtype=dtype, **given)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
         fix = "name a folder with a whole Hugging Face model of a kind that can be given a score"

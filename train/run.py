@@ -24,11 +24,15 @@ from .launch import check_machine, launching
 from .load import count_parameters, weights_sha256
 from .masking import load_tokenizer
 from .memory import read_shape
+from .methods.ppo import check_processes
 from .mix import Ready, Skipped, Student, make_mixes
 from .phase import Models, PhaseJob, discard_checkpoints, run_phase
 from .plan import Plan
+from .remembering import write_buffer
+from .replay_buffer import Past
 from .results import PhaseResult, TrainResult
 from .selection import check_askable
+from .self_generated import OWN_NAME, OwnAnswers
 from .trainer import HeldOut
 
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
@@ -44,29 +48,43 @@ def run_plan(  # noqa: PLR0913 (what a training run is given; every one of them 
     config: Config,
     progress: Progress,
     held_out: HeldOut | None = None,
+    past: Past | None = None,
 ) -> TrainResult:
     """Train `student` (a Hugging Face folder) by the plan on the data engine's files; the same call again goes on.
 
     `new` are those of this cycle; `earlier` those of earlier ones, which are only replayed; `held_out` is asked by
-    phases that select by it. Raises CheckFailed before any training where there is nothing to train, too much would be
-    cut, or the disk or the memory is too small; ConfigError, ModelError, DataError; KeyboardInterrupt after SIGINT or
-    SIGTERM, with all finished steps on disk.
+    phases that select by it; `past` is what the cycles before it left for its replay. `out/` gets the replay buffer
+    that this run leaves for the next, last of all. Raises CheckFailed before any training where there is nothing to
+    train, too much would be cut, or the disk or the memory is too small; ConfigError, ModelError, DataError;
+    KeyboardInterrupt after SIGINT or SIGTERM, with all finished steps on disk.
     """
     require_libraries(plan)
     check_machine(config.train)
     processes = config.train.processes * config.train.nodes
     check_askable(plan, there=held_out is not None, processes=processes)
+    check_processes(plan, processes)
     if device() == "cpu":  # trl imports deepspeed where it is installed, and that would tell what it had to guess
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     with quiet_transformers():
         folders = [out / f"{number:02}-{phase.name}" for number, phase in enumerate(plan.phases, start=1)]
-        mixes = make_mixes(plan, Pool.read(new, earlier), read_student(student), folders, config)
+        pool, model_read = Pool.read(new, earlier, past or Past()), read_student(student)
+        own = OwnAnswers(
+            model=student,
+            weights_sha256=weights_sha256(student),
+            tokenizer=model_read.tokenizer,
+            system_prompt=config.student.system_prompt,
+            file=out / OWN_NAME,
+            may_train=pool.past.may_train,
+            progress=progress,
+        )
+        mixes = make_mixes(plan, pool, model_read, folders, config, own)
         jobs = [
             PhaseJob(mix, folder, config.seed)
             for mix, folder in zip(mixes, folders, strict=True)
             if isinstance(mix, Ready)
         ]
         results, model = _run(jobs, student, config, progress, held_out)
+        write_buffer(plan, pool, jobs, model, tokenizer=model_read.tokenizer, config=config, progress=progress)
     by_phase = {result.phase: result for result in results}
     for mix in mixes:
         if isinstance(mix, Skipped):

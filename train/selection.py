@@ -84,7 +84,8 @@ def settled(phase: Phase, new: int, validation: int) -> tuple[Selection, str]:
     """
     held = f"{validation:,} of {new:,} new samples are held back"
     if phase.select.by == "validation_loss" and not validation:
-        what = f"it selects by validation_loss, but none of its {new:,} new samples can be held back"
+        why = "each is the only one of its fact" if _wanted(phase, new) else "they are too few"
+        what = f"it selects by validation_loss, but none of its {new:,} new samples can be held back: {why}"
         raise CheckFailed(what, where=f"phase {phase.name!r}", fix="write `select: {by: last}`")
     by: Literal["auto", "last", "validation_loss", "held_out"] = phase.select.by
     if by == "auto":
@@ -179,4 +180,5 @@ def _rose(before: Mapping[str, float], after: Mapping[str, float]) -> bool:
 
 def _numbers(measured: Mapping[str, float], where: str) -> str:
     right = f" ({measured['accuracy']:.0%} right)" if "accuracy" in measured else ""
-    return f"loss {measured['loss']:.3f}{right} on {where}"
+    earned = f", reward {measured['reward']:.3f}" if "reward" in measured else ""
+    return f"loss {measured['loss']:.3f}{right}{earned} on {where}"

@@ -22,6 +22,9 @@ AutoNumber = Annotated[Above0 | None, BeforeValidator(_auto)]
 AutoCount = Annotated[Positive | None, BeforeValidator(_auto)]
 
 
+Weighting = Literal["uniform", "age", "loss"]
+
+
 class Replay(Section):
     """Older samples mixed into a phase: of the samples it trains on, these shares are replayed ones."""
 
@@ -29,11 +32,33 @@ class Replay(Section):
     """Samples of this run that earlier phases of the plan trained on."""
     earlier_cycles: Share = 0.0
     """Samples of earlier contributions, of every kind that the plan trains."""
+    general: Share = 0.0
+    """Conversations of `general_file`."""
+    general_file: str = ""
+    """A general instruction set of the user's (`general.py` has its form), by its path from the plan's folder."""
+    self_generated: Share = 0.0
+    """Prompts of earlier contributions, answered by the release that training starts from, before it does."""
+    at_most: Annotated[str, Field(pattern=r"^([1-9][0-9]* (samples|tokens))?$")] = ""
+    """A budget for all of it, `500 samples` or `20000 tokens`: each source has its share's part of it."""
+    per_leaf: Positive | None = None
+    """No more samples of any one leaf than this, from each source."""
+    weight: Weighting = "uniform"
+    """Which samples are drawn rather than others: none; those that were trained longest ago (in cycles); those that
+    the last model found hardest, which is then measured at the end of every run."""
+
+    @property
+    def shares(self) -> float:
+        """All of them together."""
+        return self.earlier_phases + self.earlier_cycles + self.general + self.self_generated
 
     @model_validator(mode="after")
-    def _leave_room(self) -> Self:
-        if self.earlier_phases + self.earlier_cycles >= 1:
+    def _check(self) -> Self:
+        if self.shares >= 1:
             raise ValueError("the replay shares must add up to less than 1, so that there is room for new samples")
+        if bool(self.general) != bool(self.general_file):
+            raise ValueError("replay.general is the share and replay.general_file the samples: write both or neither")
+        if not self.shares and self != Replay.model_construct():
+            raise ValueError("nothing is replayed: give at least one source a share above 0")
         return self
 
 
@@ -119,6 +144,8 @@ class Ppo(Section):
     """Of the generalised advantage estimate (Schulman et al., arXiv 1506.02438)."""
     passes: Positive = 4
     """Over each batch of answers."""
+    minibatches: Positive = 1
+    """Updates in each pass, every one on its share of the answers."""
 
 
 class Selection(Section):

@@ -133,6 +133,7 @@ def phase_trainer(kind: type, model: Any, lengths: Sequence[int], watch: Watch, 
     """
     from transformers import PrinterCallback
 
+    adapters.keep_unpacked(model)
     size = shape(model, whole=given.get("peft_config") is None)
     untouched = copy.deepcopy((model.config, getattr(model, "generation_config", None)))
     with warnings.catch_warnings():
@@ -140,7 +141,7 @@ def phase_trainer(kind: type, model: Any, lengths: Sequence[int], watch: Watch, 
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         trainer: Any = kind(model=model, **given)
     if trainer.model is not model:
-        adapters.make_trainable(trainer.model)
+        adapters.train_in_float32(trainer.model)
         adapters.go_on_with_adapter(trainer.model, Path(model.name_or_path) / adapters.FOLDER)
     trainer.remove_callback(PrinterCallback)
     trainer.plain, trainer.untouched, trainer.shape = model, untouched, size
@@ -269,10 +270,10 @@ class PhaseTraining(_LibraryTrainer):
         return round(needed / (seconds * peak_flops() * distributed.processes()), 4)
 
     def _take_numbers(self) -> dict[str, float]:
-        """What the method has noted since the last step, each the mean of its values."""
-        noted = self._metrics["train"]
+        """What the method has noted since the last step in any process, each the mean of its values."""
+        noted = distributed.of_all(self._metrics["train"])
         means = {name: sum(values) / len(values) for name, values in noted.items() if values and name != "num_tokens"}
-        noted.clear()
+        self._metrics["train"].clear()
         return {name: mean for name, mean in means.items() if math.isfinite(mean)}
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:

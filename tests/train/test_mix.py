@@ -9,12 +9,13 @@ import pytest
 from tilth.core.config import Config, Student
 from tilth.core.errors import CheckFailed
 from tilth.core.jsonl import read_records
-from tilth.train.data import Files, Pool, TrainingSample
+from tilth.train.data import Files, Pool, TrainingItem, TrainingSample
 from tilth.train.mix import Mix, Ready, Skipped, make_mixes, select
 from tilth.train.mix import Student as Model
 from tilth.train.order import epoch_order
 from tilth.train.plan import Phase, Plan, Replay
 from tilth.train.replay import draw
+from tilth.train.replay_buffer import Past
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,10 @@ PLAN = Plan(
 )
 
 
+def selected(index: int, pool: Pool) -> list[TrainingItem]:
+    return select(PLAN, index, pool, 1, lambda _: 1).items
+
+
 def mix_all(plan: Plan, samples: Pool, tokenizer: Any, out: Path, config: Config | None = None) -> list[Any]:
     folders = [out / phase.name for phase in plan.phases]
     student = Model(tokenizer, 1_000_000, tokenizer.model_max_length)
@@ -47,19 +52,19 @@ def test_replay_shares_are_shares_of_the_whole_phase(make: Any) -> None:
     new = make.samples(60) + make.samples(30, kind="knowledge_long") + make.samples(20, kind="skill")
     earlier = make.samples(40, leaf="old") + make.samples(40, leaf="old", kind="skill")
     samples = Pool(new, earlier)
-    origins = [Counter(s.origin for s in select(PLAN, index, samples, 1)) for index in range(3)]
+    origins = [Counter(s.origin for s in selected(index, samples)) for index in range(3)]
     assert origins[0] == {"new": 60, "earlier_cycle": 20}  # 20 of 80 are a quarter
     assert origins[1] == {"new": 30, "earlier_phase": 12, "earlier_cycle": 18}  # of 60: a fifth, three tenths
     assert origins[2] == {"new": 20, "earlier_phase": 20}
-    everything = [select(PLAN, index, samples, 1) for index in range(3)]
-    assert all(len({s.id for s in selected}) == len(selected) for selected in everything)
+    everything = [selected(index, samples) for index in range(3)]
+    assert all(len({s.id for s in phase}) == len(phase) for phase in everything)
     assert {s.kind for s in everything[1] if s.origin == "earlier_phase"} == {"knowledge_short"}
     assert {s.kind for s in everything[1] if s.origin == "earlier_cycle"} == {"knowledge_short", "skill"}
 
 
 def test_replay_is_capped_by_what_exists_and_repeats_nothing(make: Any) -> None:
-    selected = select(PLAN, 0, Pool(make.samples(60), make.samples(5, leaf="old")), 1)
-    assert Counter(s.origin for s in selected) == {"new": 60, "earlier_cycle": 5}
+    items = selected(0, Pool(make.samples(60), make.samples(5, leaf="old")))
+    assert Counter(s.origin for s in items) == {"new": 60, "earlier_cycle": 5}
 
 
 def test_the_draw_follows_the_seed_and_not_the_order_of_the_pool(make: Any) -> None:
@@ -80,7 +85,7 @@ def test_the_draw_gives_each_leaf_its_share_and_each_fact_its_turn(make: Any) ->
 def test_a_sample_of_this_cycle_is_not_an_earlier_one_too(make: Any, tmp_path: Path) -> None:
     new = make.file(tmp_path / "new.jsonl", make.samples(4), make.samples(4))
     earlier = make.file(tmp_path / "old.jsonl", make.samples(6))
-    samples = Pool.read(Files([new, new]), Files([earlier]))
+    samples = Pool.read(Files([new, new]), Files([earlier]), Past())
     assert (len(samples.new), len(samples.earlier)) == (4, 2)
 
 

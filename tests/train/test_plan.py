@@ -25,15 +25,25 @@ def test_lab_trains_short_then_long_then_skills_and_replays_the_earlier() -> Non
         ("knowledge_short",),
         ("knowledge_long", "foundational"),
         ("skill", "grounded_skill"),
+        ("preference",),
     ]
     assert all(phase.replay.earlier_cycles > 0 for phase in phases)
-    assert all(phase.replay.earlier_phases > 0 for phase in phases[1:])
+    assert all(phase.replay.earlier_phases > 0 for phase in phases[1:3])
 
 
 def test_quick_is_one_lora_phase_of_everything() -> None:
     [phase] = load_plan("quick").phases
     assert phase.adapter == "lora"
-    assert set(phase.kinds) == load_plan("lab").kinds
+    assert set(phase.kinds) == load_plan("lab").kinds - {"preference"}
+
+
+def test_every_plan_of_the_method_is_there() -> None:
+    assert shipped_plans() == ["four_stage", "full_post_training", "lab", "quick", "skills_only", "stacked"]
+    methods = {name: [phase.method for phase in load_plan(name).phases] for name in shipped_plans()}
+    assert methods["four_stage"] == ["pretrain", "sft", "reward", "ppo"]
+    assert methods["full_post_training"] == ["sft", "dpo", "grpo"]
+    assert methods["stacked"] == ["sft", "dpo"]
+    assert set(methods["skills_only"]) == {"sft"}
 
 
 def test_a_users_plan_loads_by_its_path_with_ten_epochs_by_default(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from tilth.core.records import Sample
 from tilth.train import trainer as trainer_module
 from tilth.train.auto import Resolved
 from tilth.train.data import Files, TrainingSample, of_origin
+from tilth.train.evaluations import read_evaluations
 from tilth.train.load import load_model
 from tilth.train.masking import load_tokenizer
 from tilth.train.methods import pretrain
@@ -52,8 +54,8 @@ def test_every_token_is_predicted_by_the_one_before_it_exactly_once(seed: int) -
     rng = random.Random(seed)
     texts = of(*(rng.randint(2, 60) for _ in range(40)))
     blocks = pack(texts, 16)
-    predicted = [pair for block in blocks for piece in block.pieces for pair in zip(piece, piece[1:], strict=False)]
-    assert sorted(predicted) == [pair for text in texts for pair in zip(text, text[1:], strict=False)]
+    predicted = [pair for block in blocks for piece in block.pieces for pair in itertools.pairwise(piece)]
+    assert sorted(predicted) == [pair for text in texts for pair in itertools.pairwise(text)]
     assert all(block.length <= 16 for block in blocks)
     assert sum(block.trained for block in blocks) == len(predicted) == sum(len(text) - 1 for text in texts)
     full = sum(block.length for block in blocks) / (16 * len(blocks))
@@ -141,7 +143,9 @@ def test_no_text_sees_another_in_its_row(student: Path) -> None:
 
     model = load_model(student)
     rows = [collate([Block((first, [7, 8, 9])).columns()], padding=0) for first in ([1, 2, 3, 4], [5, 5, 5, 5])]
-    seen = [model(input_ids=row["input_ids"], position_ids=row["position_ids"]).logits[0, 4:] for row in rows]
+    for row in rows:
+        row.pop("labels")
+    seen = [model(**row, use_cache=False).logits[0, 4:] for row in rows]
     torch.testing.assert_close(seen[0], seen[1], rtol=0, atol=0)
 
 
@@ -181,4 +185,14 @@ def test_a_phase_learns_documents_longer_than_a_row(train: Callable[..., TrainRe
 def test_auto_makes_rows_of_the_longest_document(train: Callable[..., TrainResult]) -> None:
     (result,) = train(epochs=1).phases
     assert result.mix is not None
-    assert result.mix.longest == 256
+    assert result.mix.longest == result.mix.lengths.longest == 260
+    assert result.steps == 2  # 885 tokens in four rows, two of them a step
+
+
+def test_documents_held_back_are_measured_packed(train: Callable[..., TrainResult], tmp_path: Path) -> None:
+    (result,) = train(max_length=64, select={"by": "validation_loss", "validation": 0.3}).phases
+    assert result.mix is not None
+    assert (result.mix.total.samples, result.mix.validation.samples) == (4, 2)
+    measured = [each.validation["loss"] for each in read_evaluations(tmp_path / "out" / "01-p" / "evaluations.jsonl")]
+    assert len(measured) == 4
+    assert measured[-1] < measured[0]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 from tilth.core.config import Config
+from tilth.core.errors import ModelError
 from tilth.llm.quiet import quiet_transformers
 from tilth.train import trainer as trainer_module
 from tilth.train.auto import Resolved
@@ -282,6 +284,25 @@ def test_the_model_that_is_saved_is_as_plain_as_its_parent_and_nothing_is_printe
     for name in ("config.json", "generation_config.json"):
         assert (tmp_path / "model" / name).read_text() == (student / name).read_text()
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_divergence_from_a_parent_with_a_kept_adapter_is_refused(
+    student: Path, samples: list[TrainingSample], tmp_path: Path
+) -> None:
+    shutil.copytree(student, tmp_path / "parent")
+    (tmp_path / "parent" / "adapter").mkdir()
+    with pytest.raises(ModelError, match=r"phase 'p': rollout.beta holds it to its parent, whose adapter"):
+        build("grpo", tmp_path / "parent", samples, tmp_path, adapter="lora", rollout={"beta": 0.1})
+
+
+@pytest.mark.parametrize("adapter", ["none", pytest.param("lora", marks=pytest.mark.slow)])
+def test_the_divergence_from_the_parent_is_held(
+    adapter: str, student: Path, samples: list[TrainingSample], tmp_path: Path
+) -> None:
+    trainer, steps = build("grpo", student, samples, tmp_path, adapter=adapter, rollout={"beta": 0.5}, epochs=2)
+    trainer.train()
+    assert steps[0].more["kl"] == pytest.approx(0, abs=1e-5)
+    assert steps[-1].more["kl"] > 1e-5
 
 
 @pytest.mark.slow

@@ -110,7 +110,10 @@ def test_enough_held_back_selects_by_it_and_says_so(make: Any, tmp_path: Path) -
 
 def test_selection_by_what_cannot_be_held_back_is_refused(make: Any, tmp_path: Path) -> None:
     asked = plan(phase(select=Selection(by="validation_loss")))
-    with pytest.raises(CheckFailed, match=r"'short': it selects .* none of its 3 new samples .*by: last"):
+    facts = [make.sample(f"What is {fact}?", "It.", fact=str(fact)) for fact in range(30)]
+    with pytest.raises(CheckFailed, match="each is the only one of its fact; "):
+        mixes(asked, Pool(facts, []), make, tmp_path)
+    with pytest.raises(CheckFailed, match=r"'short': it selects .* none of its 3 new samples .*too few; .*by: last"):
         mixes(asked, Pool(make.samples(3), []), make, tmp_path)
 
 

@@ -22,7 +22,9 @@ import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
+from ...core.errors import ModelError
 from ...core.fingerprint import fingerprint
+from .. import adapters
 from ..load import count_parameters, load_model
 from ..rewards import Answered, Rewards
 from ..trainer import PhaseTraining, adapter_config, library_arguments, phase_trainer
@@ -99,6 +101,11 @@ def prompts_of(rows: Sequence[Row]) -> list[PromptTokens]:
 
 def _rewarded(setup: Setup, mixed: type, library: type, config: Any) -> Any:
     rollout = setup.phase.rollout
+    if rollout.beta and setup.phase.adapter != "none" and (setup.parent / adapters.FOLDER).is_dir():
+        # The library measures from the weights under the adapter, and one that is gone on with is not the parent there.
+        what = "rollout.beta holds it to its parent, whose adapter it would go on with"
+        fix = "write `lora: {merge: true}` in the phase before, or `beta: 0`"
+        raise ModelError(what, where=f"phase {setup.phase.name!r}", fix=fix)
     arguments = rollout_arguments(
         config,
         setup,

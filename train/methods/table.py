@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ..data import TrainingItem, TrainingPair, TrainingSample
 from ..plan import MethodName
-from . import distill, pairs, preference, pretrain, prompts, reward, rollouts, supervised
+from . import distill, pairs, ppo, preference, pretrain, prompts, reward, rollouts, supervised
 from .row import Row
 from .setup import Setup
 
@@ -37,6 +37,7 @@ METHODS: Mapping[MethodName, Method] = {
     "grpo": Method(TrainingSample, prompts.rows, rollouts.grpo_trainer),
     "rloo": Method(TrainingSample, prompts.rows, rollouts.rloo_trainer),
     "distill": Method(TrainingSample, prompts.rows, distill.trainer),
+    "ppo": Method(TrainingSample, prompts.rows, ppo.trainer),
 }
 
 

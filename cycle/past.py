@@ -1,0 +1,33 @@
+"""What a cycle's training is told of the cycles before it: the replay buffer of the release that it starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..core.held_out import leak_finder
+from ..core.records import Sample
+from ..core.workspace import Workspace
+from ..train.replay_buffer import Past, read_entries
+from .open_cycle import OpenCycle
+from .releases import Release
+
+
+def replay_buffer(workspace: Workspace, release: int) -> Path:
+    """Where the buffer of a release stands; it is written before the release is and never changed."""
+    return workspace.replay / f"{release:04}.jsonl"
+
+
+def read_past(workspace: Workspace, parent: Release | None, number: int) -> Past:
+    """What cycle `number` starts with. Raises DataError."""
+    return Past(read_entries(replay_buffer(workspace, parent.number)) if parent else {}, number)
+
+
+def past_of(cycle: OpenCycle) -> Past:
+    """The same for an open cycle, whose student may not train itself on an answer with a held-out question in it."""
+    leaks_in = leak_finder([*cycle.questions, *cycle.choosing])
+    known = read_past(cycle.workspace, cycle.basis.parent, cycle.inputs.number)
+
+    def may_train(sample: Sample) -> bool:
+        return not leaks_in(sample)
+
+    return Past(known.entries, known.cycle, may_train)

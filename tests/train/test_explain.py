@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tilth.core.config import Config, Train
+from tilth.core.errors import CheckFailed
+from tilth.core.progress import SilentProgress
+from tilth.train import explain
+from tilth.train.data import Files
+from tilth.train.explain import Outlook, explain_plan
+from tilth.train.plan import Plan
+from tilth.train.run import run_plan
+
+SHORT = {"name": "short", "kinds": ["knowledge_short"], "epochs": 2, "replay": {"earlier_cycles": 0.2}}
+SKILLS = {"name": "skills", "kinds": ["skill"]}
+LONG = {"name": "long", "kinds": ["knowledge_long"], "epochs": 1, "replay": {"earlier_phases": 0.5}}
+LONG |= {"adapter": "lora", "lora": {"rank": 2}}
+
+
+@pytest.fixture
+def given(student: Path, make: Any, tmp_path: Path) -> dict[str, Any]:
+    new = make.file(tmp_path / "new.jsonl", make.samples(40), make.samples(6, kind="knowledge_long", leaf="b"))
+    earlier = make.file(tmp_path / "earlier.jsonl", make.samples(30, leaf="old"))
+    return {"new": Files([new]), "earlier": Files([earlier]), "student": student, "config": Config()}
+
+
+def explained(given: dict[str, Any], *phases: dict[str, Any]) -> Outlook:
+    return explain_plan(Plan.model_validate({"phases": phases}), **given)
+
+
+def test_what_is_explained_is_what_is_trained(given: dict[str, Any], tmp_path: Path) -> None:
+    outlook = explained(given, SHORT, SKILLS, LONG)
+    plan = Plan.model_validate({"phases": [SHORT, SKILLS, LONG]})
+    trained = run_plan(plan, **given, out=tmp_path / "out", progress=SilentProgress())
+    assert [phase.phase for phase in outlook.phases] == ["short", "skills", "long"]
+    for told, done in zip(outlook.phases, trained.phases, strict=True):
+        assert (told.mix, told.settings, told.auto, told.skipped) == (done.mix, done.settings, done.auto, done.reason)
+
+
+def test_every_auto_is_told_with_its_reason(given: dict[str, Any]) -> None:
+    told = explained(given, SHORT).phases[0]
+    assert told.auto.keys() >= {"max_length", "learning_rate", "batch_size", "micro_batch_size"}
+    assert told.auto["max_length"].endswith("(the longest sample)")
+    assert told.settings is not None
+    assert told.settings.max_length == told.mix.longest if told.mix else False
+
+
+def test_memory_disk_and_time_are_foreseen(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explain, "peak_flops", lambda: 1e6)
+    full, _, lora = explained(given, SHORT, SKILLS, LONG).phases
+    assert full.memory is not None
+    assert lora.memory is not None
+    assert lora.memory.optimizer < full.memory.optimizer / 5
+    assert 0 < lora.disk_bytes < full.disk_bytes
+    assert full.seconds is not None
+    assert full.mix is not None
+    least = 6 * full.mix.total.tokens * 2 * 10_000  # forward, backward; two epochs; parameters of the layers at least
+    assert full.seconds > least / 1e6
+    two = explained({**given, "config": Config(train=Train(processes=2))}, SHORT).phases[0]
+    assert two.seconds == pytest.approx(full.seconds / 2)
+    assert two.memory is not None
+    assert two.memory.gradients == 2 * full.memory.gradients
+
+
+def test_nothing_is_written_and_nothing_printed(
+    given: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    explained(given, SHORT)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_training_would_refuse_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(CheckFailed, match=r"'short': .* have more than 20 tokens .* raise its max_length to \d+"):
+        explained(given, {**SHORT, "max_length": 20})

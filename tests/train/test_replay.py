@@ -1,0 +1,176 @@
+"""What is drawn for replay, from where, and within which bounds."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from tilth.core.config import Config
+from tilth.core.errors import DataError
+from tilth.core.jsonl import read_records
+from tilth.core.records import Sample
+from tilth.train.data import Pool, TrainingItem, TrainingSample
+from tilth.train.general import GENERAL_LEAF, read_general
+from tilth.train.mix import Ready, Student, make_mixes, select
+from tilth.train.plan import Phase, Plan, load_plan
+from tilth.train.replay import ordered
+from tilth.train.replay_buffer import Entry, Past
+from tilth.train.settings import Replay
+
+
+def plan(**replay: Any) -> Plan:
+    given: dict[str, Any] = {"batch_size": 8, "learning_rate": 1e-3}
+    return Plan(phases=(Phase(name="short", kinds=("knowledge_short",), replay=Replay(**replay), **given),))
+
+
+def drawn(asked: Plan, pool: Pool, **given: Any) -> list[TrainingItem]:
+    items = select(asked, 0, pool, 1, **{"tokens_of": lambda _: 10, **given}).items
+    return [item for item in items if item.origin != "new"]
+
+
+def past(items: list[Sample], **more: Any) -> Past:
+    entries = {
+        item.id: Entry(
+            id=item.id, leaf=item.source.leaf, commit="c", cycle=1, phase="p", tokens=9, **{"last_cycle": 1, **more}
+        )
+        for item in items
+    }
+    return Past(entries, cycle=9)
+
+
+def test_a_budget_bounds_all_sources_in_proportion_to_their_shares(make: Any, tmp_path: Path) -> None:
+    file = tmp_path / "general.jsonl"
+    file.write_text("".join(conversation(f"Say {n}.") for n in range(60)))
+    pool = Pool(make.samples(60), make.samples(60, leaf="old"))
+    shares = {"earlier_cycles": 0.4, "general": 0.2, "general_file": str(file)}
+    count = Counter(item.origin for item in drawn(plan(**shares), pool))
+    assert count == {"earlier_cycle": 60, "general": 30}
+    count = Counter(item.origin for item in drawn(plan(**shares, at_most="12 samples"), pool))
+    assert count == {"earlier_cycle": 8, "general": 4}
+    count = Counter(item.origin for item in drawn(plan(**shares, at_most="300 tokens"), pool))
+    assert count == {"earlier_cycle": 20, "general": 10}
+    assert len(drawn(plan(**shares, at_most="9000 samples"), pool)) == 90
+
+
+def test_no_leaf_gives_more_than_its_quota(make: Any) -> None:
+    pool = Pool(make.samples(60), make.samples(40, leaf="big") + make.samples(3, leaf="small"))
+    found = Counter(item.source.leaf for item in drawn(plan(earlier_cycles=0.5, per_leaf=5), pool))
+    assert found == {"big": 5, "small": 3}
+
+
+def test_what_was_trained_longest_ago_and_what_is_hard_is_drawn_rather(make: Any) -> None:
+    recent, ancient = make.samples(40, leaf="recent"), make.samples(40, leaf="ancient")
+    entries = {**past(recent, last_cycle=8).entries, **past(ancient).entries}
+    pool = Pool(make.samples(20), recent + ancient, Past(entries, cycle=9))
+    asked = {"earlier_cycles": 0.5, "weight": "age"}
+    assert Counter(item.source.leaf for item in drawn(plan(**asked), pool)) == {"ancient": 18, "recent": 2}  # 8 to 1
+    assert Counter(item.source.leaf for item in drawn(plan(earlier_cycles=0.5), pool))["recent"] == 10
+    one_leaf = make.samples(60, leaf="old")
+    losses = past(one_leaf[:30], loss=0.1).entries | past(one_leaf[30:], loss=4.0).entries
+    pool = Pool(make.samples(20), one_leaf, Past(losses, cycle=2))
+    hard = {item.id for item in one_leaf[30:]}
+    assert sum(item.id in hard for item in drawn(plan(earlier_cycles=0.5, weight="loss"), pool)) >= 15
+    assert len(drawn(plan(earlier_cycles=0.5, weight="loss"), Pool(pool.new, one_leaf))) == 20  # nothing known yet
+
+
+def test_any_first_part_of_the_order_has_each_leaf_in_proportion(make: Any) -> None:
+    pool = make.samples(50, leaf="a") + make.samples(30, leaf="b") + make.samples(20, leaf="c")
+    order = ordered(pool, "seed")
+    assert ordered(pool[::-1], "seed") == order
+    for count in (10, 20, 70):
+        found = Counter(item.source.leaf for item in order[:count])
+        assert found == {"a": count // 2, "b": count * 3 // 10, "c": count // 5}
+
+
+def test_own_answers_replace_those_of_prompts_that_are_not_replayed_as_they_are(make: Any) -> None:
+    asked: list[Sample] = []
+
+    def own(samples: Any) -> list[Sample]:
+        asked.extend(samples)
+        return [make.sample(sample.question, "Mine.", leaf="old") for sample in samples]
+
+    pool = Pool(make.samples(20), make.samples(30, leaf="old") + make.samples(9, leaf="old", kind="document"))
+    items = drawn(plan(earlier_cycles=0.4, self_generated=0.2), pool, own=own)
+    assert Counter(item.origin for item in items) == {"earlier_cycle": 20, "self_generated": 10}
+    mine = [item for item in items if item.origin == "self_generated"]
+    assert {item.answer for item in mine if isinstance(item, Sample)} == {"Mine."}
+    assert not {item.id for item in asked} & {item.id for item in items if item.origin == "earlier_cycle"}
+    assert {item.kind for item in asked} == {"knowledge_short"}
+
+
+def test_the_mix_says_what_was_replayed_of_each_leaf_and_out_of_how_much(make: Any, tmp_path: Path) -> None:
+    tokenizer = make.tokenizer(make.chatml, ("<|im_start|>", "<|im_end|>"), eos="<|im_end|>")
+    old, older = make.samples(30, leaf="old"), make.samples(10, leaf="older")
+    pool = Pool(make.samples(20), old + older, past(older))
+    asked = plan(earlier_cycles=0.5, weight="age", at_most="1000 tokens")
+    [ready] = make_mixes(asked, pool, Student(tokenizer, 1_000_000, 1024), [tmp_path], Config())
+    assert isinstance(ready, Ready)
+    told = ready.mix.replayed["earlier_cycle"]
+    assert {leaf: each.available for leaf, each in told.items()} == {"old": 30.0, "older": 80.0}
+    written = [s for s in read_records(tmp_path / "data.jsonl", TrainingSample) if s.origin == "earlier_cycle"]
+    assert Counter(s.source.leaf for s in written) == {leaf: each.samples for leaf, each in told.items()}
+    assert 900 < sum(each.tokens for each in told.values()) <= 1000
+    again = make_mixes(asked, pool, Student(tokenizer, 1_000_000, 1024), [tmp_path], Config())
+    assert again == [ready]
+
+
+# A general instruction set -------------------------------------------------------------------------------------------
+
+
+def conversation(*turns: str) -> str:
+    roles = ("user", "assistant") * len(turns)
+    said = (*turns, "Yes.") if len(turns) % 2 else turns
+    messages = [{"role": role, "content": content} for role, content in zip(roles, said, strict=False)]
+    return json.dumps({"messages": messages, "source": "elsewhere"}) + "\n"
+
+
+def test_a_general_set_is_read_once_each_and_beside_its_plan(tmp_path: Path) -> None:
+    lines = [conversation("Hello?"), conversation("One?", "1.", "Two?", "2."), "\n", conversation("Hello?")]
+    (tmp_path / "general.jsonl").write_text("".join(lines))
+    samples = read_general(tmp_path / "general.jsonl")
+    assert [len(sample.messages) for sample in samples] == [2, 4]
+    assert {sample.source.leaf for sample in samples} == {GENERAL_LEAF}
+    replay = "{general: 0.1, general_file: general.jsonl}"
+    (tmp_path / "plan.yaml").write_text(f"phases: [{{name: a, kinds: [skill], replay: {replay}}}]")
+    assert load_plan(tmp_path / "plan.yaml").phases[0].replay.general_file == str(tmp_path / "general.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{}", r"general.jsonl:2: not a conversation: .*messages.*; write each line as"),
+        ('{"messages": [{"role": "user", "content": "a"}]}', "do not speak in turn"),
+        ('{"messages": [{"role": "user", "content": " "}, {"role": "assistant", "content": "a"}]}', "is empty"),
+        ("what?", "not a conversation"),
+    ],
+)
+def test_a_general_set_that_is_none_is_refused_with_its_line(tmp_path: Path, line: str, message: str) -> None:
+    file = tmp_path / "general.jsonl"
+    file.write_text(conversation("Hello?") + line + "\n")
+    with pytest.raises(DataError, match=message):
+        read_general(file)
+    with pytest.raises(DataError, match=r"nowhere.jsonl: cannot be read .*; set replay.general_file"):
+        read_general(tmp_path / "nowhere.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"general": 0.1}, "write both or neither"),
+        ({"weight": "age"}, "nothing is replayed"),
+        ({"earlier_cycles": 0.6, "self_generated": 0.4}, "less than 1"),
+        ({"earlier_cycles": 0.6, "at_most": "many"}, "at_most"),
+    ],
+)
+def test_a_replay_that_makes_no_sense_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Replay(**settings)
+
+
+def test_own_answers_are_for_supervised_phases() -> None:
+    with pytest.raises(ValidationError, match="are for sft"):
+        Phase(name="p", method="dpo", kinds=("preference",), replay=Replay(self_generated=0.1))

@@ -1,0 +1,60 @@
+"""What a run leaves for the next cycle's replay: its buffer, written whole once the last phase has its model."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..core.config import Config
+from ..core.jsonl import read_records, write_records
+from ..core.progress import Progress
+from ..llm.precision import device
+from .data import Item, Pool
+from .forgetting import answer_losses
+from .general import general_samples
+from .load import load_model
+from .methods.table import METHODS
+from .mix import DATA_NAME
+from .phase import PhaseJob
+from .plan import Plan
+from .replay_buffer import BUFFER_NAME, Trained, next_entries
+
+_AT_ONCE = 512
+
+
+def write_buffer(  # noqa: PLR0913 (what it is made from)
+    plan: Plan, pool: Pool, jobs: Sequence[PhaseJob], model: Path, *, tokenizer: Any, config: Config, progress: Progress
+) -> None:
+    """Write `replay.jsonl` beside the phases. Losses are measured where a phase weighs by them. Raises DataError."""
+    there: dict[str, Item] = {item.id: item for item in (*pool.new, *pool.earlier, *general_samples(plan))}
+    phases = [_trained(job, tokenizer, config) for job in jobs]
+    trained = {item.id for phase in phases for item in phase.items}
+    losses: dict[str, float] = {}
+    if any(phase.replay.weight == "loss" for phase in plan.phases):
+        losses = _losses([there[id_] for id_ in sorted(trained & there.keys())], model, tokenizer, config, progress)
+    write_records(jobs[0].folder.parent / BUFFER_NAME, next_entries(pool.past, there, phases, losses))
+
+
+def _trained(job: PhaseJob, tokenizer: Any, config: Config) -> Trained:
+    method = METHODS[job.phase.method]
+    items = list(read_records(job.folder / DATA_NAME, method.record))
+    rows = method.rows(tokenizer, items, config.student.system_prompt)
+    return Trained(job.phase.name, items, [row.tokens for row in rows])
+
+
+def _losses(
+    items: Sequence[Item], folder: Path, tokenizer: Any, config: Config, progress: Progress
+) -> dict[str, float]:
+    model = load_model(folder).to(device()).eval()
+    found: dict[str, float] = {}
+    with progress.task("loss of each sample", total=len(items), unit="samples") as task:
+        for start in range(0, len(items), _AT_ONCE):
+            some = items[start : start + _AT_ONCE]
+            losses = answer_losses(model, tokenizer, some, config.student.system_prompt)
+            found |= zip((item.id for item in some), losses, strict=True)
+            task.advance(len(some))
+    del model
+    gc.collect()
+    return found

@@ -1,0 +1,93 @@
+"""Earlier prompts, answered by the model that training starts from, before it does: replay in its own words.
+
+What a model says of itself costs it little to keep saying, so training on it holds it where it was (Marek et al.,
+arXiv 2605.26097). The answers stand in the run's folder: a run that goes on has the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.fingerprint import fingerprint
+from ..core.jsonl import read_records, write_records
+from ..core.progress import Progress
+from ..core.records import Message, Record, Sample
+from ..llm.local import generate
+
+OWN_NAME = "self-generated.jsonl"
+_MOST_NEW_TOKENS = 256
+_AT_ONCE, _BATCH = 256, 16
+"""Answers that a kill can cost at most, and those that are given side by side."""
+
+AnswerOwn = Callable[[Sequence[Sample]], list[Sample]]
+"""Samples with the student's own answers instead of theirs, without those to which it has none that can be used."""
+
+
+def as_they_are(samples: Sequence[Sample]) -> list[Sample]:
+    """Stands in for the student where no model is run: the samples with the answers that they have."""
+    return list(samples)
+
+
+class _Answer(Record):
+    """What the model said to a prompt."""
+
+    prompt: str
+    """A hash of the model and of all that it was asked with."""
+    answer: str
+
+
+@dataclass(frozen=True)
+class OwnAnswers:
+    """Asks the model in a folder; is an `AnswerOwn`."""
+
+    model: Path
+    weights_sha256: str
+    tokenizer: Any
+    system_prompt: str
+    file: Path
+    """Where the answers are kept."""
+    may_train: Callable[[Sample], bool]
+    progress: Progress
+
+    def __call__(self, samples: Sequence[Sample]) -> list[Sample]:
+        """The samples with its answers, but for those to which it said nothing, did not end or may not say it.
+
+        Raises ModelError, DataError.
+        """
+        known = {each.prompt: each.answer for each in read_records(self.file, _Answer)} if self.file.exists() else {}
+        missing = [sample for sample in samples if self._prompt(sample) not in known]
+        for start in range(0, len(missing), _AT_ONCE):
+            some = missing[start : start + _AT_ONCE]
+            known |= zip(map(self._prompt, some), self._answers(some), strict=True)
+            write_records(self.file, (_Answer(prompt=prompt, answer=known[prompt]) for prompt in sorted(known)))
+        answered = [_answered(sample, known[self._prompt(sample)]) for sample in samples]
+        return [sample for sample in answered if self._is_whole(sample.answer) and self.may_train(sample)]
+
+    def _answers(self, samples: Sequence[Sample]) -> list[str]:
+        conversations = [self._asked(sample) for sample in samples]
+        return generate(
+            self.model, conversations, max_new_tokens=_MOST_NEW_TOKENS, batch_size=_BATCH, progress=self.progress
+        )
+
+    def _asked(self, sample: Sample) -> tuple[Message, ...]:
+        asked = sample.messages[:-1]
+        if not self.system_prompt or asked[0].role == "system":
+            return asked
+        return Message(role="system", content=self.system_prompt), *asked
+
+    def _prompt(self, sample: Sample) -> str:
+        asked = [message.model_dump() for message in self._asked(sample)]
+        return fingerprint([self.weights_sha256, asked, _MOST_NEW_TOKENS])
+
+    def _is_whole(self, answer: str) -> bool:
+        return 0 < len(self.tokenizer(answer, add_special_tokens=False).input_ids) < _MOST_NEW_TOKENS - 1
+
+
+def _answered(sample: Sample, answer: str) -> Sample:
+    messages = *sample.messages[:-1], Message(role="assistant", content=answer)
+    source = sample.source.model_copy(update={"teacher": "student", "requests": (), "grades": {}})
+    id_ = fingerprint(["self_generated", sample.id, answer])
+    return sample.model_copy(update={"id": id_, "messages": messages, "source": source})
