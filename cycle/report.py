@@ -32,7 +32,12 @@ from .journal import (
 )
 from .releases import Release, releases
 
-_ORIGINS = {"earlier_phase": "earlier phases", "earlier_cycle": "earlier cycles"}
+_ORIGINS = {
+    "earlier_phase": "earlier phases",
+    "earlier_cycle": "earlier cycles",
+    "general": "a general set",
+    "self_generated": "the parent's own answers",
+}
 
 
 def write_report(workspace: Workspace, number: int, done: Done) -> Path:

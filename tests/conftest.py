@@ -5,13 +5,15 @@ For the tests of cycle and cli: a whole loop in miniature (`loop.py`), turned on
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
-from tilth.core.progress import SilentProgress
 
 from .loop import FERRY, Loop, Spawner, Teacher, knowledge_files, make_loop, make_student, serve_teacher
 
@@ -22,11 +24,40 @@ settings.load_profile("tilth")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs the miniature loop runs in one process of several, so that the loop is turned once."""
-    for item in items:
-        if {"untouched", "turned_once", "trained"}.intersection(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group("loop"))
+def pytest_configure(config: pytest.Config) -> None:
+    """Files go to memory where there is room: the fast tests are told thousands of times that a byte is on disk."""
+    memory = os.statvfs("/dev/shm")
+    roomy = memory.f_bavail * memory.f_frsize > 2 << 30 and not memory.f_flag & os.ST_NOEXEC  # tests write scripts
+    if roomy and config.getoption("markexpr") == "not slow":
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
+
+
+TORCH = (
+    "tests/train/",
+    "tests/eval/test_run.py",
+    "tests/llm/test_local",
+    "tests/cycle/test_choosing.py",
+    "tests/sdg/test_export.py",
+    "tests/cli/test_export_data.py",
+)
+"""Where torch is loaded, or datasets, which training loads too."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of several processes one has the spawner and turns the loop, one loads torch, and each file is run by one.
+
+    Not by marks: pytest-xdist 3.8 does not see them where pytest is 9.2 (its issue 1386).
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            if nodeid.startswith(TORCH):
+                return "torch"
+            return "loop" if nodeid.startswith(("tests/cli/", "tests/cycle/")) else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -36,15 +67,24 @@ def teacher() -> Generator[Teacher]:
 
 
 @pytest.fixture(scope="session")
-def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_student(tmp_path_factory.mktemp("tiny") / "student")
-
-
-@pytest.fixture(scope="session")
 def spawner(tmp_path_factory: pytest.TempPathFactory) -> Generator[Spawner]:
     spawner = Spawner(tmp_path_factory.mktemp("spawner"))
     yield spawner
     spawner.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_student(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """Made here where torch is loaded, else by a process that will need it anyway."""
+    folder = tmp_path_factory.mktemp("tiny") / "student"
+    if "torch" in sys.modules:
+        make_student(folder)
+        return folder
+    spawner: Spawner = request.getfixturevalue("spawner")
+    before = f"import pathlib, loop; loop.make_student(pathlib.Path({str(folder)!r}))"
+    made = spawner.run(folder.parent, "train", "--help", before=before)
+    assert made.code == 0, made.err
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -63,23 +103,21 @@ def turned_once(tmp_path_factory: pytest.TempPathFactory, untouched: Loop, spawn
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, turned_once: Loop) -> Loop:
+def trained(tmp_path_factory: pytest.TempPathFactory, turned_once: Loop, spawner: Spawner) -> Loop:
     """A workspace whose second cycle, about a second leaf, is trained and no more; not to be changed."""
-    from tilth.cycle.run import run_cycle
-
     loop = turned_once.copy(tmp_path_factory.mktemp("trained") / "taxonomy")
     loop.commit(FERRY, knowledge_files(FERRY))
-    assert run_cycle(loop.workspace, SilentProgress(), until="train").outcome == "trained"
+    ran = spawner.run(loop.root, "train")
+    assert ran.code == 0, ran.err
     return loop
 
 
 @pytest.fixture(scope="session")
-def turned_twice(tmp_path_factory: pytest.TempPathFactory, trained: Loop) -> Loop:
+def turned_twice(tmp_path_factory: pytest.TempPathFactory, trained: Loop, spawner: Spawner) -> Loop:
     """A workspace with a second release, the first one's child; not to be changed."""
-    from tilth.cycle.run import run_cycle
-
     loop = trained.copy(tmp_path_factory.mktemp("twice") / "taxonomy")
-    assert run_cycle(loop.workspace, SilentProgress()).outcome == "released"
+    ran = spawner.run(loop.root, "cycle")
+    assert ran.code == 0, ran.err
     return loop
 
 

@@ -5,7 +5,6 @@ HTTP teacher who knows them, a student of a few thousand weights that can learn 
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
 import re
@@ -242,10 +241,9 @@ def suggesting_teacher() -> Generator[Teacher]:
 # The student ---------------------------------------------------------------------------------------------------------
 
 
-def make_student(folder: Path) -> Path:
+def make_student(folder: Path) -> None:
     """A random Llama of two layers, with a tokenizer to which the words of the taxonomy are single tokens."""
     import torch
-    import trl.trainer.sft_trainer  # noqa: F401  what the loop imports later, frozen below with the rest
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -272,8 +270,6 @@ def make_student(folder: Path) -> Path:
     torch.manual_seed(0)
     LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes, **ends)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    gc.freeze()  # each phase collects garbage, and these libraries leave it half a second's worth of objects to walk
-    return folder
 
 
 # The workspace -------------------------------------------------------------------------------------------------------
@@ -339,6 +335,10 @@ def make_loop(root: Path, teacher: Teacher, student: Path) -> Loop:
 # The command line ----------------------------------------------------------------------------------------------------
 
 
+TRAINING = {"train", "cycle", "eval", "demo"}
+"""The verbs that load a student."""
+
+
 @dataclass(frozen=True)
 class Ran:
     """A command that has ended; `code` is negative where a signal ended it."""
@@ -357,7 +357,7 @@ class Running:
     """A command that runs."""
 
     pid: int
-    spawner: Spawner
+    parent: subprocess.Popen[str]
     folder: Path
 
     def send(self, number: int) -> None:
@@ -366,20 +366,19 @@ class Running:
 
     def wait(self) -> Ran:
         """Wait for its end."""
-        code = int(self.spawner.read())
+        code = int(told_by(self.parent))
         return Ran(code, (self.folder / "out").read_text(), (self.folder / "err").read_text())
 
 
 class Spawner:
-    """Starts `tilth` in processes of their own, each forked in no time from one that has torch loaded: `spawn.py`."""
+    """Starts `tilth` in processes of their own, each forked from one that has loaded what the verb needs: `spawn.py`.
+
+    A process with torch takes ten times as long to fork.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._number = folder, 0
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "TERM": "dumb"}
-        command = [sys.executable, str(Path(__file__).with_name("spawn.py"))]
-        self._process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self._parents: dict[bool, subprocess.Popen[str]] = {}
 
     def start(self, folder: Path, *arguments: str, before: str = "", **environment: str) -> Running:
         """Start a command in `folder`; `before` is Python that runs first, in the same process."""
@@ -387,19 +386,32 @@ class Spawner:
         outputs = self._folder / str(self._number)
         outputs.mkdir()
         order = {"folder": str(folder), "arguments": arguments, "environment": environment, "before": before}
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps({**order, "outputs": str(outputs)}) + "\n")
-        self._process.stdin.flush()
-        return Running(int(self.read()), self, outputs)
+        parent = self._parent(trains=not TRAINING.isdisjoint(arguments))
+        assert parent.stdin
+        parent.stdin.write(json.dumps({**order, "outputs": str(outputs)}) + "\n")
+        parent.stdin.flush()
+        return Running(int(told_by(parent)), parent, outputs)
+
+    def _parent(self, *, trains: bool) -> subprocess.Popen[str]:
+        if trains not in self._parents:
+            environment = os.environ | {"OMP_NUM_THREADS": "1", "TERM": "dumb"}
+            command = [sys.executable, str(Path(__file__).with_name("spawn.py")), *["trains"] * trains]
+            self._parents[trains] = subprocess.Popen(
+                command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+        return self._parents[trains]
 
     def run(self, folder: Path, *arguments: str, before: str = "", **environment: str) -> Ran:
         """Run a command to its end."""
         return self.start(folder, *arguments, before=before, **environment).wait()
 
-    def read(self) -> str:
-        assert self._process.stdout
-        return self._process.stdout.readline()
-
     def close(self) -> None:
-        """End the process that forks."""
-        self._process.communicate()
+        """End the processes that fork."""
+        for parent in self._parents.values():
+            parent.communicate()
+
+
+def told_by(parent: subprocess.Popen[str]) -> str:
+    """The next line of a process that forks."""
+    assert parent.stdout
+    return parent.stdout.readline()

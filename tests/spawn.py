@@ -1,4 +1,4 @@
-"""Run by `loop.Spawner`: loads what training needs, then forks a `tilth` for each order that it reads (JSON lines).
+"""Run by `loop.Spawner`: loads what the verbs need, then forks a `tilth` for each order that it reads (JSON lines).
 
 For every order it writes two lines: the process id, and how the process ended.
 """
@@ -16,15 +16,17 @@ from typing import Any
 from tilth.cli.main import VERBS, main
 
 
-def load() -> None:
+def load(*, trains: bool) -> None:
     """Import what the verbs import, and what they import while they run."""
     for verb in VERBS:
         import_module(f"tilth.cli.{verb.replace('-', '_')}")
-    for name in ("git", "openai", "jinja2.sandbox", "transformers", "peft", "trl.trainer.sft_trainer"):
+    for name in ("git", "openai", "jinja2.sandbox"):
         import_module(name)
-    from transformers import AutoModelForCausalLM, LlamaForCausalLM  # noqa: F401  loaded when they are named
-    from trl.trainer.sft_config import SFTConfig  # noqa: F401
-
+    if trains:
+        import_module("peft")
+        import_module("trl.trainer.sft_trainer")
+        from transformers import AutoModelForCausalLM, LlamaForCausalLM  # noqa: F401  loaded when they are named
+        from trl.trainer.sft_config import SFTConfig  # noqa: F401
     gc.freeze()
 
 
@@ -48,7 +50,7 @@ def become_tilth(order: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    load()
+    load(trains="trains" in sys.argv)
     for line in iter(sys.stdin.readline, ""):
         child = os.fork()
         if not child:

@@ -79,6 +79,23 @@ def settle(arguments: Any) -> None:
         arguments.fsdp_plugin_args["mixed_precision_policy"] = policy
 
 
+def share_on_cpu(trainer: Any) -> None:
+    """Let the trainer's new accelerator use FSDP: on CPUs it would without a word copy the model to each process."""
+    if not _joined or _joined[0].distributed != "fsdp" or trainer.is_fsdp_enabled:
+        return
+    from accelerate import DistributedType, FullyShardedDataParallelPlugin
+
+    state = trainer.accelerator.state
+    state.fsdp_plugin = FullyShardedDataParallelPlugin(**trainer.args.fsdp_plugin_args)
+    state.distributed_type = DistributedType.FSDP
+    trainer.is_fsdp_enabled = True
+
+
+def casts_itself() -> bool:
+    """Whether what shares the work also sees to the format of products: DeepSpeed does."""
+    return bool(_joined) and _joined[0].distributed.startswith("zero")
+
+
 def seed_process(seed: int) -> None:
     """Let this process draw other random numbers than the others."""
     import torch
@@ -183,7 +200,7 @@ def _zero(settings: Train) -> dict[str, Any]:
         "zero_optimization": optimization,
         "zero_allow_untested_optimizer": True,  # torch's own AdamW, as everywhere
         "zero_force_ds_cpu_optimizer": False,  # its own would be compiled first
-        "bf16": {"enabled": False},  # that would keep the weights themselves in bfloat16
+        "bf16": {"enabled": False},  # that would keep the weights themselves in bfloat16; this casts them as it goes:
         "torch_autocast": {"enabled": compute_dtype() == torch.bfloat16, "dtype": "bfloat16"},
         "train_batch_size": "auto",
         "train_micro_batch_size_per_gpu": "auto",

@@ -20,7 +20,7 @@ from typing import Any
 
 from ..core.jsonl import read_records
 from ..core.records import Preference, Sample
-from ..llm.precision import compute_dtype, device
+from ..llm.precision import compute_dtype
 from .data import Item
 from .load import load_model, padding_id
 from .masking import IGNORED, Tokens, tokenize
@@ -62,19 +62,21 @@ class Drift:
     """Measures both numbers after each epoch; is a `Look` of `EpochEnds`."""
 
     def __init__(self, setup: Setup, data: Path) -> None:
-        self._groups = _groups(setup, data)
+        self._setup, self._groups = setup, _groups(setup, data)
         self._pad = padding_id(setup.tokenizer)
         self._expected: dict[str, list[Expected]] = {}
-        if self._groups and setup.origin is not None:
-            model = load_model(setup.origin, setup.phase.adapter)
-            self._ask(model if setup.phase.adapter == "qlora" else model.to(device()))
-            del model
-            gc.collect()
 
-    def start(self, trainer: Any) -> None:
-        """Where the phase itself starts from the parent: ask it, before its first step."""
-        if self._groups and not self._expected:
+    def ask_parent(self, trainer: Any) -> None:
+        """Before the first step: in the plan's first phase the trainer's model is the parent, later it is loaded."""
+        if not self._groups:
+            return
+        if self._setup.origin is None:
             self._ask(trainer.model)
+            return
+        model = load_model(self._setup.origin).to(next(trainer.model.parameters()).device, compute_dtype())
+        self._ask(model)
+        del model
+        gc.collect()
 
     def __call__(self, trainer: Any) -> Mapping[str, float]:
         """The mean over the tokens of each group."""
@@ -93,11 +95,13 @@ class Drift:
         model.train(training)
 
 
-def answer_losses(model: Any, tokenizer: Any, items: Sequence[Item], system_prompt: str) -> list[float]:
-    """The mean loss of each item's answer (of a pair: the better one), in nats a token. The model is on its device."""
+def answer_losses(model: Any, tokenizer: Any, items: Sequence[Item], system_prompt: str, longest: int) -> list[float]:
+    """The mean loss of each item's answer (of a pair: the better one), in nats a token, of `longest` tokens at most.
+
+    The model is on its device.
+    """
     import torch
 
-    longest = tokenizer.model_max_length
     rows = [_cut(row, longest, longest) for row in _tokens(tokenizer, items, system_prompt)]
     order = sorted(range(len(rows)), key=lambda index: rows[index].length)
     found = [0.0] * len(rows)
@@ -112,9 +116,9 @@ def answer_losses(model: Any, tokenizer: Any, items: Sequence[Item], system_prom
 
 
 def _groups(setup: Setup, data: Path) -> dict[str, list[Tokens]]:
-    """The rows of both groups; none where the phase's model answers nothing, or its weights are shared out."""
+    """The rows of both groups; none where the phase's model answers nothing, or DeepSpeed or FSDP have it in hand."""
     method = METHODS[setup.phase.method]
-    if method.makes == "reward_model" or setup.config.train.distributed in {"zero3", "fsdp"}:
+    if method.makes == "reward_model" or setup.config.train.distributed != "none":
         return {}
     items = defaultdict[str, list[Item]](list)
     for item in read_records(data, method.record):

@@ -129,13 +129,28 @@ def make_mixes(
     validations = [_validation(phase, pool, held, config.seed) for phase in plan.phases]
     outsides = [_outside_sha256(plan, index, student, config) for index in range(len(plan.phases))]
     chosen = map(_Chosen, selections, validations, outsides)
-    if not any(each.new for each in selections):
+    left_out = _left_out(plan, selections)
+    if all(phase.name in left_out for phase in plan.phases if METHODS[phase.method].makes == "policy"):
         kinds = ", ".join(sorted(plan.kinds))
         raise CheckFailed(f"no new sample of any kind that the plan trains ({kinds})", fix="generate samples first")
     return [
-        _write_mix(phase, each, student, folder, config) if each.selected.new else _skipped(phase)
+        Skipped(phase=phase.name, reason=left_out[phase.name])
+        if phase.name in left_out
+        else _write_mix(phase, each, student, folder, config)
         for phase, each, folder in zip(plan.phases, chosen, folders, strict=True)
     ]
+
+
+def _left_out(plan: Plan, selections: Sequence[Selected]) -> dict[str, str]:
+    """Phase -> why it is skipped: it has nothing new to train, or a reward model that it asks will not be there."""
+    reasons: dict[str, str] = {}
+    for phase, selected in zip(plan.phases, selections, strict=True):
+        missing = next((reward.model for reward in phase.rollout.rewards if reward.model in reasons), "")
+        if not selected.new:
+            reasons[phase.name] = f"no new sample of kind {' or '.join(phase.kinds)}"
+        elif missing:
+            reasons[phase.name] = f"phase {missing!r}, whose reward model it asks, is left out"
+    return reasons
 
 
 @dataclass(frozen=True)
@@ -274,10 +289,6 @@ def _write_validation(
     if kept:
         write_records(file, (item for item, _ in kept))
     return _tally([row for _, row in kept])
-
-
-def _skipped(phase: Phase) -> Skipped:
-    return Skipped(phase=phase.name, reason=f"no new sample of kind {' or '.join(phase.kinds)}")
 
 
 def _tally(rows: Sequence[Row]) -> Tally:

@@ -166,7 +166,7 @@ def train_model(
     )
     drift = Drift(setup, job.folder / DATA_NAME)
     trainer = METHODS[job.phase.method].trainer(setup)
-    drift.start(trainer)
+    drift.ask_parent(trainer)
     watch.on_epoch = ends = EpochEnds(setup, job.folder / METRICS_NAME, job.folder / EVALUATIONS_NAME, [drift])
     watch.keep_checkpoints, watch.keep_adapter = config.train.keep_checkpoints, not job.phase.lora.merge
     if not ends.are_over(checkpoints.step_of(checkpoint) if checkpoint else 0):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,15 @@ def write_buffer(  # noqa: PLR0913 (what it is made from)
     trained = {item.id for phase in phases for item in phase.items}
     losses: dict[str, float] = {}
     if any(phase.replay.weight == "loss" for phase in plan.phases):
-        losses = _losses([there[id_] for id_ in sorted(trained & there.keys())], model, tokenizer, config, progress)
+        items = [there[id_] for id_ in sorted(trained & there.keys())]
+        longest = max(job.phase.max_length for job in jobs)
+        with progress.task("loss of each sample", total=len(items), unit="samples") as task:
+            asked = load_model(model).to(device()).eval()
+            for start in range(0, len(items), _AT_ONCE):
+                some = items[start : start + _AT_ONCE]
+                found = answer_losses(asked, tokenizer, some, config.student.system_prompt, longest)
+                losses |= zip((item.id for item in some), found, strict=True)
+                task.advance(len(some))
     write_records(jobs[0].folder.parent / BUFFER_NAME, next_entries(pool.past, there, phases, losses))
 
 
@@ -42,19 +49,3 @@ def _trained(job: PhaseJob, tokenizer: Any, config: Config) -> Trained:
     items = list(read_records(job.folder / DATA_NAME, method.record))
     rows = method.rows(tokenizer, items, config.student.system_prompt)
     return Trained(job.phase.name, items, [row.tokens for row in rows])
-
-
-def _losses(
-    items: Sequence[Item], folder: Path, tokenizer: Any, config: Config, progress: Progress
-) -> dict[str, float]:
-    model = load_model(folder).to(device()).eval()
-    found: dict[str, float] = {}
-    with progress.task("loss of each sample", total=len(items), unit="samples") as task:
-        for start in range(0, len(items), _AT_ONCE):
-            some = items[start : start + _AT_ONCE]
-            losses = answer_losses(model, tokenizer, some, config.student.system_prompt)
-            found |= zip((item.id for item in some), losses, strict=True)
-            task.advance(len(some))
-    del model
-    gc.collect()
-    return found

@@ -52,3 +52,9 @@ class TrainResult(Record):
     """The last phase's model: a plain Hugging Face folder."""
     phases: tuple[PhaseResult, ...]
     """In the plan's order, skipped ones too."""
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of the model."""
+        policies = [phase for phase in self.phases if phase.status == "trained" and phase.makes == "policy"]
+        return policies[-1].weights_sha256

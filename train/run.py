@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..core.atomic import read_json
 from ..core.config import Config
 from ..core.errors import ModelError
 from ..core.progress import Progress
@@ -95,7 +96,8 @@ def run_plan(  # noqa: PLR0913 (what a training run is given; every one of them 
 def read_student(folder: Path) -> Student:
     """What of the model in a folder decides how its data is prepared. Raises ModelError."""
     tokenizer = load_tokenizer(folder)
-    return Student(tokenizer, count_parameters(folder), tokenizer.model_max_length)
+    positions = read_json(folder / "config.json").get("max_position_embeddings") or tokenizer.model_max_length
+    return Student(tokenizer, count_parameters(folder), min(positions, tokenizer.model_max_length))
 
 
 def _run(

@@ -125,6 +125,7 @@ def in_words(evaluations: Sequence[Evaluation], phase: Phase) -> str:
     said = [_numbers(last.training, "training" if phase.method in LOSS_ON_ROWS else "its own answers")]
     said += [_numbers(last.validation, "samples held back")] if last.validation else []
     said += [f"{last.held_out} held-out questions right"] if last.held_out is not None else []
+    said += [f"moved {last.more['kl_new']:.3f} from the parent"] if "kl_new" in last.more else []
     said += [f"over-fitting since epoch {since}"] if since else []
     return f"phase {phase.name}, epoch {last.epoch} of {phase.epochs}: {'; '.join(said)}"
 

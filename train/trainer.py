@@ -90,7 +90,8 @@ def library_arguments(kind: Any, phase: Resolved, folder: Path, seed: int, *, pa
         adam_beta2=_BETAS[1],
         optim="adamw_torch_fused",
         use_cpu=on_cpu,
-        bf16=compute_dtype() == torch.bfloat16,  # autocast only: weights and optimizer stay float32
+        # Autocast only: weights and optimizer stay float32.
+        bf16=compute_dtype() == torch.bfloat16 and not distributed.casts_itself(),
         activation_checkpointing=recomputes(parameters),
         dataloader_pin_memory=not on_cpu,
         save_strategy="no",  # `Watch` says when
@@ -190,6 +191,11 @@ class PhaseTraining(_LibraryTrainer):
     _batches: EpochBatches | None = None
     _step_started = 0.0
     _saved_at = 0.0
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Called first of all by the library's constructor."""
+        super().create_accelerator_and_postprocess()
+        distributed.share_on_cpu(self)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Start the clocks, then train. The processes draw different noise, each its own again when resumed."""

@@ -255,9 +255,13 @@ def test_state_that_is_no_state(fails: Fails, turned_once: Loop, copy: Callable[
     assert "not a manifest: the key 'leaf' is missing; remove the folder" in fails(state.parent, "tree")
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-", "| head -c 1"])
-def test_nobody_listens(loop: Loop, closed: str) -> None:
-    command = f"set -o pipefail; {sys.executable} -m tilth.cli.main tree --json {closed}"
+@pytest.mark.parametrize(
+    ("verb", "closed"),
+    [("lint", ">&-"), ("lint", "2>&-"), ("lint", "<&- >&- 2>&-"), ("lint", "| true"), ("schema", "| true")],
+)
+def test_nobody_listens(loop: Loop, verb: str, closed: str) -> None:
+    """A short output is refused where it is flushed, a long one where it is printed."""
+    command = f"set -o pipefail; {sys.executable} -m tilth.cli.main {verb} {closed}"
     ran = subprocess.run(["bash", "-c", command], cwd=loop.root, check=False, capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (0, "")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Generator
@@ -30,10 +31,18 @@ def clever() -> Generator[Teacher]:
         yield teacher
 
 
+@pytest.fixture(scope="module")
+def empty(spawner: Spawner, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new taxonomy, to be copied."""
+    folder = tmp_path_factory.mktemp("empty")
+    assert spawner.run(folder, "init", "new", "--empty").code == 0
+    return folder / "new"
+
+
 @pytest.fixture
-def root(spawner: Spawner, tmp_path: Path, clever: Teacher) -> Path:
+def root(empty: Path, tmp_path: Path, clever: Teacher) -> Path:
     """A new, empty taxonomy beside a page to learn."""
-    assert spawner.run(tmp_path, "init", "new", "--empty").code == 0
+    shutil.copytree(empty, tmp_path / "new")
     (tmp_path / "new/tilth.yaml").write_text(yaml.safe_dump({"teacher": {"model": "rule", "base_url": clever.url}}))
     (tmp_path / "page.md").write_text(PAGE)
     return tmp_path / "new"

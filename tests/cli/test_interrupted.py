@@ -83,18 +83,6 @@ def test_stopped_again_and_again_it_comes_to_the_same_release(
     assert not [path for path in loop.state.rglob("*") if ".tmp" in path.name or "checkpoint" in path.name]
 
 
-def test_stopped_between_release_and_journal(spawner: Spawner, trained: Loop, copy: Callable[[Loop], Loop]) -> None:
-    loop = copy(trained)
-    before = "import os, signal, tilth.cycle.run as run; run.write_report = lambda *a: os.kill(os.getpid(), 9)"
-    assert spawner.run(loop.root, "cycle", before=before).code == -9
-    assert not (loop.state / "cycles/0002/done.json").exists()
-    ran = spawner.run(loop.root, "cycle")
-    assert ran.code == 0
-    assert "cycle 2: the gate passed; this is release 2" in ran.out
-    assert [release["number"] for release in spawner.run(loop.root, "releases", "--json").json] == [1, 2]
-    assert "release 2" in (loop.state / "cycles/0002/report.html").read_text()
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_while_it_answers(spawner: Spawner, trained: Loop, copy: Callable[[Loop], Loop], number: int) -> None:
     loop = copy(trained)

@@ -13,7 +13,7 @@ SKILL = {"task": "Say it backwards.", "question": "abc", "answer": "cba"}
 
 @pytest.fixture
 def workspace(tmp_path: Path, spawner: Spawner) -> Path:
-    assert spawner.run(tmp_path, "init").code == 0
+    assert spawner.run(tmp_path, "init", "--empty").code == 0
     cases = [{**SKILL, "good": True}, {**SKILL, "answer": "bac", "good": False, "fault": "two letters"}]
     (tmp_path / "cases.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases))
     return tmp_path

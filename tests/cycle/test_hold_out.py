@@ -75,6 +75,13 @@ def test_one_that_a_person_wrote_and_something_trains_is_refused(tmp_path: Path)
         _hold_out(cycle(tmp_path, written), [entry])
 
 
+def test_a_general_set_is_looked_at_too(tmp_path: Path) -> None:
+    general = [Sample.new("skill", "Tell me: when did the ferry first sail?", "In 1902.", SOURCE)]
+    written = Question.new("knowledge/a", "When did the ferry first sail?", ("1902",))
+    with pytest.raises(CheckFailed, match=r"1 training sample\(s\) hold .* or the seed or general sample"):
+        _hold_out(cycle(tmp_path, written), [], general)
+
+
 @pytest.mark.parametrize(
     ("question", "chosen", "rejected"),
     [

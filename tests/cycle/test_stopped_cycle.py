@@ -1,27 +1,16 @@
-"""A cycle that was stopped at an awkward place, and the same call again."""
+"""A cycle that was killed at an awkward place, and the same call again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
-import tilth.cycle.candidate
-import tilth.cycle.releases
-import tilth.cycle.run
-from tilth.core.progress import SilentProgress
+from tilth.cycle.journal import done, find_cycle
 from tilth.cycle.releases import current_release
-from tilth.cycle.run import CycleResult, run_cycle
 
-from ..loop import Loop, skill_files
+from ..loop import Loop, Spawner, skill_files
 
-
-def stop(*args: Any, **kwargs: Any) -> Any:
-    raise KeyboardInterrupt
-
-
-def turn(loop: Loop) -> CycleResult:
-    return run_cycle(loop.workspace, SilentProgress())
+KILLED = "import os, {module} as module; module.{name} = lambda *args, **kwargs: os.kill(os.getpid(), 9)"
 
 
 @pytest.fixture
@@ -33,43 +22,36 @@ def loop(trained: Loop, copy: Callable[[Loop], Loop]) -> Loop:
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        (tilth.cycle.run, "judge_candidate"),
-        (tilth.cycle.candidate, "add_release"),
-        (tilth.cycle.releases, "set_current"),
-        (tilth.cycle.run, "write_report"),
-        (tilth.cycle.journal, "finish"),
+        ("tilth.cycle.run", "judge_candidate"),
+        ("tilth.cycle.candidate", "add_release"),
+        ("tilth.cycle.releases", "set_current"),
+        ("tilth.cycle.run", "write_report"),
+        ("tilth.cycle.journal", "finish"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_it_goes_on_to_the_same_release(loop: Loop, module: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(module, name, stop)
-        with pytest.raises(KeyboardInterrupt):
-            turn(loop)
+def test_it_goes_on_to_the_same_release(spawner: Spawner, loop: Loop, module: str, name: str) -> None:
+    assert spawner.run(loop.root, "cycle", before=KILLED.format(module=module, name=name)).code == -9
     asked = len(loop.teacher.requests)
-    result = turn(loop)
-    assert (result.number, result.outcome, result.release) == (2, "released", 2)
+    told = spawner.run(loop.root, "cycle", "--json").json
+    assert (told["cycle"], told["outcome"], told["release"]) == (2, "released", 2)
     assert len(loop.teacher.requests) == asked
     release = current_release(loop.workspace)
     assert release
     assert (release.number, release.parent) == (2, 1)
-    assert result.report
-    assert "release 2" in result.report.read_text()
+    assert "release 2" in (loop.state / "cycles/0002/report.html").read_text()
     assert not list(loop.state.glob("cycles/0002/train/*/model"))
-    assert turn(loop).outcome == "nothing to do"
+    assert spawner.run(loop.root, "cycle").out.startswith("nothing to do")
 
 
-def test_a_contribution_after_the_stop_starts_from_the_release_that_was_made(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(tilth.cycle.run, "write_report", stop)
-        with pytest.raises(KeyboardInterrupt):
-            turn(loop)
+def test_a_contribution_after_the_stop_starts_from_the_release_that_was_made(spawner: Spawner, loop: Loop) -> None:
+    killed = KILLED.format(module="tilth.cycle.run", name="write_report")
+    assert spawner.run(loop.root, "cycle", before=killed).code == -9
+    assert not done(loop.workspace, 2)
     loop.commit("compositional_skills/other", {"qna.yaml": skill_files()["qna.yaml"].replace("alpha", "omega")})
     (loop.root / "plan.yaml").write_text("phases: [{name: all, kinds: [skill], epochs: 1, learning_rate: 1.0e-5}]")
-    assert turn(loop).number == 3
-    assert tilth.cycle.journal.find_cycle(loop.workspace, 3).parent == 2
-    done = tilth.cycle.journal.done(loop.workspace, 2)
-    assert done
-    assert (done.outcome, done.release) == ("released", 2)
+    assert spawner.run(loop.root, "cycle", "--json").json["cycle"] == 3
+    assert find_cycle(loop.workspace, 3).parent == 2
+    record = done(loop.workspace, 2)
+    assert record
+    assert (record.outcome, record.release) == ("released", 2)
+    assert "release 2" in (loop.state / "cycles/0002/report.html").read_text()

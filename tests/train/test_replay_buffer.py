@@ -78,7 +78,7 @@ def test_a_run_leaves_the_buffer_of_the_next_with_the_losses_of_its_model(
     alone = torch.nn.functional.cross_entropy(logits, torch.tensor(row.labels[1:])).item()
     assert entries[sample.id].loss == pytest.approx(alone, rel=2e-2)
     assert entries[sample.id].tokens == row.tokens
-    [first, second] = answer_losses(model, tokenizer, [sample, make.sample("Why?", "So. " * 30)], "")
+    [first, second] = answer_losses(model, tokenizer, [sample, make.sample("Why?", "So. " * 30)], "", 256)
     assert first == pytest.approx(alone, rel=2e-2)
     assert second != first
 
@@ -141,22 +141,18 @@ def test_own_answers_are_asked_for_once_and_used_where_they_may_be(
     assert [conversation[0].role for conversation in asked] == ["system"] * 4
     assert own(samples[::-1]) == [found]
     assert len(asked) == 4
-    assert own_answers(student, tmp_path)(samples) == [found]  # another system prompt is another question
+    assert len(own_answers(student, tmp_path)(samples)) == 2  # another system prompt is another question
     assert len(asked) == 8
 
 
-@pytest.mark.slow
 def test_a_run_replays_what_its_student_says_before_training(
     train: Callable[..., TrainResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(OwnAnswers, "_is_whole", lambda _self, answer: bool(answer))  # it babbles on
-    monkeypatch.setattr(self_generated, "_MOST_NEW_TOKENS", 8)
+    told = iter(range(99))  # other answers if it were asked again
+    monkeypatch.setattr(self_generated, "generate", lambda _, asked, **__: [f"I say {next(told)}." for _ in asked])
     result = train("out", self_generated=0.5)
     mix = result.phases[0].mix
     assert mix
-    assert mix.by_origin["self_generated"].samples > 4
-    answers = (tmp_path / "out" / "self-generated.jsonl").read_text()
-    again = train("out", self_generated=0.5)
-    assert again == result
-    assert (tmp_path / "out" / "self-generated.jsonl").read_text() == answers
+    assert mix.by_origin["self_generated"].samples == 8
+    assert train("out", self_generated=0.5) == result
     assert len(read_entries(tmp_path / "out" / "replay.jsonl")) == 8  # its own answers are not kept for later
