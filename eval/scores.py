@@ -1,8 +1,8 @@
 """Scores of a short answer against the accepted ones.
 
 Exact match and token F1 follow SQuAD (Rajpurkar et al. 2016, "SQuAD: 100,000+ Questions for Machine Comprehension of
-Text", section 6.1), with the normalisation of `core.normalise`. The score that decides is `core.answers.is_correct`; the
-other two are recorded beside it.
+Text", section 6.1), with the normalisation of `core.normalise`. The score that decides is `core.answers.is_correct`;
+the other two are recorded beside it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tilth.core.normalise import normalise
 from tilth.core.answers import MAX_WORDS, is_correct
+from tilth.core.normalise import normalise
 from tilth.eval.scores import exact_match, f1, score
 
 
