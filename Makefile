@@ -5,7 +5,7 @@
 
 BIN  := .venv/bin
 # One process a core, with one thread each: tiny models gain nothing from more.
-fast_tests = OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow" -n auto --dist loadgroup
+fast_tests = OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow" -n auto
 DEMO ?= tilth-demo
 
 setup: .venv/.dev-stamp  ## install tilth with all extras, editable

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from .loop import FERRY, Loop, Spawner, Teacher, knowledge_files, make_loop, make_student, serve_teacher
+from .loop import FERRY, Loop, Spawner, Teacher, knowledge_files, make_loop, serve_teacher
 
 settings.register_profile("tilth", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("tilth")
@@ -25,7 +25,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Files go to memory where there is room: the fast tests are told thousands of times that a byte is on disk."""
+    """Bytecode is kept, whatever a container says: half of collecting is to compile, and tests start Pythons.
+
+    Files of the fast tests go to memory where there is room: they wait thousands of times until a byte is on disk.
+    """
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     memory = os.statvfs("/dev/shm")
     roomy = memory.f_bavail * memory.f_frsize > 2 << 30 and not memory.f_flag & os.ST_NOEXEC  # tests write scripts
     if roomy and config.getoption("markexpr") == "not slow":
@@ -74,13 +79,9 @@ def spawner(tmp_path_factory: pytest.TempPathFactory) -> Generator[Spawner]:
 
 
 @pytest.fixture(scope="session")
-def tiny_student(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """Made here where torch is loaded, else by a process that will need it anyway."""
+def tiny_student(tmp_path_factory: pytest.TempPathFactory, spawner: Spawner) -> Path:
+    """Made by a process that has torch loaded."""
     folder = tmp_path_factory.mktemp("tiny") / "student"
-    if "torch" in sys.modules:
-        make_student(folder)
-        return folder
-    spawner: Spawner = request.getfixturevalue("spawner")
     before = f"import pathlib, loop; loop.make_student(pathlib.Path({str(folder)!r}))"
     made = spawner.run(folder.parent, "train", "--help", before=before)
     assert made.code == 0, made.err

@@ -187,6 +187,7 @@ def serve_teacher() -> Generator[Teacher]:
 
     class Server(ThreadingHTTPServer):
         daemon_threads, block_on_close = True, False
+        request_queue_size = 128  # of the usual 5, a sixth who connects at once tries again after a second
 
         def handle_error(self, *args: Any) -> None:
             """A client that was killed is no news."""
@@ -241,7 +242,7 @@ def suggesting_teacher() -> Generator[Teacher]:
 # The student ---------------------------------------------------------------------------------------------------------
 
 
-def make_student(folder: Path) -> None:
+def make_student(folder: Path) -> Path:
     """A random Llama of two layers, with a tokenizer to which the words of the taxonomy are single tokens."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -270,6 +271,7 @@ def make_student(folder: Path) -> None:
     torch.manual_seed(0)
     LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes, **ends)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
 
 
 # The workspace -------------------------------------------------------------------------------------------------------

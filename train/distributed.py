@@ -211,8 +211,9 @@ def _zero(settings: Train) -> dict[str, Any]:
 
 
 def _fsdp(settings: Train) -> dict[str, Any]:
-    """Fully sharded data parallel, PyTorch's second (`fully_shard`)."""
+    """Fully sharded data parallel, PyTorch's second (`fully_shard`). On a CPU all is in main memory anyway."""
+    offload = settings.offload and device() != "cpu"
     return {
         "fsdp": True,
-        "fsdp_config": {"version": 2, "cpu_offload": settings.offload, "state_dict_type": "SHARDED_STATE_DICT"},
+        "fsdp_config": {"version": 2, "cpu_offload": offload, "state_dict_type": "SHARDED_STATE_DICT"},
     }

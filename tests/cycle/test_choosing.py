@@ -13,6 +13,8 @@ from tilth.eval.run import evaluate
 from tilth.train.plan import Phase, Plan
 from tilth.train.settings import Selection
 
+from ..loop import make_student
+
 
 def plan(by: Any) -> Plan:
     return Plan(phases=(Phase(name="p", kinds=("skill",), select=Selection(by=by)),))
@@ -42,14 +44,15 @@ def test_what_chooses_does_not_judge_and_is_always_the_same_half(tmp_path: Path)
     assert right_answers(whole) is None
 
 
-def test_a_model_is_asked_what_chooses(tmp_path: Path, tiny_student: Path) -> None:
+def test_a_model_is_asked_what_chooses(tmp_path: Path) -> None:
+    student = make_student(tmp_path / "student")
     apart = set_apart(cycle(tmp_path, tests=6), plan("held_out"))
     given = evaluate(
-        {"m": tiny_student}, apart.choosing, config=Config(), cache=tmp_path / "answers", progress=SilentProgress()
+        {"m": student}, apart.choosing, config=Config(), cache=tmp_path / "answers", progress=SilentProgress()
     ).answers_of("m")
     first, *others = apart.choosing
     text = given[first.id].text.strip() or "nothing"
     knows = Question.new("a", first.question, (text,))
     count = right_answers(OpenCycle(**{**vars(apart), "choosing": (knows, *others)}))
     assert count
-    assert count(tiny_student) == 1 + sum(given[other.id].correct for other in others)
+    assert count(student) == 1 + sum(given[other.id].correct for other in others)

@@ -14,7 +14,7 @@ from tilth.llm.ledger_report import count
 from tilth.llm.scripted import serve_scripted
 from tilth.llm.wire import Retries
 
-FAST = Retries(first_wait_s=0.01)
+FAST = Retries(first_wait_s=0.002)
 SCHEMA = {
     "type": "object",
     "properties": {"question": {"type": "string"}, "answer": {"type": "string"}},

@@ -254,8 +254,11 @@ def _serving(teacher: Teacher) -> Generator[None]:
         def log_message(self, *args: Any) -> None:
             """Nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads, server.block_on_close = True, False
+    class Server(ThreadingHTTPServer):
+        daemon_threads, block_on_close = True, False
+        request_queue_size = 128  # of the usual 5, a sixth who connects at once tries again after a second
+
+    server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     teacher.url = f"http://127.0.0.1:{server.server_port}/v1"
