@@ -132,7 +132,9 @@ def make_mixes(
     left_out = _left_out(plan, selections)
     if all(phase.name in left_out for phase in plan.phases if METHODS[phase.method].makes == "policy"):
         kinds = ", ".join(sorted(plan.kinds))
-        raise CheckFailed(f"no new sample of any kind that the plan trains ({kinds})", fix="generate samples first")
+        narrow = any(phase.leaves != ("**",) for phase in plan.phases)
+        fix = "generate samples first" + (", or mend the patterns in the plan's `leaves`" if narrow else "")
+        raise CheckFailed(f"no new sample of any kind and leaf that the plan trains ({kinds})", fix=fix)
     return [
         Skipped(phase=phase.name, reason=left_out[phase.name])
         if phase.name in left_out
@@ -147,7 +149,8 @@ def _left_out(plan: Plan, selections: Sequence[Selected]) -> dict[str, str]:
     for phase, selected in zip(plan.phases, selections, strict=True):
         missing = next((reward.model for reward in phase.rollout.rewards if reward.model in reasons), "")
         if not selected.new:
-            reasons[phase.name] = f"no new sample of kind {' or '.join(phase.kinds)}"
+            where = "" if phase.leaves == ("**",) else f" in a leaf that matches {' or '.join(map(repr, phase.leaves))}"
+            reasons[phase.name] = f"no new sample of kind {' or '.join(phase.kinds)}{where}"
         elif missing:
             reasons[phase.name] = f"phase {missing!r}, whose reward model it asks, is left out"
     return reasons

@@ -73,7 +73,7 @@ class Phase(Section):
     method: MethodName = "sft"
     kinds: tuple[Kind, ...]
     """The kinds of samples that are new in this phase."""
-    leaves: tuple[str, ...] = ("**",)
+    leaves: Annotated[tuple[str, ...], Field(min_length=1)] = ("**",)
     """Patterns of leaf ids (`knowledge/**`): only samples of leaves that match one."""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """How much of the new samples is used: each leaf in proportion, each fact in turn."""

@@ -116,7 +116,7 @@ def test_a_phase_without_new_samples_is_skipped_with_the_reason(make: Any, token
 
 def test_nothing_to_train_at_all_is_refused(make: Any, tokenizer: Any, tmp_path: Path) -> None:
     samples = Pool(make.samples(3, kind="document"), make.samples(9, leaf="old"))
-    with pytest.raises(CheckFailed, match=r"no new sample of any kind that the plan trains .*; generate"):
+    with pytest.raises(CheckFailed, match=r"no new sample of any kind and leaf that the plan trains .*; generate"):
         mix_all(PLAN, samples, tokenizer, tmp_path)
 
 
