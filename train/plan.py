@@ -33,9 +33,10 @@ _SHIPPED = Path(__file__).parent / "plans"
 MethodName = Literal["pretrain", "sft", "dpo", "kto", "reward", "grpo", "rloo", "distill", "ppo"]
 
 _ANSWERS: frozenset[Kind] = frozenset({"knowledge_short", "knowledge_long", "foundational", "skill", "grounded_skill"})
+_TEXTS: frozenset[Kind] = frozenset({"document"})
 TRAINS_ON: dict[MethodName, frozenset[Kind]] = {
-    "pretrain": frozenset({"document"}),
-    "sft": _ANSWERS | {"document"},
+    "pretrain": _TEXTS,
+    "sft": _ANSWERS | _TEXTS,
     "dpo": frozenset({"preference"}),
     "kto": frozenset({"preference"}),
     "reward": frozenset({"preference"}),
