@@ -44,7 +44,7 @@ SHAPES = {
 """Llama 3's, for random weights."""
 
 VARIANTS = ("trl_defaults", "trl_best", "ours")
-LEVERS = ("ours_unsorted", "ours_whole_head", "ours_float32")
+LEVERS = ("ours_padded", "ours_unsorted", "ours_whole_head", "ours_float32")
 
 
 def rows(samples: int, vocabulary: int) -> list[Tokens]:
@@ -78,6 +78,7 @@ def lengths_of(all_rows: list[Tokens]) -> dict[str, float]:
 def run_ours(model: Path, all_rows: list[Tokens], folder: Path, lever: str, *, fixed: bool) -> list[dict[str, float]]:
     """A phase of tilth's own."""
     from tilth.train import trainer as phase_trainers
+    from tilth.train import varlen
     from tilth.train.methods import supervised
     from tilth.train.methods.setup import Setup
 
@@ -85,6 +86,8 @@ def run_ours(model: Path, all_rows: list[Tokens], folder: Path, lever: str, *, f
         phase_trainers.PhaseTraining._get_train_sampler = lambda *_: InOrder(len(all_rows))  # noqa: SLF001
     if lever == "ours_float32" or fixed:
         phase_trainers.compute_dtype = _float32
+    if lever in {"ours_padded", "ours_whole_head"}:
+        varlen.join_rows_in = _no
     if lever == "ours_whole_head":
         supervised.ExactLoss.compute_loss = _whole_head_loss
     steps: list[Step] = []
@@ -190,6 +193,10 @@ class InOrder:
 
     def __iter__(self) -> Any:
         return iter(range(self._count))
+
+
+def _no(_model: Any) -> bool:
+    return False
 
 
 def _float32() -> Any:

@@ -1,8 +1,8 @@
 """Texts as rows of one length: short ones share a row, long ones are split over several, and nothing is lost.
 
-No text sees another that shares its row: positions start again at 0 with each piece, and where a model is given such
-positions, no attention mask and no cache, transformers keeps attention inside a piece (`masking_utils`, packed
-sequences); a test holds the packed loss to the unpacked.
+No text sees another that shares its row: positions start again at 0 with each piece, and attention is kept inside a
+piece (`varlen`; for other models, where positions are given, no attention mask and no cache, by transformers' own
+block-diagonal masks: `masking_utils`, packed sequences). A test holds the packed loss to the unpacked.
 """
 
 from __future__ import annotations
@@ -116,8 +116,17 @@ def collate(rows: Sequence[Mapping[str, Sequence[int]]], padding: int) -> dict[s
     }
 
 
-def piece_lengths(positions: Any) -> list[int]:
-    """The tokens of each piece of a batch, from its `position_ids`; what only fills it up is left out."""
+def attending_lengths(batch: Mapping[str, Any]) -> list[int]:
+    """How many tokens of a batch attend to one another: of each piece, or of each padded row."""
+    if "cu_seq_lens_q" in batch:  # `varlen.join`
+        return batch["cu_seq_lens_q"].diff().tolist()
+    if "attention_mask" in batch:
+        return batch["attention_mask"].sum(dim=1).tolist()
+    return _piece_lengths(batch["position_ids"])
+
+
+def _piece_lengths(positions: Any) -> list[int]:
+    """What only fills a row up is left out."""
     import torch
 
     starts = (positions.flatten() == 0).nonzero().flatten()

@@ -20,7 +20,7 @@ from tilth.train.masking import load_tokenizer
 from tilth.train.methods import pretrain
 from tilth.train.methods.setup import Setup
 from tilth.train.metrics import Step
-from tilth.train.packing import Block, DocumentTokens, collate, pack, piece_lengths, split
+from tilth.train.packing import Block, DocumentTokens, attending_lengths, collate, pack, split
 from tilth.train.plan import Phase, Plan
 from tilth.train.results import TrainResult
 from tilth.train.run import run_plan
@@ -73,7 +73,7 @@ def test_a_row_is_filled_up_with_what_is_not_trained() -> None:
     assert batch["input_ids"].tolist() == [[1, 2, 3, 4, 5], [6, 7, 9, 9, 9]]
     assert batch["labels"].tolist() == [[-100, 2, 3, -100, 5], [-100, 7, -100, -100, -100]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1], [0, 1, 0, 0, 0]]
-    assert piece_lengths(batch["position_ids"]) == [3, 2, 2]
+    assert attending_lengths(batch) == [3, 2, 2]
 
 
 def test_a_document_is_plain_text_with_an_end(student: Path, make: SimpleNamespace) -> None:

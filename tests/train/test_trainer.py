@@ -13,6 +13,7 @@ import pytest
 from tilth.core.config import Config
 from tilth.llm.precision import compute_dtype
 from tilth.train import trainer as trainer_module
+from tilth.train import varlen
 from tilth.train.auto import Resolved
 from tilth.train.load import load_model
 from tilth.train.masking import IGNORED, Tokens, load_tokenizer, tokenize
@@ -48,6 +49,13 @@ def build(student: Path, rows: list[Tokens], folder: Path, **settings: Any) -> t
     return make_trainer(setup), steps
 
 
+@pytest.fixture
+def padded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a model whose attention cannot keep joined rows apart."""
+    monkeypatch.setattr(varlen, "join_rows_in", lambda _model: False)
+
+
+@pytest.mark.usefixtures("padded")
 def test_the_labels_that_reach_the_model_are_ours(student: Path, rows: list[Tokens], tmp_path: Path) -> None:
     trainer, _ = build(student, rows, tmp_path, batch_size=4, micro_batch_size=2, epochs=3)
     seen: list[tuple[list[int], list[int]]] = []
@@ -68,6 +76,25 @@ def test_the_labels_that_reach_the_model_are_ours(student: Path, rows: list[Toke
     order = [index for epoch in range(3) for index in epoch_order(lengths, 4, 1, epoch)]
     assert seen == [(rows[index].input_ids, rows[index].labels) for index in order]
     assert seen[:8] != seen[8:16] or seen[:8] != seen[16:]
+
+
+def test_joined_rows_reach_the_model_whole_and_in_order(student: Path, rows: list[Tokens], tmp_path: Path) -> None:
+    trainer, _ = build(student, rows, tmp_path, batch_size=4, micro_batch_size=2)
+    seen: list[tuple[list[int], list[int], list[int]]] = []
+    compute_loss = trainer.compute_loss
+
+    def look(model: Any, inputs: dict[str, Any], **more: Any) -> Any:
+        assert "attention_mask" not in inputs
+        lengths = inputs["cu_seq_lens_q"].diff().tolist()
+        assert inputs["max_length_q"] == max(lengths)
+        parts = [inputs[name][0].split(lengths) for name in ("input_ids", "labels", "position_ids")]
+        seen.extend(zip(*([part.tolist() for part in each] for each in parts), strict=True))
+        return compute_loss(model, inputs, **more)
+
+    trainer.compute_loss = look
+    trainer.train()
+    expected = [rows[index] for index in epoch_order([row.length for row in rows], 4, 1, 0)]
+    assert seen == [(row.input_ids, [IGNORED, *row.labels[1:]], list(range(row.length))) for row in expected]
 
 
 def test_nothing_is_sent_anywhere(
@@ -102,12 +129,15 @@ def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer_module, "compute_dtype", lambda: torch.float32)
 
 
+@pytest.mark.parametrize("layout", ["joined", "padded"])
 @pytest.mark.usefixtures("in_float32")
 def test_the_loss_is_the_mean_over_the_trained_tokens_however_it_is_accumulated(
-    student: Path, rows: list[Tokens], tmp_path: Path
+    student: Path, rows: list[Tokens], tmp_path: Path, layout: str, request: pytest.FixtureRequest
 ) -> None:
     import torch
 
+    if layout == "padded":
+        request.getfixturevalue("padded")
     model = load_model(student)
     logits = [model(torch.tensor([row.input_ids])).logits[0, :-1] for row in rows]
     targets = torch.tensor([label for row in rows for label in row.labels[1:]])

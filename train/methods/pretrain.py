@@ -7,18 +7,18 @@ that of `supervised`: over all trained tokens of a step, however it is accumulat
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from ...core.errors import ModelError
 from ..data import TrainingSample
 from ..load import padding_id
-from ..packing import Block, DocumentTokens, collate, pack, piece_lengths
+from ..packing import Block, DocumentTokens, collate, pack
 from ..profile import longest_allowed
 from .row import Row
 from .setup import Setup
-from .supervised import ExactLoss, token_trainer
+from .supervised import token_trainer
 
 
 def rows(tokenizer: Any, samples: Sequence[TrainingSample], _system_prompt: str) -> list[DocumentTokens]:
@@ -52,16 +52,7 @@ def trainer(setup: Setup) -> Any:
     length = longest_allowed(setup.phase, setup.tokenizer.model_max_length)
     return token_trainer(
         setup,
-        PackedLoss,
         blocks(setup.rows, length),
         blocks(setup.validation, length),
         partial(collate, padding=padding_id(setup.tokenizer)),
     )
-
-
-class PackedLoss(ExactLoss):
-    """See the module."""
-
-    def lengths_of(self, batch: Mapping[str, Any]) -> list[int]:
-        """Of its pieces: each attends to itself only."""
-        return piece_lengths(batch["position_ids"])

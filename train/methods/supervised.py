@@ -2,18 +2,20 @@
 
 TRL's `SFTTrainer` with a loss of ours: the sum over the trained tokens divided by their number in the whole step,
 however it is accumulated, and only the positions that some sample trains go through the output head (theirs, on a CPU,
-takes all, in float32).
+takes all, in float32). A batch has no padding where the model's attention allows it (`varlen`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from .. import distributed
+from .. import distributed, varlen
 from ..data import TrainingSample
 from ..load import load_model, padding_id
 from ..masking import IGNORED, Tokens, tokenize
+from ..noise import Noise
+from ..packing import attending_lengths
 from ..trainer import PhaseTraining, adapter_config, library_arguments, phase_trainer
 from .row import Row
 from .setup import Setup
@@ -28,14 +30,11 @@ def trainer(setup: Setup) -> Any:
     """TRL's trainer on the rows, ready to `train()`."""
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-    # Passed, because left to itself TRL writes its choice of padding token into tokenizer and model configuration.
-    pad = padding_id(setup.tokenizer)
     return token_trainer(
         setup,
-        ExactLoss,
         [row for row in setup.rows if isinstance(row, Tokens)],
         [row for row in setup.validation if isinstance(row, Tokens)],
-        DataCollatorForLanguageModeling(pad_token_id=pad),
+        DataCollatorForLanguageModeling(pad_token_id=padding_id(setup.tokenizer)),
     )
 
 
@@ -47,18 +46,20 @@ class TokenRow(Row, Protocol):
         ...
 
 
-def token_trainer(
-    setup: Setup, loss: type, rows: Sequence[TokenRow], validation: Sequence[TokenRow], collator: Any
-) -> Any:
-    """TRL's trainer with `loss` (an `ExactLoss`) on rows that are ready: nothing may cut or relabel them."""
+def token_trainer(setup: Setup, rows: Sequence[TokenRow], validation: Sequence[TokenRow], pad: Any) -> Any:
+    """TRL's trainer on rows that are ready: nothing may cut or relabel them.
+
+    `pad` is the collator for models that cannot take rows joined.
+    """
     from datasets import Dataset
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
     phase = setup.phase
     model = load_model(setup.parent, phase.adapter)
-    return phase_trainer(
-        type("SupervisedTrainer", (loss, PhaseTraining, SFTTrainer), {}),
+    collator = varlen.join if varlen.join_rows_in(model) else pad
+    trainer = phase_trainer(
+        type("SupervisedTrainer", (ExactLoss, PhaseTraining, SFTTrainer), {}),
         model,
         [row.length for row in rows],
         setup.watch,
@@ -68,7 +69,6 @@ def token_trainer(
             setup.checkpoints,
             setup.seed,
             parameters=model.num_parameters(),
-            neftune_noise_alpha=phase.neftune_alpha or None,
             dataset_kwargs={"skip_prepare_dataset": True},
             remove_unused_columns=False,
             max_length=None,
@@ -79,6 +79,9 @@ def token_trainer(
         processing_class=setup.tokenizer,
         peft_config=adapter_config(phase),
     )
+    if phase.neftune_alpha:
+        Noise(phase.neftune_alpha).add_to(trainer.model)
+    return trainer
 
 
 _LibraryTrainer: Any = object
@@ -105,16 +108,12 @@ class ExactLoss(_LibraryTrainer):
         count = self.counted(batches)
         for filler in batches[count:]:
             filler["labels"].fill_(IGNORED)
-        lengths = [length for batch in batches[:count] for length in self.lengths_of(batch)]
+        lengths = [length for batch in batches[:count] for length in attending_lengths(batch)]
         trained = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in batches)
         self.step_tokens, self.step_squares, self.step_trained = distributed.added_up(
             sum(lengths), sum(length**2 for length in lengths), trained
         )
         return batches, self.step_trained / distributed.processes()
-
-    def lengths_of(self, batch: Mapping[str, Any]) -> list[int]:
-        """How many tokens of a batch attend to one another."""
-        return batch["attention_mask"].sum(dim=1).tolist()
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: float = 1

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tilth.train import varlen
+from tilth.train.load import load_model
+from tilth.train.noise import Noise
+
+
+def rows(*lengths: int) -> list[dict[str, list[int]]]:
+    """Rows of these lengths, all of whose tokens are labelled."""
+    tokens = iter(range(10, 200))
+    ids = [[next(tokens) for _ in range(length)] for length in lengths]
+    return [{"input_ids": row, "labels": row} for row in ids]
+
+
+def small(name: str, **more: Any) -> Any:
+    """A random model of some architecture."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = getattr(transformers, f"{name}Config")(vocab_size=256, num_key_value_heads=2, **sizes, **more)
+    return getattr(transformers, f"{name}ForCausalLM")(config)
+
+
+def test_joined_rows_say_where_each_begins() -> None:
+    batch = varlen.join([{"input_ids": [1, 2, 3], "labels": [1, 2, 3]}, {"input_ids": [4, 5], "labels": [4, 5]}])
+    assert batch["input_ids"].tolist() == [[1, 2, 3, 4, 5]]
+    assert batch["labels"].tolist() == [[-100, 2, 3, -100, 5]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1]]
+    assert batch["cu_seq_lens_q"].tolist() == [0, 3, 5]
+    assert batch["max_length_q"] == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("Llama", {}),
+        ("Mistral", {"sliding_window": 5}),
+        ("Qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
+        ("Granite", {}),
+        ("Phi3", {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}),
+    ],
+)
+def test_a_joined_row_computes_what_each_of_its_rows_would(name: str, more: dict[str, Any]) -> None:
+    import torch
+
+    model, some = small(name, **more), rows(3, 11, 1, 7)
+    alone = torch.cat([model(torch.tensor([row["input_ids"]])).logits[0] for row in some])
+    alone.square().sum().backward()
+    expected = {name: parameter.grad for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    assert varlen.join_rows_in(model)
+    batch = varlen.join(some)
+    del batch["labels"]
+    together = model(**batch, use_cache=False).logits[0]
+    torch.testing.assert_close(together, alone)
+    together.square().sum().backward()
+    for weights, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[weights], rtol=1e-4, atol=1e-5)
+
+
+def test_a_padded_batch_is_still_one(student: Path) -> None:
+    import torch
+
+    model = load_model(student)
+    ids = torch.tensor([[5, 6, 7, 8], [9, 10, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    before = model(input_ids=ids, attention_mask=mask).logits[mask.bool()]
+    assert varlen.join_rows_in(model)
+    torch.testing.assert_close(model(input_ids=ids, attention_mask=mask).logits[mask.bool()], before)
+
+
+def test_attention_of_another_kind_is_left_as_it_is() -> None:
+    capped = small("Gemma2", head_dim=8, attn_logit_softcapping=50.0)
+    before = capped.config._attn_implementation
+    assert not varlen.join_rows_in(capped)
+    assert capped.config._attn_implementation == before
+    import transformers
+
+    config = transformers.BloomConfig(hidden_size=32, n_layer=1, n_head=2, vocab_size=64)  # positions by a bias
+    assert not varlen.join_rows_in(transformers.BloomForCausalLM(config))
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_the_kernel_is_asked_for_what_the_products_by_row_are(
+    window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs on GPUs only; here stands one beside it that reads the same arguments by their meaning."""
+    import torch
+    from torch.nn.attention import varlen as kernels
+
+    signature, seen = inspect.signature(kernels.varlen_attn), {}
+
+    def kernel(*args: Any, **given: Any) -> Any:
+        call = signature.bind(*args, **given).arguments
+        seen.update(call)
+        back, forward = call["window_size"]
+        parts = []
+        for begin, end in zip(call["cu_seq_q"][:-1], call["cu_seq_q"][1:], strict=True):
+            query, key, value = (call[name][begin:end].transpose(0, 1) for name in ("query", "key", "value"))
+            places = torch.arange(int(end - begin))
+            apart = places[:, None] - places[None, :]
+            sees = (apart >= -forward) & (apart <= (back if back >= 0 else int(end)))
+            attended = torch.nn.functional.scaled_dot_product_attention(
+                query, key, value, attn_mask=sees, scale=call["scale"], enable_gqa=call["enable_gqa"]
+            )
+            parts.append(attended.transpose(0, 1))
+        return torch.cat(parts)
+
+    monkeypatch.setattr(kernels, "varlen_attn", kernel)
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, heads, 12, 8) for heads in (4, 2, 2))
+    module = small("Llama").model.layers[0].self_attn
+    given = {"scaling": 0.3, "sliding_window": window, "max_length_q": 7}
+    starts = torch.tensor([0, 7, 12], dtype=torch.int32)
+    expected, _ = varlen.attend(module, query, key, value, None, starts, **given)
+    torch.testing.assert_close(varlen.by_kernel(query, key, value, starts, **given), expected)
+    assert (seen["max_q"], seen["max_k"], seen["cu_seq_k"] is starts) == (7, 7, True)
+
+
+def test_noise_is_bounded_by_the_length_of_each_row(student: Path) -> None:
+    model = load_model(student).train()
+    Noise(5.0).add_to(model)
+    noisy: list[Any] = []
+    model.get_input_embeddings().register_forward_hook(lambda _module, _given, output: noisy.append(output.detach()))
+    batch = varlen.join(rows(4, 100))
+    del batch["labels"]
+    varlen.join_rows_in(model)
+    model(**batch, use_cache=False)
+    plain = model.get_input_embeddings().weight[batch["input_ids"][0]].detach()
+    for part, length in zip((noisy[0][0] - plain).split([4, 100]), (4, 100), strict=True):
+        most = 5.0 / (length * 32) ** 0.5
+        assert 0.9 * most < float(part.abs().max()) <= most * 1.001
+    model.eval()
+    model(**batch, use_cache=False)
+    assert (noisy[1][0] == plain).all()

@@ -1,0 +1,114 @@
+"""Batches without padding: rows one after another as one long row, and attention that keeps each of them to itself.
+
+On a GPU attention is PyTorch's own variable-length kernel (`torch.nn.attention.varlen`: FlashAttention, and no wheel
+of it), elsewhere a product for each row. It is registered with transformers under a name, and the model passes on to it
+where the rows begin. A joined row computes what each of its rows would alone, to rounding; tests hold it to that.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .masking import IGNORED
+
+_NAME = "tilth_varlen"
+_BOUNDED = frozenset({"full_attention", "sliding_attention"})
+
+
+def join_rows_in(model: Any) -> bool:
+    """Let a model take the batches of `join`; False, and nothing is changed, where its attention is of another kind."""
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or _BOUNDED)
+    plain = model._supports_sdpa and model._supports_flash_attn and model._supports_attention_backend  # noqa: SLF001
+    if not plain or not kinds <= _BOUNDED or getattr(config, "attn_logit_softcapping", None):
+        return False
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(_NAME, attend)
+    AttentionMaskInterface.register(_NAME, _mask)
+    model.set_attn_implementation(_NAME)
+    return True
+
+
+def join(rows: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, Any]:
+    """One row of all: `input_ids`, `labels` and, where a row is itself made of pieces, their `position_ids`.
+
+    Tensors of the shape (1, tokens). `cu_seq_lens_q` are the places where pieces begin, and the end; `max_length_q` is
+    the longest piece: transformers' names for what variable-length kernels are told.
+    """
+    import torch
+
+    places = [place for row in rows for place in row.get("position_ids") or range(len(row["input_ids"]))]
+    labels = [label for row in rows for label in row["labels"]]
+    begins = [place for place, number in enumerate(places) if number == 0]
+    for place in begins:
+        labels[place] = IGNORED  # else the last token of the row before would predict it
+    ends = [*begins, len(places)]
+    return {
+        "input_ids": torch.tensor([[token for row in rows for token in row["input_ids"]]]),
+        "labels": torch.tensor([labels]),
+        "position_ids": torch.tensor([places]),
+        "cu_seq_lens_q": torch.tensor(ends, dtype=torch.int32),
+        "max_length_q": max(end - begin for begin, end in itertools.pairwise(ends)),
+    }
+
+
+def attend(
+    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, cu_seq_lens_q: Any = None, **given: Any
+) -> tuple[Any, None]:
+    """Causal attention inside each piece, as transformers asks for it; tensors are (1, heads, tokens, width).
+
+    Without `cu_seq_lens_q` the batch is an ordinary one, padded under a mask.
+    """
+    import torch
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    if cu_seq_lens_q is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **given)
+    if query.is_cuda and not given.get("dropout"):
+        return by_kernel(query, key, value, cu_seq_lens_q, **given), None
+    queries, keys, values = (each.split(cu_seq_lens_q.diff().tolist(), dim=2) for each in (query, key, value))
+    window = given.get("sliding_window")
+    parts = [
+        sdpa_attention_forward(module, q, k, v, _window_mask(q, window), **given)[0]
+        for q, k, v in zip(queries, keys, values, strict=True)
+    ]
+
+    return torch.cat(parts, dim=1), None
+
+
+def by_kernel(
+    query: Any, key: Any, value: Any, starts: Any, *, max_length_q: int, scaling: float | None = None, **given: Any
+) -> Any:
+    """The same by PyTorch's kernel, which takes (tokens, heads, width) in 16 bits: the format of autocast."""
+    import torch
+    from torch.nn.attention.varlen import varlen_attn
+
+    kind = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else query.dtype
+    q, k, v = (each.squeeze(0).transpose(0, 1).to(kind) for each in (query, key, value))
+    back = (given.get("sliding_window") or 0) - 1  # -1: as far as the piece goes
+    longest = max_length_q
+    found: Any = varlen_attn(
+        q, k, v, starts, starts, longest, longest, scale=scaling, window_size=(back, 0), enable_gqa=True
+    )
+    return found.unsqueeze(0)
+
+
+def _mask(*, attention_mask: Any = None, **given: Any) -> Any:
+    """A padded batch's; a joined one needs none."""
+    from transformers.masking_utils import sdpa_mask
+
+    return None if attention_mask is None else sdpa_mask(attention_mask=attention_mask, **given)
+
+
+def _window_mask(query: Any, window: int | None) -> Any:
+    """Which earlier tokens each sees, where that is not all of them."""
+    import torch
+
+    length = query.shape[2]
+    if not window or length <= window:
+        return None
+    whole = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
+    return whole.triu(1 - window)[None, None]
