@@ -287,7 +287,7 @@ class LeafRun:
                 leaf=self.leaf.id,
                 step=step,
                 schema=prompt.schema(**variables),
-                max_tokens=prompt.file.max_tokens,
+                max_tokens=prompt.max_tokens(**variables),
                 temperature=prompt.file.temperature,
                 index=index,
                 depth=len(source.requests),

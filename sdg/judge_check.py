@@ -187,7 +187,7 @@ async def _asked(gateway: Gateway, prompt: Prompt, variables: dict[str, Any], in
         leaf="judge-check",
         step="judge",
         schema=prompt.schema(**variables),
-        max_tokens=prompt.file.max_tokens,
+        max_tokens=prompt.max_tokens(**variables),
         temperature=prompt.file.temperature,
         index=index,
         prefix=prompt.prefix(**variables),

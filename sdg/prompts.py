@@ -52,6 +52,7 @@ class PromptFile(Section):
     shots: str = ""
     """A variable that holds examples of the leaf's own, each with an `answer`: turns of their own, as `examples`."""
     max_tokens: Annotated[int, Field(ge=1)]
+    """Of the answer, or (with `repeat`) of each of its items: a small model does not always end by itself."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
 
 
@@ -128,10 +129,17 @@ class Prompt:
         """The JSON schema of the answer; None for plain text."""
         if not self.file.repeat:
             return self.file.answer or None
-        items = variables[self.file.repeat]
-        keys = [f"q{number}" for number in range(1, (items if isinstance(items, int) else len(items)) + 1)]
+        keys = [f"q{number}" for number in range(1, self._items(variables) + 1)]
         properties = dict.fromkeys(keys, self.file.answer)
         return {"type": "object", "properties": properties, "required": keys, "additionalProperties": False}
+
+    def max_tokens(self, **variables: Any) -> int:
+        """The most tokens that the answer may have."""
+        return self.file.max_tokens * (self._items(variables) if self.file.repeat else 1)
+
+    def _items(self, variables: Mapping[str, Any]) -> int:
+        items = variables[self.file.repeat]
+        return items if isinstance(items, int) else len(items)
 
 
 def load_prompt(name_or_path: str, beside: Path = SHIPPED) -> Prompt:

@@ -117,6 +117,12 @@ def prompt(**changes: object) -> Prompt:
     return Prompt("mine.yaml", PromptFile.model_validate(content))
 
 
+def test_the_most_that_an_answer_may_have_grows_with_its_items() -> None:
+    assert prompt().max_tokens(fact="F") == 9
+    assert prompt(repeat="number").max_tokens(fact="F", number=4) == 36
+    assert prompt(repeat="fact").max_tokens(fact=["a", "b"]) == 18
+
+
 def test_the_fingerprint_is_that_of_the_content() -> None:
     assert prompt().fingerprint == prompt().fingerprint
     others = [
