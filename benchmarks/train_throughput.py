@@ -1,11 +1,14 @@
 """How fast supervised fine-tuning runs, beside TRL's SFTTrainer at its defaults and at its best settings.
 
-    python benchmarks/train_throughput.py [--rounds N] [--samples N] [--levers] [--model FOLDER | --shape 1b|8b]
+    python benchmarks/train_throughput.py [--rounds N] [--samples N] [--levers] [--lora]
+                                          [--model FOLDER | --shape 1b|8b] [--out FILE]
 
 All train the same model on the same token ids: lengths log-normal with a mean of about 300 tokens, the second half of
 each sample trained, batches of 8. A variant is a process of its own; rounds alternate them. Counted are useful tokens
-(padding is none) over the wall clock of whole optimizer steps, the first two left out. That they do the same work is
-checked first: fed the same batches in the same order in float32, the losses of the first steps must agree.
+(padding is none) over the wall clock from the end of one optimizer step to the end of the next, the first two left
+out; `mfu` is their arithmetic over what the device does in a product of matrices (`train/flops.py`). That all do the
+same work is checked first: fed the same 50 batches in the same order in float32, their losses must agree (the batches
+are of two short samples, for a CPU takes minutes for float32).
 
 `--levers` takes one thing away from ours at a time. Writes `benchmarks/results/train_throughput.json`.
 """
@@ -13,6 +16,7 @@ checked first: fed the same batches in the same order in float32, the losses of 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import statistics
@@ -20,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +32,17 @@ from machine import describe
 from tilth.core.config import Config
 from tilth.llm.precision import compute_dtype, device
 from tilth.train.auto import Resolved
+from tilth.train.flops import peak_flops, shape, step_flops
 from tilth.train.masking import IGNORED, Tokens, load_tokenizer
 from tilth.train.metrics import Step
+from tilth.train.settings import Lora
 from tilth.train.trainer import Watch
 
 RESULTS = Path(__file__).parent / "results" / "train_throughput.json"
 BATCH, WARM, SEED = 8, 2, 1
-CHECKED_STEPS = 5
+CHECKED_STEPS, CHECKED_BATCH, CHECKED_LENGTH, MOST_APART = 50, 2, 60, 0.01
 MEAN_LENGTH, SPREAD, LONGEST = 300, 0.7, 1024
+TEMPLATE = "{% for message in messages %}{{ message['content'] }}</s>{% endfor %}"
 SHAPES = {
     "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
            "num_key_value_heads": 8, "vocab_size": 128256, "tie_word_embeddings": True},
@@ -44,10 +52,14 @@ SHAPES = {
 """Llama 3's, for random weights."""
 
 VARIANTS = ("trl_defaults", "trl_best", "ours")
-LEVERS = ("ours_padded", "ours_unsorted", "ours_whole_head", "ours_float32")
+LEVERS = ("ours_padded", "ours_unsorted", "ours_whole_head", "ours_float32", "ours_unfused", "ours_recomputed")
+"""Ours less one thing each: no padding, batches of like lengths, the output head at trained positions only, bfloat16,
+the fused optimizer, activations kept. The whole head goes with padded batches."""
+COMPILED = "ours_compiled"
+"""Ours and torch.compile, on a GPU."""
 
 
-def rows(samples: int, vocabulary: int) -> list[Tokens]:
+def rows(samples: int, vocabulary: int, mean: int = MEAN_LENGTH) -> list[Tokens]:
     """Token ids with log-normal lengths; words of a text follow Zipf's law, and so do these."""
     rng = random.Random(SEED)  # noqa: S311 (reproducible data, not a secret)
     mu = -SPREAD * SPREAD / 2
@@ -55,7 +67,7 @@ def rows(samples: int, vocabulary: int) -> list[Tokens]:
     weights = [1 / rank for rank in ranks]
     made: list[Tokens] = []
     for _ in range(samples):
-        length = max(16, min(LONGEST, round(MEAN_LENGTH * rng.lognormvariate(mu, SPREAD))))
+        length = max(16, min(LONGEST, round(mean * rng.lognormvariate(mu, SPREAD))))
         ids = [rank + 9 for rank in rng.choices(ranks, weights, k=length)]
         made.append(Tokens(ids, [IGNORED] * (length // 2) + ids[length // 2 :]))
     return made
@@ -75,26 +87,52 @@ def lengths_of(all_rows: list[Tokens]) -> dict[str, float]:
 # One variant, in its own process --------------------------------------------------------------------------------------
 
 
-def run_ours(model: Path, all_rows: list[Tokens], folder: Path, lever: str, *, fixed: bool) -> list[dict[str, float]]:
+@dataclass(frozen=True)
+class Work:
+    """What a variant is to do."""
+
+    model: Path
+    rows: list[Tokens]
+    folder: Path
+    lora: bool
+    fixed: bool
+    """The same batches in the same order in float32."""
+
+    @property
+    def batch(self) -> int:
+        """Samples of a step."""
+        return CHECKED_BATCH if self.fixed else BATCH
+
+
+def run_ours(work: Work, variant: str) -> list[dict[str, float]]:
     """A phase of tilth's own."""
     from tilth.train import trainer as phase_trainers
     from tilth.train import varlen
     from tilth.train.methods import supervised
     from tilth.train.methods.setup import Setup
 
-    if lever == "ours_unsorted" or fixed:
-        phase_trainers.PhaseTraining._get_train_sampler = lambda *_: InOrder(len(all_rows))  # noqa: SLF001
-    if lever == "ours_float32" or fixed:
+    if variant == "ours_unsorted" or work.fixed:
+        phase_trainers.PhaseTraining._get_train_sampler = lambda *_: InOrder(len(work.rows))  # noqa: SLF001
+    if variant == "ours_float32" or work.fixed:
         phase_trainers.compute_dtype = _float32
-    if lever in {"ours_padded", "ours_whole_head"}:
+    if variant in {"ours_padded", "ours_whole_head"}:
         varlen.join_rows_in = _no
-    if lever == "ours_whole_head":
+    if variant == "ours_whole_head":
         supervised.ExactLoss.compute_loss = _whole_head_loss
+    if variant == "ours_recomputed":
+        phase_trainers.__dict__["_CHECKPOINT_ACTIVATIONS_FROM"] = 1
     steps: list[Step] = []
-    phase = Resolved(name="p", kinds=("skill",), epochs=1, learning_rate=1e-5, batch_size=BATCH,
-                     micro_batch_size=BATCH, max_length=LONGEST)  # fmt: skip
-    setup = Setup(phase, model, {}, load_tokenizer(model), all_rows, folder, SEED, Config(), Watch(steps.append, 1e9))
-    supervised.trainer(setup).train()
+    phase = Resolved(name="p", kinds=("skill",), epochs=1, learning_rate=1e-5, batch_size=work.batch,
+                     micro_batch_size=work.batch, max_length=LONGEST, adapter="lora" if work.lora else "none",
+                     **({"lora": Lora(dropout=0.0)} if work.lora else {}))  # fmt: skip
+    watch = Watch(steps.append, 1e9)
+    tokenizer = load_tokenizer(work.model)
+    trainer = supervised.trainer(Setup(phase, work.model, {}, tokenizer, work.rows, work.folder, SEED, Config(), watch))
+    if variant == "ours_unfused":
+        trainer.args.optim = "adamw_torch"
+    if variant == COMPILED:
+        trainer.model.compile(dynamic=True)
+    trainer.train()
     return [{"loss": step.loss, "seconds": step.seconds, "tokens": step.tokens} for step in steps]
 
 
@@ -110,17 +148,17 @@ def _whole_head_loss(_trainer: Any, model: Any, inputs: Any, num_items_in_batch:
     return summed / num_items_in_batch
 
 
-def run_trl(model: Path, all_rows: list[Tokens], folder: Path, variant: str, *, fixed: bool) -> list[dict[str, float]]:
+def run_trl(work: Work, variant: str) -> list[dict[str, float]]:
     """TRL's own trainer on the same ids."""
     import torch
     from datasets import Dataset
+    from peft import LoraConfig
     from transformers import AutoModelForCausalLM, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    best = variant == "trl_best"
     settings: dict[str, Any] = {
-        "output_dir": str(folder),
-        "per_device_train_batch_size": BATCH,
+        "output_dir": str(work.folder),
+        "per_device_train_batch_size": work.batch,
         "num_train_epochs": 1,
         "learning_rate": 1e-5,
         "save_strategy": "no",
@@ -131,26 +169,22 @@ def run_trl(model: Path, all_rows: list[Tokens], folder: Path, variant: str, *, 
         "seed": SEED,
         "completion_only_loss": True,  # its default for rows of prompt and completion; without it the mask is ignored
     }
-    if best:
+    if variant == "trl_best":
         settings |= {"gradient_checkpointing": False, "train_sampling_strategy": "group_by_length",
                      "bf16": compute_dtype() == torch.bfloat16}  # fmt: skip
-    if fixed:
+    if work.fixed:
         settings |= {"bf16": False, "lr_scheduler_type": "constant", "adam_beta2": 0.95}
-    seconds: list[float] = []
+    ends: list[float] = []
     batches: list[int] = []
     losses: list[float] = []
 
     class Clock(TrainerCallback):
-        began = 0.0
-
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.began = time.monotonic()
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            seconds.append(time.monotonic() - self.began)
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            ends.append(time.monotonic())
 
         def on_log(self, _args: Any, _state: Any, _control: Any, logs: dict[str, float], **__: Any) -> None:
-            if "loss" in logs:
+            if "loss" in logs:  # read from the device, so the step is over
+                ends.append(time.monotonic())
                 losses.append(float(logs["loss"]))
 
     class Counting(SFTTrainer):
@@ -159,23 +193,25 @@ def run_trl(model: Path, all_rows: list[Tokens], folder: Path, variant: str, *, 
             return super().compute_loss(model, inputs, *given, **named)
 
         def _get_train_sampler(self, *given: Any) -> Any:
-            return InOrder(len(all_rows)) if fixed else super()._get_train_sampler(*given)
+            return InOrder(len(work.rows)) if work.fixed else super()._get_train_sampler(*given)
 
     data = {
-        "input_ids": [row.input_ids for row in all_rows],
-        "completion_mask": [[int(label != IGNORED) for label in row.labels] for row in all_rows],
+        "input_ids": [row.input_ids for row in work.rows],
+        "completion_mask": [[int(label != IGNORED) for label in row.labels] for row in work.rows],
     }
+    lora = LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", r=Lora().rank, lora_alpha=Lora().alpha)
     trainer = Counting(
-        model=AutoModelForCausalLM.from_pretrained(str(model), dtype=torch.float32),
+        model=AutoModelForCausalLM.from_pretrained(str(work.model), dtype=torch.float32),
         args=SFTConfig(**settings),
         train_dataset=Dataset.from_dict(data),
-        processing_class=load_tokenizer(model),
+        processing_class=load_tokenizer(work.model),
         callbacks=[Clock()],
+        peft_config=lora if work.lora else None,
     )
     trainer.train()
     return [
-        {"loss": loss, "seconds": took, "tokens": tokens}
-        for loss, took, tokens in zip(losses, seconds, batches, strict=True)
+        {"loss": loss, "seconds": end - begin, "tokens": tokens}
+        for loss, (begin, end), tokens in zip(losses, itertools.pairwise(ends), batches, strict=True)
     ]
 
 
@@ -208,10 +244,79 @@ def _float32() -> Any:
 # All of them ----------------------------------------------------------------------------------------------------------
 
 
-def measure(model: Path, samples: int, variant: str, *, fixed: bool = False) -> list[dict[str, float]]:
+def main() -> None:
+    """Measure, print a table, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--samples", type=int, default=80)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--shape", choices=sorted(SHAPES))
+    parser.add_argument("--lora", action="store_true")
+    parser.add_argument("--levers", action="store_true", help="also take one thing away from ours at a time")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--variant", choices=[*VARIANTS, *LEVERS, COMPILED], help=argparse.SUPPRESS)
+    parser.add_argument("--fixed", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.variant:
+        print(json.dumps(_one(given)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        given.model = _model(given, Path(folder) / "model")
+        found = _all(given)
+    given.out.write_text(json.dumps(found, indent=2) + "\n")
+    print(json.dumps(found["ratio"]))
+
+
+def _one(given: argparse.Namespace) -> list[dict[str, float]]:
+    from tilth.llm.quiet import quiet_transformers
+
+    run = run_trl if given.variant.startswith("trl") else run_ours
+    made = rows(given.samples, _vocabulary(given.model), CHECKED_LENGTH if given.fixed else MEAN_LENGTH)
+    with quiet_transformers(), tempfile.TemporaryDirectory() as folder:
+        return run(Work(given.model, made, Path(folder), given.lora, given.fixed), given.variant)
+
+
+def _all(given: argparse.Namespace) -> dict[str, Any]:
+    made = rows(given.samples, _vocabulary(given.model))
+    peak, each = peak_flops(), flops_of_a_token(given.model, made, lora=given.lora)
+    same = agreement(given)
+    print(f"losses of {same['steps']} steps agree to {same['largest_difference']}", flush=True)
+    levers = (*LEVERS, *((COMPILED,) if device() == "cuda" else ())) if given.levers else ()
+    speeds: dict[str, list[float]] = {}
+    losses: dict[str, float] = {}
+    for number in range(given.rounds):
+        for name in (*VARIANTS, *(levers if number == 0 else ())):
+            steps = measure(given, name)
+            losses[name] = round(statistics.fmean(step["loss"] for step in steps), 4)
+            speeds.setdefault(name, []).append(round(speed(steps), 1))
+            print(f"{name}: {speeds[name][-1]} tokens/s", flush=True)
+    median = {name: statistics.median(found) for name, found in speeds.items()}
+    return {
+        "machine": describe(),
+        "device": device(),
+        "model": given.shape or given.model.name,
+        "adapter": "lora" if given.lora else "none",
+        "data": {**lengths_of(made), "batch": BATCH},
+        "agreement": same,
+        "tokens_per_s": speeds,
+        "mean_loss_of_the_epoch": losses,
+        "peak_tflops": round(peak / 1e12, 2),
+        "mfu": {name: round(tokens * each / peak, 3) for name, tokens in median.items()},
+        "ratio": {
+            "to_trl_defaults": round(median["ours"] / median["trl_defaults"], 2),
+            "to_trl_best": round(median["ours"] / median["trl_best"], 2),
+        },
+        "of_ours": {name: round(median[name] / median["ours"], 2) for name in levers},
+    }
+
+
+def measure(given: argparse.Namespace, variant: str, **changes: Any) -> list[dict[str, float]]:
     """Run one variant in a process of its own; its steps."""
-    command = [sys.executable, __file__, "--model", str(model), "--samples", str(samples), "--variant", variant]
-    done = subprocess.run([*command, *(["--fixed"] if fixed else [])], stdout=subprocess.PIPE, check=True)
+    work = {"model": given.model, "samples": given.samples, "lora": given.lora, "variant": variant, **changes}
+    command = [sys.executable, __file__]
+    for name, value in work.items():
+        command += [f"--{name}"] if value is True else [f"--{name}", str(value)] if value else []
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout.decode().splitlines()[-1])
 
 
@@ -221,93 +326,56 @@ def speed(steps: list[dict[str, float]]) -> float:
     return sum(step["tokens"] for step in timed) / sum(step["seconds"] for step in timed)
 
 
-def agreement(model: Path) -> dict[str, Any]:
-    """The losses of the first steps on the same batches in the same order, in float32, ours beside TRL's."""
-    both = {variant: measure(model, CHECKED_STEPS * BATCH, variant, fixed=True) for variant in ("trl_best", "ours")}
-    theirs, ours = ([round(step["loss"], 4) for step in both[name]] for name in ("trl_best", "ours"))
-    worst = max(abs(one - other) for one, other in zip(theirs, ours, strict=True))
-    return {"steps": len(ours), "trl": theirs, "ours": ours, "largest_difference": round(worst, 4)}
-
-
-def random_model(shape: str, folder: Path) -> Path:
-    """A Llama of some shape with random weights, and a tokenizer for it."""
+def flops_of_a_token(model: Path, made: list[Tokens], *, lora: bool) -> float:
+    """What training takes for each useful token of the data, in the mean."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    from tests.train.conftest import CHATML, make_tokenizer
-
-    torch.manual_seed(0)
-    config = LlamaConfig(max_position_embeddings=8192, **SHAPES[shape])
-    LlamaForCausalLM(config).save_pretrained(folder)
-    make_tokenizer(CHATML, ("<|im_start|>", "<|im_end|>"), eos="<|im_end|>").save_pretrained(folder)
-    return folder
+    with torch.device("meta"):
+        empty = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(model)))
+    tokens, trained = sum(row.length for row in made), sum(row.trained for row in made)
+    squares = sum(row.length**2 for row in made)
+    return step_flops(shape(empty, whole=not lora), tokens=tokens, trained=trained, squares=squares) / tokens
 
 
-def main() -> None:
-    """Measure, print a table, write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--samples", type=int, default=80)
-    parser.add_argument("--model", type=Path)
-    parser.add_argument("--shape", choices=sorted(SHAPES))
-    parser.add_argument("--levers", action="store_true", help="also take one thing away from ours at a time")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--variant", choices=[*VARIANTS, *LEVERS], help=argparse.SUPPRESS)
-    parser.add_argument("--fixed", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.variant:
-        _one(given)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        _all(given, _model(given, Path(folder)))
+def agreement(given: argparse.Namespace) -> dict[str, Any]:
+    """The losses of the first steps on the same batches in the same order, in float32, ours beside TRL's."""
+    names, samples = ("trl_best", "ours"), CHECKED_STEPS * CHECKED_BATCH
+    theirs, ours = ([step["loss"] for step in measure(given, name, samples=samples, fixed=True)] for name in names)
+    worst = max(abs(one - other) for one, other in zip(theirs, ours, strict=True))
+    if worst > MOST_APART:
+        sys.exit(f"the losses of ours and TRL's differ by {worst}: they do not do the same work")
+    rounded = ([round(loss, 4) for loss in each] for each in (theirs, ours))
+    return {"steps": len(ours), **dict(zip(("trl", "ours"), rounded, strict=True)), "largest_difference": worst}
 
 
 def _model(given: argparse.Namespace, folder: Path) -> Path:
-    if given.model or given.shape:
-        return given.model or random_model(given.shape, folder)
+    if given.model:
+        return given.model
+    if given.shape:
+        return random_model(given.shape, folder)
     from tilth.core.progress import SilentProgress
     from tilth.llm.student import student_folder
 
     return student_folder("smollm2-135m-instruct", SilentProgress())
 
 
-def _one(given: argparse.Namespace) -> None:
-    from tilth.llm.quiet import quiet_transformers
+def random_model(shape: str, folder: Path) -> Path:
+    """A Llama of some shape with random weights, and a tokenizer that only has to be there."""
+    import torch
+    from tokenizers import Tokenizer, models
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    run = run_trl if given.variant.startswith("trl") else run_ours
-    with quiet_transformers(), tempfile.TemporaryDirectory() as folder:
-        vocabulary = json.loads((given.model / "config.json").read_text())["vocab_size"]
-        steps = run(given.model, rows(given.samples, vocabulary), Path(folder), given.variant, fixed=given.fixed)
-    print(json.dumps(steps))
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(max_position_embeddings=8192, **SHAPES[shape])).save_pretrained(folder)
+    inner = Tokenizer(models.WordLevel({"</s>": 0}))
+    names = dict.fromkeys(("eos_token", "pad_token"), "</s>")
+    PreTrainedTokenizerFast(tokenizer_object=inner, chat_template=TEMPLATE, **names).save_pretrained(folder)
+    return folder
 
 
-def _all(given: argparse.Namespace, model: Path) -> None:
-    vocabulary = json.loads((model / "config.json").read_text())["vocab_size"]
-    same = agreement(model)
-    print(f"losses of {same['steps']} steps agree to {same['largest_difference']}", flush=True)
-    speeds: dict[str, list[float]] = {name: [] for name in (*VARIANTS, *LEVERS)}
-    for number in range(given.rounds):
-        for name in (*VARIANTS, *(LEVERS if given.levers and number == 0 else ())):
-            speeds[name].append(round(speed(measure(model, given.samples, name)), 1))
-            print(f"{name}: {speeds[name][-1]} tokens/s", flush=True)
-    median = {name: statistics.median(found) for name, found in speeds.items() if found}
-    found = {
-        "machine": describe(),
-        "device": device(),
-        "model": given.shape or model.name,
-        "data": {**lengths_of(rows(given.samples, vocabulary)), "batch": BATCH},
-        "agreement": same,
-        "tokens_per_s": speeds,
-        "ratio": {
-            "to_trl_defaults": round(median["ours"] / median["trl_defaults"], 2),
-            "to_trl_best": round(median["ours"] / median["trl_best"], 2),
-        },
-        "without": {
-            name.removeprefix("ours_"): round(median[name] / median["ours"], 2) for name in LEVERS if name in median
-        },
-    }
-    given.out.write_text(json.dumps(found, indent=2) + "\n")
-    print(json.dumps(found["ratio"]))
+def _vocabulary(model: Path) -> int:
+    return json.loads((model / "config.json").read_text())["vocab_size"]
 
 
 if __name__ == "__main__":
