@@ -3,7 +3,7 @@
     python benchmarks/train_memory.py [--only TEXT] [--out FILE]
 
 Each case is a process of its own: a random Llama of some shape is trained for three steps by the phase runner's own
-trainer, on rows of one length, and the process's peak is read: on a CPU the resident memory (VmHWM), less what it had
+trainer, on rows or pairs of one length, and the peak is read: on a CPU the resident memory (VmHWM), less what it had
 before the model was loaded; on CUDA `torch.cuda.max_memory_allocated`. Writes `benchmarks/results/train_memory.json`.
 """
 
@@ -22,8 +22,10 @@ from machine import describe
 from tilth.core.config import Config
 from tilth.llm.precision import device
 from tilth.train.auto import Resolved
-from tilth.train.masking import Tokens
+from tilth.train.masking import IGNORED, Tokens
 from tilth.train.memory import Batch, estimate, read_shape
+from tilth.train.methods.pairs import PairTokens
+from tilth.train.methods.row import Row
 
 RESULTS = Path(__file__).parent / "results" / "train_memory.json"
 STEPS = 3
@@ -43,7 +45,7 @@ class Case:
     micro_batch_size: int
     length: int
     trained: int
-    """Positions that carry loss, at the end of every row."""
+    """Positions that carry loss, at the end of every row; of a pair, of both of its rows."""
     accumulate: int = 1
     recompute: bool = False
     settings: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -64,17 +66,36 @@ class Case:
             }
         )
 
+    @property
+    def batch(self) -> Batch:
+        """What goes through the model at once: rows one after another, or both conversations of pairs."""
+        joined = self.phase.method == "sft"
+        rows = self.micro_batch_size * (1 if joined else 2)
+        return Batch(rows, self.length, rows * self.length, rows * self.trained, joined=joined)
+
+    @property
+    def rows(self) -> list[Row]:
+        """Those of a step, all alike; a pair's worse answer is shorter by a token, so that there is padding."""
+        ids, first = list(range(10, 10 + self.length)), self.length - self.trained
+        row: Row = Tokens(ids, [IGNORED] * first + ids[first:])
+        if self.phase.method == "dpo":
+            row = PairTokens(ids[:first], ids[first:], ids[first:-1])
+        return [row] * self.phase.batch_size
+
 
 M20 = {"hidden": 320, "layers": 8, "heads": 5, "kv_heads": 5, "intermediate": 864, "vocab": 32768}
 M60 = {"hidden": 512, "layers": 12, "heads": 8, "kv_heads": 4, "intermediate": 1408, "vocab": 49152}
 M135 = {"hidden": 576, "layers": 30, "heads": 9, "kv_heads": 3, "intermediate": 1536, "vocab": 49152}
-LORA = {"adapter": "lora"}
+LORA, QLORA = {"adapter": "lora"}, {"adapter": "qlora"}
+DPO = {"method": "dpo", "kinds": ["preference"]}
 CASES = {
     "20M, 8 x 128": Case(**M20, micro_batch_size=8, length=128, trained=32),
     "20M, 8 x 512": Case(**M20, micro_batch_size=8, length=512, trained=64),
     "20M, 8 x 512, all trained": Case(**M20, micro_batch_size=8, length=512, trained=512),
     "20M, 2 x 2048": Case(**M20, micro_batch_size=2, length=2048, trained=64),
     "20M, 8 x 512, LoRA": Case(**M20, micro_batch_size=8, length=512, trained=64, settings=LORA),
+    "20M, 8 x 512, QLoRA": Case(**M20, micro_batch_size=8, length=512, trained=64, settings=QLORA),
+    "20M, 4 x 512, pairs": Case(**M20, micro_batch_size=4, length=512, trained=64, settings=DPO),
     "60M, 16 x 256": Case(**M60, micro_batch_size=16, length=256, trained=64),
     "60M, 4 x 256, twice a step": Case(**M60, micro_batch_size=4, length=256, trained=64, accumulate=2),
     "135M, 1 x 64": Case(**M135, micro_batch_size=1, length=64, trained=16),
@@ -82,6 +103,8 @@ CASES = {
     "135M, 4 x 256, twice a step": Case(**M135, micro_batch_size=4, length=256, trained=64, accumulate=2),
     "135M, 16 x 256": Case(**M135, micro_batch_size=16, length=256, trained=64),
     "135M, 8 x 256, LoRA": Case(**M135, micro_batch_size=8, length=256, trained=64, settings=LORA),
+    "135M, 8 x 256, QLoRA": Case(**M135, micro_batch_size=8, length=256, trained=64, settings=QLORA),
+    "135M, 4 x 256, pairs": Case(**M135, micro_batch_size=4, length=256, trained=64, settings=DPO),
     "135M, 8 x 256, recomputed": Case(**M135, micro_batch_size=8, length=256, trained=64, recompute=True),
 }
 
@@ -112,8 +135,7 @@ def _compare(name: str, case: Case) -> dict[str, Any]:
         command = [sys.executable, __file__, "--case", name, "--folder", folder]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         measured = json.loads(done.stdout.splitlines()[-1])
-        batch = Batch(rows=case.micro_batch_size, length=case.length, places=case.trained)
-        foreseen = estimate(read_shape(Path(folder) / "model"), case.phase, batch, recompute=case.recompute)
+        foreseen = estimate(read_shape(Path(folder) / "model"), case.phase, case.batch, recompute=case.recompute)
     estimated = foreseen.total - foreseen.process
     row = {
         "case": name,
@@ -141,22 +163,19 @@ def _train(case: Case, folder: Path) -> None:
     if case.recompute:
         trainer_module.__dict__["_CHECKPOINT_ACTIVATIONS_FROM"] = 1
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=_tokenizer(), **dict.fromkeys(SPECIAL, "</s>"))
-    ids = list(range(10, 10 + case.length))
-    labels = [-100] * (case.length - case.trained) + ids[case.length - case.trained :]
     before = _now("VmRSS")
     setup = Setup(
         phase=case.phase,
         parent=folder / "model",
         models={},
         tokenizer=tokenizer,
-        # One row is shorter by a token, so that there is an attention mask, as there mostly is.
-        rows=[Tokens(ids[i == 1 :], labels[i == 1 :]) for i in range(case.phase.batch_size)],
+        rows=case.rows,
         checkpoints=folder / "checkpoints",
         seed=1,
         config=Config(),
         watch=Watch(lambda _step: None, 1e9),
     )
-    METHODS["sft"].trainer(setup).train()
+    METHODS[case.phase.method].trainer(setup).train()
     peak = torch.cuda.max_memory_allocated() if device() == "cuda" else _now("VmHWM") - before
     print(json.dumps({"peak": peak, "before": before}))
 

@@ -8,10 +8,12 @@ import textwrap
 from collections.abc import Iterator
 
 from ..cycle.explain import Explained
+from ..train.auto import Resolved
 from ..train.explain import Outlook, PhaseOutlook
 from ..train.memory import Memory, gigabytes
 from ..train.mix import Mix
-from ..train.settings import Lora
+from ..train.plan import LEARNS_FROM_ANSWERS
+from ..train.settings import Lora, Replay, Reward, Rollout, Selection
 from .options import count_leaves
 from .terminal import columns, printable
 
@@ -24,6 +26,17 @@ _ORIGINS = {
     "earlier_cycle": "of earlier cycles",
     "general": "general ones",
     "self_generated": "the student's own",
+}
+_RATHER = {
+    "uniform": "",
+    "age": ", rather those trained long ago",
+    "loss": ", rather those that the last model found hard",
+}
+_SELECTED = {
+    "auto": "last epoch",
+    "last": "last epoch",
+    "validation_loss": "epoch with the lowest loss on samples held back",
+    "held_out": "epoch with the most held-out questions right",
 }
 
 
@@ -71,34 +84,87 @@ def _facts(phase: PhaseOutlook, outlook: Outlook) -> Iterator[tuple[str, str]]:
     settings, mix, memory = phase.settings, phase.mix, phase.memory
     if settings is None or mix is None or memory is None:
         return
-    adapter = "" if settings.adapter == "none" else f", {settings.adapter} {_lora(settings.lora)}"
-    yield "method", f"{phase.method} on {', '.join(phase.kinds)}{adapter}"
-    yield "samples", _samples(mix)
+    each = " in each process" if outlook.processes > 1 and phase.method not in LEARNS_FROM_ANSWERS else ""
+    yield "method", _method(settings)
+    if narrowed := _narrowed(settings):
+        yield "only", narrowed
+    yield "samples", _samples(mix, settings)
+    if settings.replay != Replay():
+        yield "replay", _replay(settings.replay)
+    if settings.method in LEARNS_FROM_ANSWERS:
+        yield "answers", _answers(settings.rollout)
+    if settings.rollout.rewards:
+        yield "rewards", ", ".join(map(_reward, settings.rollout.rewards))
     yield "lengths", _lengths(mix, settings.max_length)
-    yield (
-        "steps",
-        (
-            f"{mix.steps:,}: {settings.epochs} {_plural(settings.epochs, 'epoch')} of "
-            f"{mix.steps // settings.epochs:,}, "
-            f"{settings.batch_size} samples each, {settings.micro_batch_size} at once"
-        ),
-    )
+    yield "steps", _steps(mix, settings) + each
     warm = f", rising over the first {settings.warmup_ratio:.0%}" if settings.warmup_ratio else ""
     yield "rate", f"{settings.learning_rate:.2g}, {settings.schedule}{warm}"
+    if "select" not in phase.auto:
+        yield "model", _selected(settings.select)
     for number, (name, why) in enumerate(phase.auto.items()):
         yield "" if number else "auto", f"{name.replace('_', ' ')}: {why}"
-    yield "memory", _memory(memory, outlook)
+    yield "memory", _memory(memory, each)
     yield "disk", f"up to {gigabytes(phase.disk_bytes)} while it trains"
     yield "time", _time(phase.seconds)
 
 
-def _samples(mix: Mix) -> str:
-    total = mix.total
+def _method(phase: Resolved) -> str:
+    adapter = "" if phase.adapter == "none" else f", {phase.adapter} {_lora(phase.lora)}"
+    held = f", held to its parent by beta {beta:g}" if (beta := _beta(phase)) else ""
+    teacher = f", taught by {phase.distill.teacher}, divergence {phase.distill.divergence:g}" if phase.distill else ""
+    return f"{phase.method} on {', '.join(phase.kinds)}{adapter}{held}{teacher}"
+
+
+def _beta(phase: Resolved) -> float:
+    return phase.preference.beta if phase.method in {"dpo", "kto"} else phase.rollout.beta
+
+
+def _narrowed(phase: Resolved) -> str:
+    leaves = [f"leaves that match {' or '.join(phase.leaves)}"] if phase.leaves != ("**",) else []
+    share = [f"{100 * phase.share:.3g} % of the new samples"] if phase.share < 1 else []
+    return ", ".join(leaves + share)
+
+
+def _replay(replay: Replay) -> str:
+    shares = {
+        "from earlier phases": replay.earlier_phases,
+        "from earlier cycles": replay.earlier_cycles,
+        f"from {replay.general_file}": replay.general,
+        "answered by the student itself": replay.self_generated,
+    }
+    asked = [f"{100 * share:.3g} % of the phase {what}" for what, share in shares.items() if share]
+    asked += [f"at most {replay.at_most}"] if replay.at_most else []
+    asked += [f"at most {replay.per_leaf} of a leaf"] if replay.per_leaf else []
+    return ", ".join(asked) + _RATHER[replay.weight]
+
+
+def _answers(rollout: Rollout) -> str:
+    return (
+        f"{rollout.completions} to each prompt, of up to {rollout.max_new_tokens} tokens, "
+        f"at temperature {rollout.temperature:g}"
+    )
+
+
+def _reward(reward: Reward) -> str:
+    named = [f"{reward.answer} answer"] if reward.answer else []
+    named += [f"function {reward.function}"] if reward.function else []
+    named += [f"reward model {reward.model!r}"] if reward.model else []
+    weight = f" times {reward.weight:g}" if reward.weight != 1 else ""
+    return "".join(named or ["the judge"]) + weight
+
+
+def _selected(select: Selection) -> str:
+    patience = f"; ends after {select.patience} without a better one" if select.patience else ""
+    return f"of the {_SELECTED[select.by]}{patience}"
+
+
+def _samples(mix: Mix, phase: Resolved) -> str:
+    total, up_to = mix.total, "up to " if phase.method in LEARNS_FROM_ANSWERS else ""
     origins = [f"{tally.samples:,} {_ORIGINS[name]}" for name, tally in mix.by_origin.items()]
     origins = ["all new"] if list(mix.by_origin) == ["new"] else origins
     held = f"; {mix.validation.samples:,} held back to measure by" if mix.validation.samples else ""
     return (
-        f"{total.samples:,} ({', '.join(origins)}): {total.tokens:,} tokens, "
+        f"{total.samples:,} ({', '.join(origins)}): {up_to}{total.tokens:,} tokens, "
         f"{total.trained_tokens:,} of them trained{held}"
     )
 
@@ -116,18 +182,25 @@ def _lengths(mix: Mix, max_length: int) -> str:
     )
 
 
-def _memory(memory: Memory, outlook: Outlook) -> str:
+def _steps(mix: Mix, phase: Resolved) -> str:
+    return (
+        f"{mix.steps:,}: {phase.epochs} {_plural(phase.epochs, 'epoch')} of {mix.steps // phase.epochs:,}, "
+        f"{phase.batch_size} samples each, {phase.micro_batch_size} at once"
+    )
+
+
+def _memory(memory: Memory, each: str) -> str:
     parts = {
         "weights": memory.weights,
         "gradients": memory.gradients,
         "optimizer": memory.optimizer,
         "activations": memory.activations,
         "logits": memory.logits,
+        "other models": memory.others,
         "libraries": memory.process,
         "offloaded": memory.host,
     }
     told = ", ".join(f"{name} {gigabytes(size)}" for name, size in parts.items() if size >= 5e7)
-    each = " for each process" if outlook.processes > 1 else ""
     return f"about {gigabytes(memory.total)}{each} ({told}; not all at once)"
 
 

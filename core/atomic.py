@@ -43,7 +43,7 @@ def new_file(path: Path) -> Generator[IO[bytes]]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-    _fsync_folder(path.parent)
+    fsync(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -79,16 +79,25 @@ def new_folder(path: Path) -> Generator[Path]:
     try:
         yield temporary
         for file in sorted(temporary.rglob("*")):
-            _fsync_file(file) if file.is_file() else _fsync_folder(file)
-        _fsync_folder(temporary)
+            fsync(file)
+        fsync(temporary)
         if path.exists():
             path.rename(replaced)  # removed only when it no longer bears the name: a kill leaves no half folder there
         temporary.rename(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _fsync_folder(path.parent)
+    fsync(path.parent)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def fsync(path: Path) -> None:
+    """Return when what was written to a file, or the names in a folder, are on the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -113,16 +122,3 @@ def _bears(file: IO[bytes], path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), path.lstat())
     except FileNotFoundError:
         return False
-
-
-def _fsync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _fsync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

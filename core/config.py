@@ -156,12 +156,17 @@ class Train(Section):
     offload: bool = False
     """Whether what is shared waits in main memory instead of on the GPU: slower, and larger models fit."""
     report_to: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
-    """Where the numbers of each step go besides `metrics.jsonl`; the package must be installed."""
+    """Where the numbers of each step and each epoch go besides the phase's files; the package must be installed."""
 
     @property
     def total_processes(self) -> int:
         """On all machines."""
         return self.processes * self.nodes
+
+    @property
+    def alone(self) -> bool:
+        """Whether the process that runs the plan trains, and no other."""
+        return self.total_processes == 1 and self.distributed == "none"
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,12 @@ from ..core.fingerprint import fingerprint
 from ..core.workspace import Workspace
 from ..eval.report.data import LeafChanges
 from ..sdg.generate import Planned, plan
+from ..sdg.store import PREFERENCES, SAMPLES
 from ..taxonomy.leaf import Leaf
 from ..taxonomy.moves import moves
 from ..taxonomy.source import CommitTree
 from ..taxonomy.tree import read_leaves
+from ..train.data import Files
 from ..train.plan import load_plan
 from .releases import Dataset, Release, current_release
 
@@ -75,6 +77,13 @@ def _changes(before: tuple[Dataset, ...], after: Mapping[str, str]) -> LeafChang
         moved=tuple(sorted((was, leaf) for leaf, was in moved.items())),
         unchanged=tuple(leaf for leaf in kept if old[leaf] == after[leaf]),
     )
+
+
+def training_files(entries: Iterable[Path]) -> Files:
+    """What the folders of store entries hold for training."""
+    folders = list(entries)
+    pairs = [folder / PREFERENCES for folder in folders]
+    return Files([folder / SAMPLES for folder in folders], [file for file in pairs if file.exists()])
 
 
 def documents_cache(workspace: Workspace) -> Path:

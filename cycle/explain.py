@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from ..core.progress import Progress
 from ..core.records import Record
 from ..core.workspace import Workspace
 from ..llm.student import student_folder
-from ..sdg.generate import Planned
-from ..sdg.store import PREFERENCES, SAMPLES
-from ..train.data import Files
 from ..train.explain import Outlook, explain_plan
 from ..train.plan import load_plan
-from .basis import read_basis
-from .journal import last_finished
+from .basis import read_basis, training_files
+from .journal import number_of
 from .past import read_past
 from .releases import model_folder
 
@@ -42,11 +37,11 @@ def explain_training(workspace: Workspace, progress: Progress) -> Explained:
     if any(each.leaf.id in new for each in there):
         outlook = explain_plan(
             load_plan(config.train.plan),
-            new=_files(each for each in there if each.leaf.id in new),
-            earlier=_files(each for each in there if each.leaf.id not in new),
+            new=training_files(each.folder for each in there if each.leaf.id in new),
+            earlier=training_files(each.folder for each in there if each.leaf.id not in new),
             student=model_folder(workspace, parent) if parent else student_folder(config.student.model, progress),
             config=config,
-            past=read_past(workspace, parent, last_finished(workspace) + 1),
+            past=read_past(workspace, parent, number_of(workspace, basis.identity)),
         )
     return Explained(
         plan=config.train.plan,
@@ -55,9 +50,3 @@ def explain_training(workspace: Workspace, progress: Progress) -> Explained:
         without_samples=tuple(each.leaf.id for each in basis.planned if not each.complete and each.leaf.id in new),
         outlook=outlook,
     )
-
-
-def _files(planned: Iterable[Planned]) -> Files:
-    folders = [each.folder for each in planned]
-    pairs = [folder / PREFERENCES for folder in folders]
-    return Files([folder / SAMPLES for folder in folders], [file for file in pairs if file.exists()])

@@ -83,6 +83,12 @@ def last_cycle(workspace: Workspace) -> Inputs | None:
     return read_record(paths[-1], Inputs) if paths else None
 
 
+def number_of(workspace: Workspace, identity: str) -> int:
+    """Of the cycle that this identity asks for: the newest one's, where that is it, else the next."""
+    last = last_cycle(workspace)
+    return last.number + (last.identity != identity) if last else 1
+
+
 def last_finished(workspace: Workspace) -> int:
     """The number of the newest finished cycle; 0 when there is none."""
     return max((int(path.parent.name) for path in workspace.cycles.glob(f"[0-9][0-9][0-9][0-9]/{_DONE}")), default=0)

@@ -13,9 +13,12 @@ from ..eval.evaluation import Evaluation
 from ..eval.report import data as shown
 from ..eval.report.page import render
 from ..sdg.store import Entry, open_entry, read_manifest, read_rejects, read_samples
+from ..train.evaluations import read_evaluations
+from ..train.forgetting import NEW, REPLAYED
 from ..train.metrics import Step
-from ..train.phase import METRICS_NAME
+from ..train.phase import EVALUATIONS_NAME, METRICS_NAME
 from ..train.results import PhaseResult, TrainResult
+from ..train.selection import Evaluation as Measured
 from .journal import (
     ENTRIES,
     EVALUATION,
@@ -38,6 +41,9 @@ _ORIGINS = {
     "general": "a general set",
     "self_generated": "the parent's own answers",
 }
+
+_MEASURED = ("loss", "accuracy", "reward")
+_MOVED = {NEW: "KL, new prompts", REPLAYED: "KL, replayed prompts"}
 
 
 def write_report(workspace: Workspace, number: int, done: Done) -> Path:
@@ -103,7 +109,18 @@ def _phase(folder: Path, phase: PhaseResult) -> shown.PhaseReport:
         epochs=phase.settings.epochs if phase.settings else 0,
         seconds=phase.seconds,
         losses=tuple((step.step, step.loss) for step in steps),
+        measured=tuple(
+            shown.EpochReport(epoch=each.epoch, chosen=each.epoch == phase.epoch, numbers=_numbers(each))
+            for each in read_evaluations(folder / phase.folder / EVALUATIONS_NAME)
+        ),
     )
+
+
+def _numbers(measured: Measured) -> dict[str, float]:
+    on = {"training": measured.training, "validation": measured.validation}
+    numbers = {f"{what} {name}": found[name] for what, found in on.items() for name in _MEASURED if name in found}
+    numbers |= {} if measured.held_out is None else {"held-out questions right": measured.held_out}
+    return numbers | {head: measured.more[name] for name, head in _MOVED.items() if name in measured.more}
 
 
 def _cost(entry: Entry) -> shown.LedgerRow:

@@ -7,13 +7,14 @@ answers to held-out questions are kept by model and question. So the same call g
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from ..core.atomic import write_json
+from ..core.config import Config
 from ..core.errors import CheckFailed, DataError
 from ..core.held_out import find_leaks
 from ..core.progress import Progress
@@ -24,15 +25,18 @@ from ..eval.evaluation import Evaluation
 from ..eval.gate import Verdict
 from ..llm.student import student_folder
 from ..sdg.generate import bring_up_to_date
-from ..sdg.store import PREFERENCES, SAMPLES, Entry, is_complete, open_entry, read_preferences, read_samples, read_tests
-from ..train.data import Files
+from ..sdg.store import Entry, is_complete, open_entry, read_preferences, read_samples, read_tests
 from ..train.general import general_samples
-from ..train.launch import check_machine
-from ..train.plan import load_plan
+from ..train.launch import check_adapters, check_machine
+from ..train.masking import load_tokenizer
+from ..train.methods.distill import teacher_source
+from ..train.plan import Plan, load_plan
 from ..train.results import TrainResult
-from ..train.run import run_plan
+from ..train.rewards import reward_sources
+from ..train.run import require_libraries, run_plan
+from ..train.selection import check_askable
 from . import journal
-from .basis import Basis, documents_cache, read_basis
+from .basis import Basis, documents_cache, read_basis, training_files
 from .candidate import judge_candidate, release_candidate
 from .choosing import right_answers, set_apart
 from .journal import (
@@ -84,13 +88,15 @@ def run_cycle(workspace: Workspace, progress: Progress, *, until: Literal["train
             return settled or CycleResult(last.number if last else 0, "nothing to do")
         if journal.done(workspace, inputs.number):
             return read_result(workspace, inputs.number)
-        check_machine(workspace.config.train)  # first: what is missing, or a wrong name, costs no answers
+        training = load_plan(workspace.config.train.plan)
+        _check_training(training, workspace.config)  # first: what is missing, or a wrong name, costs no answers
         student = student_folder(workspace.config.student.model, progress)
+        _check_sources(training, student, workspace.config)
+        general = general_samples(training)
         cycle = OpenCycle(workspace, basis, inputs, student, progress)
         progress.say(f"cycle {inputs.number} at commit {inputs.commit[:8]}: new {', '.join(inputs.new)}")
         entries = _generate(cycle)
-        training = load_plan(workspace.config.train.plan)
-        cycle = set_apart(_hold_out(cycle, entries, general_samples(training)), training)
+        cycle = set_apart(_hold_out(cycle, entries, general), training)
         trained = _train(cycle, entries)
         if until == "train":
             return CycleResult(inputs.number, "trained")
@@ -124,7 +130,7 @@ def _open(workspace: Workspace, basis: Basis) -> Inputs | None:
     if not basis.new:
         return None
     inputs = Inputs(
-        number=last.number + 1 if last else 1,
+        number=journal.number_of(workspace, basis.identity),
         identity=basis.identity,
         commit=basis.source.commit,
         parent=basis.parent.number if basis.parent else 0,
@@ -135,6 +141,23 @@ def _open(workspace: Workspace, basis: Basis) -> Inputs | None:
     )
     journal.begin(workspace, inputs)
     return inputs
+
+
+def _check_training(plan: Plan, config: Config) -> None:
+    """Raise ConfigError or ModelError where this machine cannot train the plan as the settings say."""
+    require_libraries(plan)
+    check_machine(config.train)
+    check_askable(plan, there=True, config=config)
+    check_adapters(plan, config)
+
+
+def _check_sources(plan: Plan, student: Path, config: Config) -> None:
+    """Raise ConfigError or ModelError where a function or a model is missing that the plan learns from."""
+    for index, phase in enumerate(plan.phases):
+        reward_phases = [each.name for each in plan.phases[:index] if each.method == "reward"]
+        reward_sources(phase.rollout.rewards, reward_phases, config)
+        if phase.distill:
+            teacher_source(phase.distill, load_tokenizer(student))
 
 
 def _generate(cycle: OpenCycle) -> list[Entry]:
@@ -196,8 +219,8 @@ def _train(cycle: OpenCycle, entries: Sequence[Entry]) -> TrainResult:
     parent = cycle.basis.parent
     trained = run_plan(
         load_plan(workspace.config.train.plan),
-        new=_files(entry for entry in entries if entry.leaf in new),
-        earlier=_files(entry for entry in entries if entry.leaf not in new),
+        new=training_files(entry.folder for entry in entries if entry.leaf in new),
+        earlier=training_files(entry.folder for entry in entries if entry.leaf not in new),
         student=model_folder(workspace, parent) if parent else cycle.student,
         out=cycle.folder / TRAIN,
         config=workspace.config,
@@ -207,12 +230,6 @@ def _train(cycle: OpenCycle, entries: Sequence[Entry]) -> TrainResult:
     )
     write_json(cycle.folder / TRAINED, trained.model_dump(mode="json"))
     return trained
-
-
-def _files(entries: Iterable[Entry]) -> Files:
-    folders = [entry.folder for entry in entries]
-    pairs = [folder / PREFERENCES for folder in folders]
-    return Files([folder / SAMPLES for folder in folders], [file for file in pairs if file.exists()])
 
 
 def _settle(workspace: Workspace) -> CycleResult | None:

@@ -22,7 +22,7 @@ def generate(
     batch_size: int,
     progress: Progress,
 ) -> list[str]:
-    """The model's answer to each conversation, in their order, without special tokens and outer white space.
+    """The model's answer to each conversation, in their order, without special tokens, `opening` and outer white space.
 
     Greedy, at most `max_new_tokens` tokens; the same inputs give the same answers. Raises ModelError.
     """
@@ -50,6 +50,19 @@ def answer(folder: Path, loaded: tuple[Any, Any], conversation: Sequence[Message
     """As `generate`, one conversation alone, by a model that `load` has loaded from `folder`."""
     model, tokenizer = loaded
     return _answer(model, tokenizer, [_prompt(tokenizer, conversation, folder)], max_new_tokens)[0]
+
+
+def opening(tokenizer: Any) -> str:
+    """What a model says before an answer because its chat template writes it there, after the generation prompt.
+
+    Qwen3's writes an empty block of thoughts: training teaches it, and it is no part of the answer.
+    """
+    content = "\ue000"  # a character without a meaning
+    turns = [{"role": "user", "content": content}, {"role": "assistant", "content": content}]
+    asked = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
+    whole = tokenizer.apply_chat_template(turns, tokenize=False)
+    written = whole[len(asked) :].partition(content)[0] if whole.startswith(asked) else ""
+    return tokenizer.decode(tokenizer(written, add_special_tokens=False).input_ids, skip_special_tokens=True)
 
 
 def load(folder: Path) -> tuple[Any, Any]:
@@ -102,7 +115,8 @@ def _answer(model: Any, tokenizer: Any, prompts: list[list[int]], max_new_tokens
     with torch.inference_mode():
         output = model.generate(**inputs, max_new_tokens=max_new_tokens)
     answers = output[:, inputs["input_ids"].shape[1] :]
-    return [text.strip() for text in tokenizer.batch_decode(answers, skip_special_tokens=True)]
+    texts, before = tokenizer.batch_decode(answers, skip_special_tokens=True), opening(tokenizer)
+    return [text.removeprefix(before).strip() for text in texts]
 
 
 def _free() -> None:

@@ -11,6 +11,8 @@ import yaml
 from tilth.cli.train import train
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+SHARED = {"TILTH_CACHE", "HF_HOME"}
+"""Where models are, which every machine must find: in the workspace, which all have."""
 
 
 def test_the_slurm_script_is_bash() -> None:
@@ -21,6 +23,8 @@ def test_the_slurm_script_is_bash() -> None:
     inner = script.read_text().split("bash -c '")[1].rsplit("'", 1)[0]
     subprocess.run(["bash", "-n", "-c", inner], check=True)
     options = dict(re.findall(r"^#SBATCH --([\w-]+)=(\S+)$", script.read_text(), re.MULTILINE))
+    shared = dict(re.findall(r'(\w+)="(\$PWD/[^"]+)"', script.read_text()))
+    assert shared.keys() == SHARED
     assert (options["nodes"], options["ntasks-per-node"], options["signal"]) == ("2", "1", "TERM@300")
 
 
@@ -33,8 +37,11 @@ def test_the_kubernetes_job_starts_one_pod_for_each_machine() -> None:
     [container] = machine["template"]["spec"]["containers"]
     assert container["name"] == "pytorch"  # the operator gives its variables to the container of this name only
     assert container["resources"]["limits"]["nvidia.com/gpu"] == int(job["spec"]["nprocPerNode"]) == 8
-    mounted = {mount["name"] for mount in container["volumeMounts"]}
-    assert mounted == {volume["name"] for volume in machine["template"]["spec"]["volumes"]}
+    mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    shared = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert shared.keys() == SHARED
+    assert all(folder.startswith(mounted["workspace"] + "/") for folder in shared.values())
+    assert mounted.keys() == {volume["name"] for volume in machine["template"]["spec"]["volumes"]}
     subprocess.run(["bash", "-n", "-c", container["args"][0]], check=True)
 
 

@@ -54,9 +54,14 @@ def train_in_float32(model: Any) -> None:
             parameter.data = parameter.data.float()
 
 
-def save_adapter(model: Any, folder: Path) -> None:
+def adapter_weights(model: Any) -> dict[str, Any]:
+    """What of a peft model is trained."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def save_adapter(model: Any, weights: Mapping[str, Any], folder: Path) -> None:
     """Write the adapter of a peft model, without the card that the library adds."""
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, state_dict=weights)
     (folder / "README.md").unlink(missing_ok=True)
 
 

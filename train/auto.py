@@ -1,4 +1,7 @@
-"""What the `auto` values of a phase become, and why, once its data and its model are known."""
+"""What the `auto` values of a phase become, and why, once its data and its model are known.
+
+A value that the plan gives is lowered where the model or the processes leave no choice, and that is told too.
+"""
 
 # A frozen model's field may be narrower in a subclass, which pyright does not know.
 # pyright: reportIncompatibleVariableOverride=false
@@ -6,7 +9,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 
 from .plan import LEARNS_FROM_ANSWERS, MethodName, Phase
 from .settings import Above0, Positive
@@ -45,35 +47,36 @@ class Resolved(Phase):
 
 
 def resolve(
-    phase: Phase, lengths: Sequence[int], *, parameters: int, context: int, processes: int = 1
+    phase: Phase, rows: int, longest: int, *, parameters: int, context: int, processes: int = 1
 ) -> tuple[Resolved, dict[str, str]]:
-    """The phase with numbers, and for each that was `auto` what it became and why.
+    """The phase with numbers, and for each that the plan does not say so what it became and why.
 
-    `lengths` are the tokens of its samples, `parameters` the model's, `context` the most tokens that it holds; of so
-    many `processes` each gets the same number of samples of a batch.
+    So many `rows` go through the model, and the longest sample or row has `longest` tokens. `parameters` are the
+    model's, `context` is the most tokens that it holds; each of the `processes` has as many samples of a batch.
     """
-    reasons: dict[str, str] = {}
-
-    def chosen(name: str, value: float, why: str) -> float:
-        if getattr(phase, name) is not None:
-            return getattr(phase, name)
-        reasons[name] = f"{value:.2g} ({why})" if isinstance(value, float) else f"{value:,} ({why})"
-        return value
-
-    longest = max(lengths, default=1)
-    max_length = int(chosen("max_length", min(longest, context), _why_length(longest, context)))
-    rate = chosen("learning_rate", _rate(phase, parameters), f"{phase.method} of {_size(parameters)} parameters")
-    batch = int(chosen("batch_size", _batch(phase, len(lengths), processes), f"{len(lengths):,} samples"))
+    max_length = min(phase.max_length or longest, context)
+    batch = phase.batch_size or _batch(phase, rows, processes)
+    share = max(1, batch // processes)
     at_once = phase.rollout.completions if phase.method in LEARNS_FROM_ANSWERS else 1
-    micro = _micro_batch(batch, min(longest, max_length) * at_once)
-    micro = int(chosen("micro_batch_size", micro, f"{_MICRO_BATCH_TOKENS:,} tokens at once"))
-    if batch % micro:  # only where the plan gives one of them
-        micro = math.gcd(batch, micro)
-    values: Mapping[str, object] = {
-        "learning_rate": rate,
-        "batch_size": batch,
-        "micro_batch_size": micro,
+    fitting = _MICRO_BATCH_TOKENS // (min(longest, max_length) * at_once)
+    values: dict[str, int | float] = {
         "max_length": max_length,
+        "learning_rate": phase.learning_rate or _rate(phase, parameters),
+        "batch_size": batch,
+        "micro_batch_size": _largest_divisor(share, phase.micro_batch_size or max(1, fitting)),
+    }
+    whys = {
+        "max_length": _why_length(max_length, longest),
+        "learning_rate": f"{phase.method} of {_size(parameters)} parameters",
+        "batch_size": f"{rows:,} samples",
+        "micro_batch_size": f"{_MICRO_BATCH_TOKENS:,} tokens at once"
+        if phase.micro_batch_size is None
+        else f"each process has {share:,} samples of a batch",
+    }
+    reasons = {
+        name: f"{_told(value, getattr(phase, name))} ({whys[name]})"
+        for name, value in values.items()
+        if value != getattr(phase, name)
     }
     return Resolved.model_validate(phase.model_dump() | values), reasons
 
@@ -93,16 +96,19 @@ def _batch(phase: Phase, samples: int, processes: int) -> int:
     return math.ceil(batch / unit) * unit
 
 
-def _micro_batch(batch: int, longest: int) -> int:
-    """The largest divisor of the batch whose longest samples make at most `_MICRO_BATCH_TOKENS` tokens."""
-    fitting = max(1, _MICRO_BATCH_TOKENS // max(1, longest))
-    return max(size for size in range(1, min(batch, fitting) + 1) if batch % size == 0)
+def _largest_divisor(number: int, most: int) -> int:
+    return max(size for size in range(1, min(number, most) + 1) if number % size == 0)
 
 
-def _why_length(longest: int, context: int) -> str:
+def _why_length(length: int, longest: int) -> str:
     return (
-        "the longest sample" if longest <= context else f"all that the model holds; the longest sample has {longest:,}"
+        "the longest sample" if length == longest else f"all that the model holds; the longest sample has {longest:,}"
     )
+
+
+def _told(value: float, given: float | None) -> str:
+    told = f"{value:.2g}" if isinstance(value, float) else f"{value:,}"
+    return told if given is None else f"{told} instead of {given:,}"
 
 
 def _size(parameters: int) -> str:

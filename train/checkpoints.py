@@ -7,12 +7,11 @@ and the next older one is taken.
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-from ..core.atomic import read_json, write_json
+from ..core.atomic import fsync, read_json, write_json
 from ..core.errors import DataError
 from ..core.fingerprint import file_sha256
 
@@ -34,32 +33,35 @@ def publish(folder: Path, step: int, *, keep: int) -> None:
     written, checkpoint = aside(folder) / name, folder / name
     files = sorted(path for path in written.rglob("*") if path.is_file())
     for path in files:
-        _fsync(path)
+        fsync(path)
     write_json(written / MANIFEST, {str(path.relative_to(written)): file_sha256(path) for path in files})
     for inner in (path for path in (written, *written.rglob("*")) if path.is_dir()):
-        _fsync(inner)
+        fsync(inner)
     if checkpoint.exists():
         shutil.rmtree(checkpoint)
     written.rename(checkpoint)
     aside(folder).rmdir()
-    _fsync(folder)
+    fsync(folder)
     for older in _checkpoints(folder)[:-keep]:
         shutil.rmtree(older)
 
 
-def newest_whole(folder: Path) -> Path | None:
-    """The checkpoint with the most steps that is whole, or None; those that are not, and what is aside, are deleted."""
+def newest_whole(folder: Path, logged: int) -> Path | None:
+    """The checkpoint with the most steps that is whole, or None; those that are not, and what is aside, are deleted.
+
+    So are those of more steps than are `logged`: what such a phase came to could not be said.
+    """
     shutil.rmtree(aside(folder), ignore_errors=True)
     for checkpoint in reversed(_checkpoints(folder)):
-        if _is_whole(checkpoint):
+        if step_of(checkpoint) <= logged and _is_whole(checkpoint):
             return checkpoint
         shutil.rmtree(checkpoint)
     return None
 
 
-def step_of(checkpoint: Path) -> int:
-    """The optimizer steps that a checkpoint has behind it."""
-    return int(checkpoint.name.removeprefix(_PREFIX))
+def step_of(checkpoint: Path | None) -> int:
+    """The optimizer steps that a checkpoint has behind it; none where there is none."""
+    return int(checkpoint.name.removeprefix(_PREFIX)) if checkpoint else 0
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -74,11 +76,3 @@ def _is_whole(checkpoint: Path) -> bool:
     return all(
         (checkpoint / name).is_file() and file_sha256(checkpoint / name) == sha256 for name, sha256 in hashes.items()
     )
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from ..core.errors import CheckFailed
 from .auto import Resolved
-from .memory import Shape
+from .memory import FLOAT, MOMENTS, Shape, gigabytes
+from .plan import LEARNS_FROM_ANSWERS
 
-_FLOAT, _MOMENTS = 4, 2
+_WRITTEN_AGAIN = {"zero1": 2 * FLOAT, "zero2": 2 * FLOAT, "zero3": FLOAT}
+"""Bytes for each trained weight: DeepSpeed writes the module and its master copy too, of ZeRO-3 the copy only."""
 
 
 @dataclass(frozen=True)
@@ -23,23 +25,27 @@ class Disk:
     """Bytes that a phase writes."""
 
     checkpoint: int
-    """The trained weights and AdamW's two moments of them, in float32."""
+    """The trained weights and AdamW's two moments of them, in float32; what DeepSpeed has of them besides."""
     model: int
     """A whole model: the phase's result, and each that is kept aside as the best."""
     most: int
     """All that is there at once, at most."""
 
 
-def disk_of(phase: Resolved, shape: Shape, *, keep_checkpoints: int) -> Disk:
+def disk_of(phase: Resolved, shape: Shape, *, keep_checkpoints: int, distributed: str = "none") -> Disk:
     """What a phase on a model of this shape will write."""
     trained = shape.parameters if phase.adapter == "none" else shape.adapter(phase.lora.rank)
-    checkpoint, model = _FLOAT * (1 + _MOMENTS) * trained, _FLOAT * shape.parameters
+    again = 0 if phase.method in LEARNS_FROM_ANSWERS else _WRITTEN_AGAIN.get(distributed, 0)  # one process trains those
+    checkpoint = (FLOAT + MOMENTS + again) * trained
+    model = FLOAT * shape.parameters
     best = model if phase.select.by != "last" else 0
     kept = keep_checkpoints * checkpoint + best
     return Disk(checkpoint, model, kept + max(checkpoint, model))
 
 
-def check_disk(phases: Sequence[tuple[Resolved, Path]], shape: Shape, *, keep_checkpoints: int) -> None:
+def check_disk(
+    phases: Sequence[tuple[Resolved, Path]], shape: Shape, *, keep_checkpoints: int, distributed: str = "none"
+) -> None:
     """Raise CheckFailed if the phases to come, each with its folder, cannot have been written one after another.
 
     What an interrupted run has left in the folders is part of what is needed.
@@ -48,21 +54,18 @@ def check_disk(phases: Sequence[tuple[Resolved, Path]], shape: Shape, *, keep_ch
     there = sum(path.stat().st_size for path in left if path.is_file())
     parent = rewards = 0
     for phase, folder in phases:
-        disk = disk_of(phase, shape, keep_checkpoints=keep_checkpoints)
+        disk = disk_of(phase, shape, keep_checkpoints=keep_checkpoints, distributed=distributed)
         need, free = parent + rewards + disk.most, there + shutil.disk_usage(_nearest(folder)).free
         if need > free:
-            parts = f"{keep_checkpoints + 1} checkpoints of {_gb(disk.checkpoint)}, models of {_gb(disk.model)}"
-            what = f"it needs up to {_gb(need)} of disk ({parts}), but only {_gb(free)} are free"
+            kept = f"{keep_checkpoints + 1} checkpoints of {gigabytes(disk.checkpoint)}"
+            parts = f"{kept}, models of {gigabytes(disk.model)}"
+            what = f"it needs up to {gigabytes(need)} of disk ({parts}), but only {gigabytes(free)} are free"
             fix = "free some, or train with `adapter: lora`" if phase.adapter == "none" else "free some"
             raise CheckFailed(what, where=f"phase {phase.name!r}", fix=fix)
         if phase.method == "reward":
             rewards += disk.model
         else:
             parent = disk.model
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB"
 
 
 def _nearest(folder: Path) -> Path:

@@ -6,17 +6,15 @@ effect. The weights are float32 and matrices multiply in the device's format how
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core import atomic
-from ..core.config import Train
+from ..core.config import Config, Train
 from ..llm.precision import compute_dtype, device
+from .plan import LEARNS_FROM_ANSWERS, Phase
 
 if TYPE_CHECKING:
     from .auto import Resolved
@@ -27,9 +25,21 @@ _TIMEOUT_S = 4 * 3600
 _joined: list[Train] = []
 
 
+def for_phase(config: Config, phase: Phase) -> Config:
+    """The configuration for a phase: one that learns from answers of its own is trained by one process."""
+    if phase.method not in LEARNS_FROM_ANSWERS:
+        return config
+    alone = {"processes": 1, "nodes": 1, "distributed": "none", "offload": False}
+    return config.model_copy(update={"train": config.train.model_copy(update=alone)})
+
+
 def join(settings: Train) -> None:
     """Let this process be one of those that torch's environment variables tell of (RANK, WORLD_SIZE, ...)."""
+    import torch
+
     _joined[:] = [settings]
+    if device() == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # a model in 4 bits stays where it is loaded
 
 
 def processes() -> int:
@@ -49,11 +59,9 @@ def is_first() -> bool:
 
 def arguments(phase: Resolved) -> dict[str, Any]:
     """How a phase is shared, in the words of transformers' `TrainingArguments`."""
-    share = phase.batch_size // processes()
-    micro_batch_size = max(size for size in range(1, min(share, phase.micro_batch_size) + 1) if share % size == 0)
     sizes: dict[str, Any] = {
-        "per_device_train_batch_size": micro_batch_size,
-        "gradient_accumulation_steps": share // micro_batch_size,
+        "per_device_train_batch_size": phase.micro_batch_size,
+        "gradient_accumulation_steps": phase.batch_size // processes() // phase.micro_batch_size,
     }
     if not _joined:
         return sizes
@@ -83,11 +91,11 @@ def share_on_cpu(trainer: Any) -> None:
     """Let the trainer's new accelerator use FSDP: on CPUs it would without a word copy the model to each process."""
     if not _joined or _joined[0].distributed != "fsdp" or trainer.is_fsdp_enabled:
         return
-    from accelerate import DistributedType, FullyShardedDataParallelPlugin
+    from accelerate import DistributedType, FullyShardedDataParallelPlugin, PartialState
 
     state = trainer.accelerator.state
     state.fsdp_plugin = FullyShardedDataParallelPlugin(**trainer.args.fsdp_plugin_args)
-    state.distributed_type = DistributedType.FSDP
+    state.distributed_type = PartialState().distributed_type = DistributedType.FSDP  # the one is made anew of the other
     trainer.is_fsdp_enabled = True
 
 
@@ -135,31 +143,21 @@ def wait_for_all() -> None:
         torch.distributed.barrier()
 
 
-@contextlib.contextmanager
-def new_folder(path: Path) -> Generator[Path | None]:
-    """A folder that the first process makes, whole or not at all; None in the others."""
-    if not is_first():
-        yield None
-        return
-    with atomic.new_folder(path) as folder:
-        yield folder
-
-
-def whole_weights(trainer: Any, merged: Callable[[], dict[str, Any]] | None) -> dict[str, Any] | None:
+def whole_weights(trainer: Any, made: Callable[[], dict[str, Any]] | None) -> dict[str, Any] | None:
     """The model's weights in the first process, where each has a share of them only. All processes call it together.
 
-    `merged` makes them from the shares where an adapter is to be merged. None: save what the model itself has.
+    `made` makes them from the shares where there is an adapter. None: save what the model itself has.
     """
     kind = _joined[0].distributed if _joined else "none"
-    if kind == "zero3" and merged is None:
+    if kind == "zero3" and made is None:
         return trainer.accelerator.get_state_dict(trainer.deepspeed)
     if kind == "zero3":
         deepspeed: Any = import_module("deepspeed")
         with deepspeed.zero.GatheredParameters(list(trainer.model.parameters())):
-            return _kept(trainer.plain, merged() if merged else {})
+            return _kept(trainer.plain, made() if made else {})
     if kind == "fsdp":
-        return _kept(trainer.plain, merged() if merged else trainer.plain.state_dict())
-    return merged() if merged else None
+        return _kept(trainer.plain, made() if made else trainer.plain.state_dict())
+    return made() if made else None
 
 
 def _kept(model: Any, weights: dict[str, Any]) -> dict[str, Any]:
@@ -201,7 +199,11 @@ def _zero(settings: Train) -> dict[str, Any]:
         "zero_allow_untested_optimizer": True,  # torch's own AdamW, as everywhere
         "zero_force_ds_cpu_optimizer": False,  # its own would be compiled first
         "bf16": {"enabled": False},  # that would keep the weights themselves in bfloat16; this casts them as it goes:
-        "torch_autocast": {"enabled": compute_dtype() == torch.bfloat16, "dtype": "bfloat16"},
+        "torch_autocast": {
+            "enabled": compute_dtype() == torch.bfloat16,
+            "dtype": "bfloat16",
+            "lower_precision_safe_modules": [],  # else small weights are rounded in the first step after a start only
+        },
         "train_batch_size": "auto",
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",

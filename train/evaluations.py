@@ -51,9 +51,11 @@ class EpochEnds:
     def __call__(self, trainer: Any) -> bool:
         """Measure the epoch that is over, unless that was done; whether training ends with it."""
         epoch, step = round(trainer.state.epoch), trainer.state.global_step
-        if all(evaluation.epoch != epoch for evaluation in self._evaluations):
+        found = next((evaluation for evaluation in self._evaluations if evaluation.epoch == epoch), None)
+        if found is None:
             with _undisturbed(trainer.model):
-                self._evaluate(trainer, epoch, step)
+                found = self._evaluate(trainer, epoch, step)
+        self._setup.watch.on_evaluation(found)
         return self.are_over(step)
 
     def are_over(self, step: int) -> bool:
@@ -69,7 +71,7 @@ class EpochEnds:
             with new_folder(folder) as copy:
                 shutil.copytree(self._kept(found.epoch), copy, dirs_exist_ok=True)
 
-    def _evaluate(self, trainer: Any, epoch: int, step: int) -> None:
+    def _evaluate(self, trainer: Any, epoch: int, step: int) -> Evaluation:
         started, select, held_out = time.monotonic(), self._phase.select, self._setup.watch.held_out
         training, validation = self._measured(trainer)
         for measured in (training, validation):
@@ -87,6 +89,7 @@ class EpochEnds:
             write_records(self._log, self._evaluations)
         self._delete_worse()
         self._setup.watch.say(in_words(self._evaluations, self._phase))
+        return self._evaluations[-1]
 
     def _measured(self, trainer: Any) -> tuple[dict[str, float], dict[str, float]]:
         """What is measured on trained rows, and on those held back."""
@@ -139,10 +142,13 @@ def _measure(trainer: Any, examples: Sequence[Any]) -> dict[str, float]:
 
 
 def _means_of_steps(metrics: Path, state: Any) -> dict[str, float]:
-    """What the steps of the epoch that is over said, each in the mean."""
+    """What the steps of the epoch that is over said, each in the mean over those that said it."""
     since = state.global_step - state.max_steps // state.num_train_epochs
-    numbers = [{"loss": step.loss, **step.more} for step in read_records(metrics, Step) if step.step > since]
-    return {name: sum(each.get(name, 0.0) for each in numbers) / len(numbers) for name in (numbers or [{}])[-1]}
+    said = defaultdict[str, list[float]](list)
+    for step in (step for step in read_records(metrics, Step) if step.step > since):
+        for name, number in {"loss": step.loss, **step.more}.items():
+            said[name].append(number)
+    return {name: sum(numbers) / len(numbers) for name, numbers in said.items()}
 
 
 @contextlib.contextmanager

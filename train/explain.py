@@ -13,6 +13,7 @@ from ..llm.quiet import quiet_transformers
 from .auto import Resolved
 from .data import Files, Pool
 from .disk import disk_of
+from .distributed import for_phase
 from .fits import free_memory
 from .flops import Shape as Work
 from .flops import peak_flops, step_flops
@@ -35,7 +36,7 @@ class PhaseOutlook(Record):
     skipped: str = ""
     settings: Resolved | None = None
     auto: Mapping[str, str] = {}
-    """What each `auto` of the plan becomes, and why."""
+    """What each `auto` of the plan becomes, and each number of it that is lowered, and why."""
     mix: Mix | None = None
     memory: Memory | None = None
     disk_bytes: int = 0
@@ -69,13 +70,13 @@ def explain_plan(
     with quiet_transformers(), tempfile.TemporaryDirectory() as folder:
         folders = [Path(folder) / phase.name for phase in plan.phases]
         mixes = make_mixes(plan, Pool.read(new, earlier, past or Past()), read_student(student), folders, config)
-    shape = read_shape(student)
+        shape = read_shape(student)
     return Outlook(
         phases=tuple(_outlook(phase, mix, shape, config) for phase, mix in zip(plan.phases, mixes, strict=True)),
         parameters=shape.parameters,
         device=device(),
         dtype=str(compute_dtype()).removeprefix("torch."),
-        processes=config.train.processes * config.train.nodes,
+        processes=config.train.total_processes,
         free_memory_bytes=free_memory(),
     )
 
@@ -84,13 +85,18 @@ def _outlook(phase: Phase, mix: Ready | Skipped, shape: Shape, config: Config) -
     told = PhaseOutlook(phase=phase.name, method=phase.method, kinds=phase.kinds)
     if isinstance(mix, Skipped):
         return told.model_copy(update={"skipped": mix.reason})
-    settings, sharing = mix.phase, Sharing.of(config.train)
+    settings, sharing = mix.phase, Sharing.of(for_phase(config, phase).train)
     found = {
         "settings": settings,
         "auto": mix.auto,
         "mix": mix.mix,
-        "memory": estimate(shape, settings, longest_batch(settings, mix.mix), sharing),
-        "disk_bytes": disk_of(settings, shape, keep_checkpoints=config.train.keep_checkpoints).most,
+        "memory": estimate(shape, settings, longest_batch(settings, mix.mix, shape), sharing),
+        "disk_bytes": disk_of(
+            settings,
+            shape,
+            keep_checkpoints=config.train.keep_checkpoints,
+            distributed=config.train.distributed,
+        ).most,
         "seconds": _seconds(settings, mix.mix, shape, sharing),
     }
     return told.model_copy(update=found)

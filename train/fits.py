@@ -9,7 +9,7 @@ from ..core.config import Train
 from ..core.errors import CheckFailed
 from ..llm.precision import device
 from .auto import Resolved
-from .memory import PROCESS, Batch, Shape, Sharing, estimate, gigabytes, longest_batch
+from .memory import PROCESS, Shape, Sharing, estimate, gigabytes, longest_batch
 from .mix import Mix
 
 _GROUPS = Path("/sys/fs/cgroup")
@@ -23,7 +23,7 @@ def check_memory(phase: Resolved, mix: Mix, shape: Shape, settings: Train) -> No
     free = free_memory()
     if device() != "cpu" or free is None:
         return
-    if (need := _needed(phase, longest_batch(phase, mix), shape, settings)) > free:
+    if (need := _needed(phase, mix, shape, settings)) > free:
         what = f"training takes about {gigabytes(need)} of memory, and {gigabytes(free)} are free"
         fix = what_fits(phase, mix, shape, settings, free)
         raise CheckFailed(what, where=f"phase {phase.name!r}", fix=fix)
@@ -41,27 +41,25 @@ def free_memory() -> int | None:
 
 def what_fits(phase: Resolved, mix: Mix, shape: Shape, settings: Train, free: int) -> str:
     """The least that would have to change for a phase to fit into so many bytes, in words."""
-    batch = longest_batch(phase, mix)
-    each = max(1, batch.rows // phase.micro_batch_size)
 
-    def need(size: int, length: int = batch.length, **other: str) -> int:
-        changed = phase.model_copy(update={"micro_batch_size": size, **other})
-        return _needed(changed, Batch(size * each, length, min(length, batch.places)), shape, settings)
+    def need(size: int, **other: str | int) -> int:
+        return _needed(phase.model_copy(update={"micro_batch_size": size, **other}), mix, shape, settings)
 
     for size in range(phase.micro_batch_size - 1, 0, -1):
-        if phase.batch_size % size == 0 and need(size) <= free:
+        if phase.batch_size // settings.total_processes % size == 0 and need(size) <= free:
             return f"set its micro_batch_size to {size}, which takes about {gigabytes(need(size))}"
-    for length in range(batch.length - batch.length % 64, batch.length // 2, -64):
-        if need(1, length) <= free:
+    longest = min(mix.longest, phase.max_length)
+    for length in range(longest - longest % 64, longest // 2, -64):
+        if need(1, max_length=length) <= free:
             return f"set its micro_batch_size to 1 and its max_length to {length}"
     if phase.adapter == "none" and need(1, adapter="lora") <= free:
         return "set its micro_batch_size to 1 and train with `adapter: lora`"
     return "use a machine with more, or a smaller student"
 
 
-def _needed(phase: Resolved, batch: Batch, shape: Shape, settings: Train) -> int:
+def _needed(phase: Resolved, mix: Mix, shape: Shape, settings: Train) -> int:
     """Bytes that all processes of this machine will take beyond what this one has; on a GPU, that each will."""
-    need = estimate(shape, phase, batch, Sharing.of(settings)).total
+    need = estimate(shape, phase, longest_batch(phase, mix, shape), Sharing.of(settings)).total
     if device() != "cpu":
         return need
     return need * settings.processes - (min(_resident(), PROCESS) if settings.processes == 1 else 0)

@@ -38,11 +38,11 @@ def shape(model: Any, *, whole: bool) -> Shape:
 
     head, config = model.get_output_embeddings(), model.config
     beside = {id(head), *(id(module) for module in model.modules() if isinstance(module, torch.nn.Embedding))}
-    weights = [module.weight for module in model.modules() if hasattr(module, "weight") and id(module) not in beside]
+    inside = [module for module in model.modules() if hasattr(module, "weight") and id(module) not in beside]
     heads = getattr(config, "num_attention_heads", 0)  # there are none in a model without attention
     width = getattr(config, "head_dim", None) or config.hidden_size // max(1, heads)
     return Shape(
-        body=sum(weight.numel() for weight in weights if weight is not None and weight.dim() == 2),
+        body=sum(map(_parameters, inside)),
         head=0 if head is None else head.weight.numel(),
         attention=config.num_hidden_layers * heads * width,
         whole=whole,
@@ -66,8 +66,18 @@ def peak_flops() -> float:
     import torch
 
     side, place = _SIDE[device()], device()
-    left = torch.ones(side, side, dtype=compute_dtype(), device=place)
-    return 2 * side**3 / min(_seconds(left) for _ in range(_TRIES))
+    numbers = torch.Generator(place).manual_seed(0)  # not all ones: a GPU is faster where no bit changes
+    matrix = torch.randn(side, side, generator=numbers, device=place).to(compute_dtype())
+    return 2 * side**3 / min(_seconds(matrix) for _ in range(_TRIES))
+
+
+def _parameters(module: Any) -> int:
+    """Of the matrix that a module multiplies with: in 4 bits two of them are one number."""
+    import torch
+
+    if isinstance(module, torch.nn.Linear):
+        return module.in_features * module.out_features
+    return module.weight.numel() if module.weight is not None and module.weight.dim() == 2 else 0
 
 
 def _seconds(matrix: Any) -> float:

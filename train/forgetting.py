@@ -5,7 +5,8 @@ divergence KL(parent || model) in nats a token. What it comes to on the new prom
 (Shenfeld et al., RL's Razor, arXiv 2509.04259); on the replayed ones it says whether replay holds.
 
 The parent is asked once, before training. Of each position its most likely tokens are kept and what the others come to
-together: the divergence of that is a little below the whole one, never above it.
+together: the divergence of that is a little below the whole one, never above it. Where DeepSpeed or FSDP have the model
+in hand it is not measured, and that is said.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import gc
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 from ..core.jsonl import read_records
 from ..core.records import Preference, Sample
 from ..llm.precision import compute_dtype
+from .adapters import keep_unpacked
 from .data import Item
 from .load import load_model, padding_id
 from .masking import IGNORED, Tokens, tokenize
@@ -33,7 +35,8 @@ _FEWEST, _MOST = 4, 32
 """Answers of each group: a twentieth of it within these bounds, so that an epoch costs little more."""
 _ANSWER_TOKENS, _KEPT = 64, 256
 """Of each answer, so many tokens; of each position, so many of the vocabulary."""
-_AT_ONCE = 8
+_AT_ONCE, _PLACES_AT_ONCE = 8, 1024
+"""Rows that go through the model at once, and those of their positions, filled up, of which there are logits."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,23 @@ class Drift:
         self._expected: dict[str, list[Expected]] = {}
 
     def ask_parent(self, trainer: Any) -> None:
-        """Before the first step: in the plan's first phase the trainer's model is the parent, later it is loaded."""
+        """Before the first step: in the plan's first phase the trainer's model is the parent, later it is loaded.
+
+        It then stands beside the trainer's for a moment, in the format that matrices multiply in (qlora: in 4 bits).
+        """
+        phase, shared = self._setup.phase, self._setup.config.train.distributed
+        if shared != "none" and METHODS[phase.method].makes == "policy":
+            self._setup.watch.say(
+                f"phase {phase.name}: how far it moves from the parent is not measured under {shared}"
+            )
         if not self._groups:
             return
         if self._setup.origin is None:
             self._ask(trainer.model)
             return
-        model = load_model(self._setup.origin).to(next(trainer.model.parameters()).device, compute_dtype())
+        model = load_model(self._setup.origin, phase.adapter, compute_dtype())
+        keep_unpacked(model)
+        model.to(next(trainer.model.parameters()).device)
         self._ask(model)
         del model
         gc.collect()
@@ -98,20 +111,19 @@ class Drift:
 def answer_losses(model: Any, tokenizer: Any, items: Sequence[Item], system_prompt: str, longest: int) -> list[float]:
     """The mean loss of each item's answer (of a pair: the better one), in nats a token, of `longest` tokens at most.
 
-    The model is on its device.
+    Of a very long answer so many of the first tokens count as there is room for. The model is on its device.
     """
     import torch
 
-    rows = [_cut(row, longest, longest) for row in _tokens(tokenizer, items, system_prompt)]
+    rows = [_cut(row, _PLACES_AT_ONCE, longest) for row in _tokens(tokenizer, items, system_prompt)]
     order = sorted(range(len(rows)), key=lambda index: rows[index].length)
-    found = [0.0] * len(rows)
     batches = _logits(model, [rows[index] for index in order], padding_id(tokenizer))
-    for number, (logits, targets) in enumerate(batches):
-        indices = order[number * _AT_ONCE : (number + 1) * _AT_ONCE]
-        losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
-        parts = losses.split([rows[index].trained for index in indices])
-        for index, part in zip(indices, parts, strict=True):
-            found[index] = round(float(part.mean()), 6) if len(part) else 0.0
+    losses = [
+        torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none") for logits, targets in batches
+    ]
+    found = [0.0] * len(rows)
+    for index, part in zip(order, torch.cat(losses).split([rows[index].trained for index in order]), strict=True):
+        found[index] = round(float(part.mean()), 6) if len(part) else 0.0
     return found
 
 
@@ -129,8 +141,7 @@ def _groups(setup: Setup, data: Path) -> dict[str, list[Tokens]]:
         rng = random.Random(f"{setup.seed}/{setup.phase.name}/{name}")  # noqa: S311 (a choice, not a secret)
         some = rng.sample(found, min(len(found), max(_FEWEST, min(len(found) // 20, _MOST))))
         rows = _tokens(setup.tokenizer, some, setup.config.student.system_prompt)
-        longest = min(setup.phase.max_length, setup.tokenizer.model_max_length)
-        cut = [_cut(row, _ANSWER_TOKENS, longest) for row in rows]
+        cut = [_cut(row, _ANSWER_TOKENS, setup.phase.max_length) for row in rows]
         if kept := sorted((row for row in cut if row.trained), key=lambda row: row.length):
             groups[name] = kept
     return groups
@@ -148,7 +159,7 @@ def _answer_only(sample: Sample) -> Sample:
 
 def _cut(row: Tokens, trained: int, length: int) -> Tokens:
     """The row up to its so many-th trained token, and no longer than that."""
-    places = [place for place, label in enumerate(row.labels) if label != IGNORED][:trained]
+    places = row.places[:trained]
     end = min(length, places[-1] + 1 if places else 0)
     return Tokens(row.input_ids[:end], row.labels[:end])
 
@@ -158,8 +169,7 @@ def _logits(model: Any, rows: Sequence[Tokens], pad: int) -> Any:
     import torch
 
     where, kind = next(model.parameters()).device, compute_dtype()
-    for start in range(0, len(rows), _AT_ONCE):
-        some = rows[start : start + _AT_ONCE]
+    for some in _batches(rows):
         width = max(1, *(row.length for row in some))
         ids = torch.tensor([row.input_ids + [pad] * (width - row.length) for row in some], device=where)
         labels = torch.tensor([row.labels + [IGNORED] * (width - row.length) for row in some], device=where)
@@ -169,3 +179,17 @@ def _logits(model: Any, rows: Sequence[Tokens], pad: int) -> Any:
         with torch.no_grad(), torch.autocast(where.type, dtype=kind, enabled=kind == torch.bfloat16):
             output = model(input_ids=ids, attention_mask=attended, use_cache=False, logits_to_keep=places)
         yield output.logits[trained[:, places]], labels[:, 1:][trained]
+
+
+def _batches(rows: Sequence[Tokens]) -> Iterator[list[Tokens]]:
+    """The rows in their order, as many at once as there is room for."""
+    batch, places = list[Tokens](), set[int]()
+    for row in rows:
+        both = places.union(row.places)
+        if batch and (len(batch) == _AT_ONCE or (len(batch) + 1) * len(both) > _PLACES_AT_ONCE):
+            yield batch
+            batch, both = [], set(row.places)
+        batch.append(row)
+        places = both
+    if batch:
+        yield batch

@@ -2,10 +2,13 @@
 
 For each phase the processes of `worker.py` are started anew; what they are to do stands in the phase's `job.json`. They
 find one another at a store of PyTorch's (a small server in the process that runs the plan), as they would under
-torchrun; on several machines that store also tells the others (`join_run`) which phase is on and how it ended.
+torchrun, a new one for each phase; on several machines another tells the others (`join_run`) which phase is on.
 
 Their numbers come back as lines on their standard output, their messages go to `process-N.log` beside the job. One that
 dies ends the others. None outlives its parent: their standard input ends with it.
+
+A phase that learns from answers of its own is trained by the process that runs the plan, while other machines wait for
+the next one: its batches are made on the way.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,15 +31,15 @@ from ..core.config import Config, Train
 from ..core.errors import CheckFailed, ConfigError, ModelError, TilthError
 from ..core.progress import Progress
 from ..llm.precision import device
-from .phase import Models, PhaseJob, TrainModel, signals_ask
+from .distributed import for_phase
+from .phase import Models, PhaseJob, TrainModel, signals_ask, train_model
+from .plan import LEARNS_FROM_ANSWERS, Plan
 from .processes import Place, Processes
 from .report_to import require_boards
 from .trainer import Watch
 from .worker import Work, read_work
 
 JOB_NAME = "job.json"
-_ALONE = frozenset({"grpo", "rloo", "ppo", "distill"})
-"""Methods whose batches are made on the way, by one process."""
 _GONE_S = 60.0
 """After so long without a sign of life a machine is taken for gone."""
 _SIGN_S = 5.0
@@ -43,6 +47,8 @@ _DISK_S = 30.0
 """How long a shared disk may take to show a new file."""
 _FAILED = "failed"
 """In the store: what ended the run, on whichever machine."""
+_DONE, _STOPPED = "done", "stopped"
+"""In place of the next phase, where there is none."""
 
 
 @contextlib.contextmanager
@@ -51,77 +57,96 @@ def launching(settings: Train, jobs: Sequence[PhaseJob]) -> Generator[TrainModel
 
     Raises CheckFailed before anything is started where a job cannot be shared so, ConfigError.
     """
-    if settings.total_processes == 1 and settings.distributed == "none":
+    if settings.alone:
         yield None
         return
     _check(jobs, settings.total_processes)
-    place, store = _open_store(settings)
+    store = _open_store(settings, at_rendezvous=True)
     numbers = itertools.count(1)
 
     def train(
         job: PhaseJob, models: Models, checkpoints: Path, checkpoint: Path | None, config: Config, watch: Watch
     ) -> None:
+        if config.train.alone:
+            watch.say(f"phase {job.phase.name}: {job.phase.method} trains in one process")
+            train_model(job, models, checkpoints, checkpoint, config, watch)
+            return
         number = next(numbers)
         work = Work(job, models, checkpoints, checkpoint, config, secrets.token_hex(16))
         file = job.folder / JOB_NAME
         write_text(file, work.dump())
-        store.set(f"work/{number}", json.dumps([str(file), work.token]))
-        others = _Others(store, number, settings.nodes)
+        meeting = _open_store(settings)
+        store.set(f"work/{number}", json.dumps([str(file), work.token, meeting.port]))
+        others = _Others(store, number, settings.nodes, watch.say)
         try:
             with signals_ask(watch):
-                Processes(place, number, file, work).run(watch, others.look)
+                Processes(Place(settings, 0, meeting.host, meeting.port), file, work).run(watch, others.look)
                 others.wait()
-        except TilthError as error:
-            store.set(_FAILED, str(error))
-            raise
         except KeyboardInterrupt:
             file.unlink()
             raise
         file.unlink()
 
+    ending = _STOPPED
     try:
         yield train
+        ending = _DONE
+    except TilthError as error:
+        store.set(_FAILED, str(error))
+        raise
     finally:
-        _dismiss(store, next(numbers), settings.nodes)
+        _dismiss(store, next(numbers), settings.nodes, ending)
 
 
 def join_run(settings: Train, node: int, progress: Progress) -> None:
     """Be machine `node` (from 1) of a run that the first machine leads, until it ends.
 
     Raises ConfigError where the settings know of no such machine; ModelError when the first machine is gone, or
-    something failed here or there; KeyboardInterrupt when stopped.
+    something failed here or there; KeyboardInterrupt when stopped, here or there.
     """
     if node >= settings.nodes:
         what = f"there is no machine {node}: train.nodes is {settings.nodes}, and the first machine is 0"
         raise ConfigError(what, where="--node-rank", fix="give every machine the same --nodes and a number below it")
     host, port = _address(settings.rendezvous)
     store = _find(host, port, progress)
-    if store.add(f"joined/{node}", 1) > 1:
-        what = f"machine {node + 1} was in this run before"
-        store.set(_FAILED, what)
-        raise ModelError(what, fix="start the run again on all machines; it goes on from its last checkpoint")
+    with _first_machine_there():
+        if store.add(f"joined/{node}", 1) > 1:
+            what = f"machine {node + 1} was in this run before"
+            store.set(_FAILED, what)
+            raise ModelError(what, fix="start the run again on all machines; it goes on from its last checkpoint")
     threading.Thread(target=_give_signs, args=(host, port, node), daemon=True).start()
     for number in itertools.count(1):
-        told = _next_work(store, number)
-        if not told:
-            store.set(f"bye/{node}", "1")
+        told = _next_work(store, number, node)
+        if told is None:
             return
         try:
-            work = _seen(Path(told[0]), told[1])
+            work = _seen(told.file, told.token)
             progress.say(f"phase {work.job.phase.name}: machine {node + 1} of {settings.nodes}")
-            _share(Place(work.config.train, node, host, port), number, Path(told[0]), work, store)
+            stop_asked = _share(Place(work.config.train, node, host, told.port), told.file, work, store)
         except TilthError as error:
             with contextlib.suppress(RuntimeError):  # the first machine is gone, and that is the error
                 store.set(_FAILED, f"machine {node + 1}: {error}")
             raise
-        store.set(f"ended/{number}/{node}", "1")
+        with _first_machine_there():
+            store.set(f"ended/{number}/{node}", "1")
+        if stop_asked:
+            raise KeyboardInterrupt
 
 
-def _share(place: Place, number: int, file: Path, work: Work, store: Any) -> None:
-    """Do this machine's part of phase `number`."""
+def _share(place: Place, file: Path, work: Work, store: Any) -> bool:
+    """Do this machine's part of a phase; whether it was asked to stop when there was no step left to do."""
     watch = Watch(lambda _step: None, work.config.train.checkpoint_every_s)
     with signals_ask(watch):
-        Processes(place, number, file, work).run(watch, lambda: _failed(store))
+        Processes(place, file, work).run(watch, lambda: _failed(store))
+    return watch.stop_asked
+
+
+def check_adapters(plan: Plan, config: Config) -> None:
+    """Raise ConfigError where weights that are held in 4 bits would be shared out."""
+    for phase in plan.phases:
+        if phase.adapter == "qlora" and (kind := for_phase(config, phase).train.distributed) != "none":
+            what = f"`adapter: qlora` cannot be trained with `train.distributed: {kind}`"
+            raise ConfigError(what, where=f"phase {phase.name!r}", fix="set `distributed: none` or `adapter: lora`")
 
 
 def check_machine(settings: Train) -> None:
@@ -140,13 +165,9 @@ def check_machine(settings: Train) -> None:
 
 def _check(jobs: Sequence[PhaseJob], processes: int) -> None:
     for phase in (job.phase for job in jobs):
-        where = f"phase {phase.name!r}"
-        if processes > 1 and phase.method in _ALONE:
-            what = f"{phase.method} trains in one process, not in {processes}"
-            raise CheckFailed(what, where=where, fix="set train.processes: 1 for this plan")
-        if phase.batch_size % processes:
+        if phase.method not in LEARNS_FROM_ANSWERS and phase.batch_size % processes:
             what = f"its batch_size {phase.batch_size} cannot be dealt out to {processes} processes"
-            raise CheckFailed(what, where=where, fix=f"make it a multiple of {processes}")
+            raise CheckFailed(what, where=f"phase {phase.name!r}", fix=f"make it a multiple of {processes}")
 
 
 def _address(rendezvous: str) -> tuple[str, int]:
@@ -154,22 +175,19 @@ def _address(rendezvous: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _open_store(settings: Train) -> tuple[Place, Any]:
-    """A store at the rendezvous, or on this machine alone at a free port. Raises ConfigError."""
-    listener: Any = None
+def _open_store(settings: Train, *, at_rendezvous: bool = False) -> Any:
+    """A store at the rendezvous or at a free port; for this machine only where it is alone. Raises ConfigError."""
     try:
         if settings.nodes == 1:
             listener = socket.create_server(("127.0.0.1", 0))
             host, port = listener.getsockname()
-            given = {"master_listen_fd": listener.detach()}
-        else:
-            (host, port), given = _address(settings.rendezvous), {}
-        store = _store(host, port, is_master=True, **given)
+            return _store(host, port, is_master=True, master_listen_fd=listener.detach())
+        host, port = _address(settings.rendezvous)
+        return _store(host, port if at_rendezvous else 0, is_master=True)
     except (OSError, RuntimeError) as error:
         what = f"cannot listen at {settings.rendezvous} ({str(error).splitlines()[0]})"
         fix = "name a host and a free port of the first machine"
         raise ConfigError(what, where="train.rendezvous", fix=fix) from error
-    return Place(settings, 0, host, port), store
 
 
 def _store(host: str, port: int, **how: Any) -> Any:
@@ -180,20 +198,25 @@ def _store(host: str, port: int, **how: Any) -> Any:
 
 
 class _Others:
-    """The other machines of a phase, seen from the first."""
+    """The other machines of a phase, seen from the first. One that has not come yet is waited for, which is said."""
 
-    def __init__(self, store: Any, number: int, nodes: int) -> None:
-        self._store, self._number, self._nodes = store, number, range(1, nodes)
+    def __init__(self, store: Any, number: int, nodes: int, say: Callable[[str], None]) -> None:
+        self._store, self._number, self._nodes, self._say = store, number, range(1, nodes), say
         self._signs = {node: (0, time.monotonic()) for node in self._nodes}
+        self._missed: set[int] = set()
 
     def look(self) -> str:
         """What went wrong on one of them; empty where nothing did."""
         for node in self._nodes:
-            sign, seen = self._store.add(f"alive/{node}", 0), time.monotonic()
-            if sign != self._signs[node][0] or not sign:  # 0: it has not come yet
-                self._signs[node] = sign, seen
-            elif seen - self._signs[node][1] > _GONE_S:
+            sign, now = self._store.add(f"alive/{node}", 0), time.monotonic()
+            last, seen = self._signs[node]
+            if sign != last:
+                self._signs[node] = sign, now
+            elif sign and now - seen > _GONE_S:
                 return f"machine {node + 1} has given no sign of life for {_GONE_S:.0f} s"
+            elif not sign and now - seen > _SIGN_S and node not in self._missed:
+                self._missed.add(node)
+                self._say(f"waiting for machine {node + 1}, which has not come: start it with --node-rank {node}")
         return _failed(self._store) if self._nodes else ""
 
     def wait(self) -> None:
@@ -211,9 +234,9 @@ def _failed(store: Any) -> str:
         return "the first machine is gone"
 
 
-def _dismiss(store: Any, number: int, nodes: int) -> None:
-    """Tell the other machines that the run is over, and give them a moment to hear it."""
-    store.set(f"work/{number}", "[]")
+def _dismiss(store: Any, number: int, nodes: int, ending: str) -> None:
+    """Tell the other machines how the run has ended, and give them a moment to hear it."""
+    store.set(f"work/{number}", ending)
     until = time.monotonic() + _SIGN_S
     while time.monotonic() < until and not all(store.check([f"bye/{node}"]) for node in range(1, nodes)):
         time.sleep(0.1)
@@ -226,7 +249,7 @@ def _find(host: str, port: int, progress: Progress) -> Any:
             try:
                 socket.create_connection((host, port), timeout=_SIGN_S).close()
                 return _store(host, port, is_master=False)
-            except OSError:
+            except (OSError, RuntimeError):  # it is not there yet, or gone between the two
                 time.sleep(1)
                 task.advance(1)
 
@@ -238,13 +261,42 @@ def _give_signs(host: str, port: int, node: int) -> None:
             time.sleep(_SIGN_S)
 
 
-def _next_work(store: Any, number: int) -> list[str]:
-    """The file and the token of phase `number`; empty when the run is over."""
+@dataclass(frozen=True)
+class _Told:
+    """What the first machine tells the others of a phase."""
+
+    file: Path
+    token: str
+    port: int
+    """Where its processes meet."""
+
+
+def _next_work(store: Any, number: int, node: int) -> _Told | None:
+    """What machine `node` is told of phase `number`; None when the run is over.
+
+    Raises ModelError when it has failed or the first machine is gone, KeyboardInterrupt when it was stopped there.
+    """
     key = f"work/{number}"
-    try:
+    with _first_machine_there():
         while not store.check([key]):
             time.sleep(0.2)
-        return json.loads(store.get(key))
+        if what := _failed(store):
+            raise ModelError(what)
+        told = store.get(key).decode()
+        if told not in {_DONE, _STOPPED}:
+            file, token, port = json.loads(told)
+            return _Told(Path(file), token, port)
+        store.set(f"bye/{node}", "1")
+    if told == _STOPPED:
+        raise KeyboardInterrupt
+    return None
+
+
+@contextlib.contextmanager
+def _first_machine_there() -> Generator[None]:
+    """Inside the block a store that cannot be reached is a ModelError."""
+    try:
+        yield
     except RuntimeError as error:
         raise ModelError("the first machine is gone", fix="look there for the reason") from error
 

@@ -11,17 +11,18 @@ from ..core.fingerprint import file_sha256, fingerprint
 from .adapters import FOLDER, in_four_bits
 
 
-def load_model(folder: Path, adapter: str = "none") -> Any:
+def load_model(folder: Path, adapter: str = "none", dtype: Any = None) -> Any:
     """The model of a folder with float32 weights: AdamW's updates vanish in the rounding of bfloat16 ones.
 
-    Under a `qlora` adapter they are not trained, and are held in 4 bits. Raises ModelError.
+    One that is only asked may have another `dtype`. Under a `qlora` adapter they are not trained, and are held in 4
+    bits. Raises ModelError.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     given = {"quantization_config": in_four_bits()} if adapter == "qlora" else {}
     try:
-        return AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32, **given)
+        return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype or torch.float32, **given)
     except (OSError, ValueError) as error:
         fix = "name a folder with a whole Hugging Face model"
         raise ModelError(f"the model cannot be loaded ({error})", where=str(folder), fix=fix) from error

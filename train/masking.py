@@ -4,7 +4,9 @@ What is trained is found in the rendered text, not guessed from the template: ea
 marker characters, the model's own template renders the conversation, the markers show where each content landed, and
 the text without them is tokenised (the idea of instructlab/training, done on text so that no marker meets the
 tokenizer). Trained are the assistant's contents with the end-of-turn token after each, and the user's where a sample
-says `unmask`. A template that does more to a content than trimming it is refused, never guessed at.
+says `unmask`. The last answer begins where the model is asked for it: what the template writes between its generation
+prompt and the content (Qwen3: an empty block of thoughts) the model has to write itself, so it is trained too. A
+template that does more to a content than trimming it is refused, never guessed at.
 
 A special token's name inside a content (`<|im_end|>` in a question about chat templates) is text like any other: only
 those that the template itself writes become special tokens.
@@ -35,6 +37,7 @@ _SAME_DAY = (
     + " }}{%- endmacro -%}"
 )
 """Put before a template: some write today's date, and a sample's tokens must not change over night."""
+_REWRITES = "the chat template rewrites what a message says"
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,12 @@ class Tokens:
     @property
     def trained(self) -> int:
         """How many tokens carry loss; the first of a sequence is predicted by nothing, so it never does."""
-        return sum(label != IGNORED for label in self.labels[1:])
+        return len(self.places)
+
+    @property
+    def places(self) -> list[int]:
+        """Where these are."""
+        return [place for place, label in enumerate(self.labels) if label != IGNORED and place]
 
     def ids(self) -> list[list[int]]:
         """Both, for a hash."""
@@ -122,15 +130,19 @@ def _render(tokenizer: Any, sample: Sample, system_prompt: str, end_of_turn: re.
     messages = _conversation(sample, system_prompt)
     text, spans = _written(tokenizer, messages, sample)
     trained: list[Span] = []
-    for message, written in zip(messages, spans, strict=True):
+    for number, (message, written) in enumerate(zip(messages, spans, strict=True), start=1):
         if message.role == "assistant":
-            start, end = _written_once(sample, written)
+            start, end = _written_once(sample, message, text, written)
             ending = end_of_turn.match(text, end)
-            if message is messages[-1] and not ending:
-                raise _refusal(sample, "the chat template puts no special token after the answer: nothing says stop")
+            if number == len(messages):
+                if not ending:
+                    what = "the chat template puts no special token after the answer: nothing says stop"
+                    raise _refusal(sample, what)
+                asked = _apply_template(tokenizer, messages[:-1], sample, prompt=True)
+                start = len(asked) if text.startswith(asked) else start
             trained.append((start, ending.end() if ending else end))
         elif message.role == "user" and sample.unmask:
-            trained.append(_written_once(sample, written))
+            trained.append(_written_once(sample, message, text, written))
     return _Rendered(text, sorted(itertools.chain(*spans)), trained)
 
 
@@ -145,7 +157,7 @@ def _written(
         unmarked, places = _take_out("".join(markers), marked)
         if unmarked == text:
             return text, [list(zip(places[first], places[last], strict=False)) for first, last in markers]
-    raise _refusal(sample, "the chat template rewrites what a message says")
+    raise _refusal(sample, _REWRITES)
 
 
 def _conversation(sample: Sample, system_prompt: str) -> tuple[Message, ...]:
@@ -187,11 +199,14 @@ def _take_out(markers: str, marked: str) -> tuple[str, dict[str, list[int]]]:
     return "".join(text), places
 
 
-def _written_once(sample: Sample, written: list[Span]) -> Span:
-    """The one place of a content. Raises ModelError when the template left it out or repeated it."""
+def _written_once(sample: Sample, message: Message, text: str, written: list[Span]) -> Span:
+    """The one place of a content. Raises ModelError when the template left it out, repeated it or put more into it."""
     if len(written) != 1:
         raise _refusal(sample, "the chat template leaves out or repeats a message that is to be trained")
-    return written[0]
+    [(start, end)] = written
+    if len(text[start:end].strip()) != len(message.content.strip()):
+        raise _refusal(sample, _REWRITES)
+    return start, end
 
 
 def _apply_template(tokenizer: Any, messages: Sequence[Message], sample: Sample, *, prompt: bool) -> str:

@@ -14,16 +14,18 @@ from typing import Any
 
 from ..core.atomic import read_json
 from ..core.config import Train
+from ..core.errors import ModelError
 from ..core.records import Record
 from ..llm.precision import compute_dtype, device
 from .auto import Resolved
-from .load import tensor_sizes
+from .load import count_parameters, tensor_sizes
 from .mix import Mix
 from .plan import LEARNS_FROM_ANSWERS, TRAINS_ON
 from .trainer import recomputes
+from .varlen import can_join_rows_in
 
-_FLOAT = 4
-_MOMENTS = 8
+FLOAT, MOMENTS = 4, 8
+"""Bytes for each parameter: a weight or a gradient, and AdamW's two moments."""
 _LOGIT = 12
 """Bytes for each logit when the backward pass begins: float32 of the log-softmax, of its gradient and the loss's."""
 _HEAP, _LARGEST_IN_HEAP = 1.4, 32 * 2**20
@@ -32,6 +34,10 @@ _FOUR_BITS = 0.53
 """Bytes for a weight of 4 bits: NF4 in blocks of 64 with doubly quantised scales (QLoRA, arXiv 2305.14314)."""
 _HEADS = {"lm_head.weight", "embed_out.weight", "output.weight"}
 """What the output head is called where it has weights of its own."""
+_JOINED = frozenset({"sft", "pretrain"})
+"""Methods whose rows are joined where the model allows it (`methods/supervised.py`)."""
+_IN_TILES = frozenset({"grpo", "rloo", "distill"})
+"""Methods whose logits are never there as a whole: TRL makes and forgets them tile by tile."""
 PROCESS = 550_000_000
 """Resident memory of Python, PyTorch and the libraries before a model is loaded."""
 
@@ -52,6 +58,8 @@ class Shape:
     keys: int
     """Width of all key heads together."""
     vocab: int
+    joins: bool = True
+    """Whether it takes rows that follow one another without padding (`varlen`)."""
 
     @property
     def matrices(self) -> int:
@@ -71,11 +79,17 @@ class Shape:
 
 @dataclass(frozen=True)
 class Batch:
-    """The largest micro-batch: rows, the tokens of the longest, and the positions that go through the output head."""
+    """The largest micro-batch."""
 
     rows: int
     length: int
-    places: int
+    """Tokens of the longest row."""
+    tokens: int
+    """Of all rows, padding too."""
+    logits: int
+    """Positions of all rows that go through the output head."""
+    joined: bool
+    """Whether the rows follow one another: then there is neither padding nor a mask (`varlen`)."""
 
 
 class Memory(Record):
@@ -86,6 +100,8 @@ class Memory(Record):
     optimizer: int
     activations: int
     logits: int
+    others: int
+    """Weights of models that are asked only: a teacher, the reference, reward models."""
     process: int
     """What the libraries take themselves, where the device is the CPU."""
     total: int
@@ -95,17 +111,19 @@ class Memory(Record):
 
 @dataclass(frozen=True)
 class Sharing:
-    """How processes share a model's training: ZeRO's stages, 0 for none; PyTorch's FSDP is as stage 3."""
+    """How processes share a model's training: by DeepSpeed in ZeRO's stages, 0 for none; FSDP is as stage 3."""
 
     processes: int = 1
     stage: int = 0
     offload: bool = False
+    deepspeed: bool = True
 
     @classmethod
     def of(cls, settings: Train) -> Sharing:
         """What `tilth.yaml` asks for."""
         stages = {"none": 0, "zero1": 1, "zero2": 2, "zero3": 3, "fsdp": 3}
-        return cls(settings.processes * settings.nodes, stages[settings.distributed], settings.offload)
+        stage, deepspeed = stages[settings.distributed], settings.distributed != "fsdp"
+        return cls(settings.total_processes, stage, settings.offload, deepspeed)
 
 
 def read_shape(folder: Path) -> Shape:
@@ -126,6 +144,7 @@ def read_shape(folder: Path) -> Shape:
         attention=heads * width,
         keys=int(config.get("num_key_value_heads") or heads) * width,
         vocab=vocab,
+        joins=_joins(folder),
     )
 
 
@@ -135,39 +154,47 @@ def estimate(
     """The memory on each device while the phase trains; `recompute` is what the trainer does unless it is said."""
     recompute = recomputes(shape.parameters) if recompute is None else recompute
     weights, trained = _weights(shape, phase)
-    gradients, optimizer = _FLOAT * trained, _MOMENTS * trained
-    tokens = batch.rows * batch.length
+    gradients, optimizer = FLOAT * trained, MOMENTS * trained
+    tokens = batch.tokens
     layer = tokens * _saved_in_layer(shape, phase, batch)
-    kept = layer + tokens * shape.layers * _FLOAT * shape.hidden if recompute else shape.layers * layer
+    kept = layer + tokens * shape.layers * FLOAT * shape.hidden if recompute else shape.layers * layer
     in_heap = device() == "cpu" and tokens * shape.intermediate * _compute_bytes() < _LARGEST_IN_HEAP
     activations = round((kept + tokens * _backward_of_layer(shape)) * (_HEAP if in_heap else 1))
-    logits = _LOGIT * shape.vocab * batch.rows * batch.places if phase.method != "reward" else 0
+    logits = _LOGIT * shape.vocab * batch.logits
     weights, gradients, optimizer, host = _shared(shape, sharing, weights, gradients, optimizer)
     passing = activations + logits
     # Without accumulation the gradients come as the activations go; first that of a tied output head.
-    first = _FLOAT * shape.embedding if phase.adapter == "none" and shape.tied else 0
-    alone = phase.batch_size == phase.micro_batch_size * sharing.processes and sharing == Sharing()
+    first = FLOAT * shape.embedding if phase.adapter == "none" and shape.tied else 0
+    alone = sharing == Sharing() and phase.batch_size == phase.micro_batch_size
     moving = max(gradients, passing + first) if alone else gradients + passing
-    process = PROCESS if device() == "cpu" else 0
+    others, process = _others(shape, phase), PROCESS if device() == "cpu" else 0
     return Memory(
         weights=weights,
         gradients=gradients,
         optimizer=optimizer,
         activations=activations,
         logits=logits,
+        others=others,
         process=process,
-        total=weights + optimizer + moving + process + (host if device() == "cpu" else 0),
+        total=weights + optimizer + moving + others + process + (host if device() == "cpu" else 0),
         host=host,
     )
 
 
-def longest_batch(phase: Resolved, mix: Mix) -> Batch:
-    """The micro-batch that takes the most memory. Both answers of a pair go through the model at once."""
-    each = 2 if "preference" in TRAINS_ON[phase.method] else 1
-    each = phase.rollout.completions if phase.method in LEARNS_FROM_ANSWERS else each
-    rows = min(phase.micro_batch_size, mix.total.samples) * each
-    length = min(mix.longest, phase.max_length)  # documents are split
-    return Batch(rows, length, min(mix.places, length))
+def longest_batch(phase: Resolved, mix: Mix, shape: Shape) -> Batch:
+    """The micro-batch that takes the most memory; of a phase that was given a smaller one than its mix has, a guess.
+
+    Both answers of a pair go through the model at once, and all answers to a prompt.
+    """
+    rows, length = min(phase.micro_batch_size, mix.largest.samples), min(mix.longest, phase.max_length)
+    if shape.joins and phase.method in _JOINED:
+        share = rows / mix.largest.samples
+        tokens = min(round(share * mix.largest.tokens), rows * length)
+        return Batch(rows, length, tokens, min(round(share * mix.largest.trained_tokens), tokens), joined=True)
+    rows *= 2 if "preference" in TRAINS_ON[phase.method] else 1
+    rows *= phase.rollout.completions if phase.method in LEARNS_FROM_ANSWERS else 1
+    places = 0 if phase.method in _IN_TILES else min(mix.places, length)
+    return Batch(rows, length, rows * length, rows * places, joined=False)
 
 
 def gigabytes(size: int) -> str:
@@ -175,34 +202,65 @@ def gigabytes(size: int) -> str:
     return f"{size / 1e9:,.1f} GB"
 
 
+def _joins(folder: Path) -> bool:
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(str(folder))
+        return can_join_rows_in(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], config)
+    except (OSError, ValueError, KeyError) as error:
+        fix = "name a folder with a causal language model that transformers knows"
+        raise ModelError(f"the model cannot be loaded ({error})", where=str(folder), fix=fix) from error
+
+
+def _others(shape: Shape, phase: Resolved) -> int:
+    """Bytes of models beside the one that is trained. Under an adapter the reference is the model without it."""
+    rollout, found = phase.rollout, 0
+    if phase.distill:
+        found += FLOAT * _parameters(phase.distill.teacher, shape)
+    if rollout.beta and phase.adapter == "none":
+        found += FLOAT * shape.parameters
+    return found + sum(
+        _compute_bytes() * _parameters(reward.model, shape) for reward in rollout.rewards if reward.model
+    )
+
+
+def _parameters(model: str, shape: Shape) -> int:
+    """Of the model in a folder, or of one that was made from the student: the plan's parent, a reward phase's."""
+    folder = Path(model)
+    return count_parameters(folder) if (folder / "config.json").is_file() else shape.parameters
+
+
 def _weights(shape: Shape, phase: Resolved) -> tuple[int, int]:
     """Bytes of the weights, with their copies in the format that matrices multiply in, and how many are trained."""
-    copied = _compute_bytes() if _compute_bytes() < _FLOAT else 0
+    copied = _compute_bytes() if _compute_bytes() < FLOAT else 0
     if phase.adapter == "none":
-        return _FLOAT * shape.parameters + copied * shape.matrices, shape.parameters
+        return FLOAT * shape.parameters + copied * shape.matrices, shape.parameters
     trained = shape.adapter(phase.lora.rank)
     if phase.adapter == "lora":
-        return _FLOAT * (shape.parameters + trained) + copied * shape.matrices, trained
+        return FLOAT * (shape.parameters + trained) + copied * shape.matrices, trained
     outside = shape.parameters - shape.in_layers
     quantized = round(_FOUR_BITS * shape.in_layers)
-    return quantized + _FLOAT * (outside + trained) + copied * shape.embedding, trained
+    return quantized + FLOAT * (outside + trained) + copied * shape.embedding, trained
 
 
 def _saved_in_layer(shape: Shape, phase: Resolved, batch: Batch) -> int:
     """Bytes for each token that a layer keeps for the backward pass."""
     wide, size = shape.hidden, _compute_bytes()
-    mask = size * batch.length if batch.rows > 1 else 0
+    mask = size * batch.length if batch.rows > 1 and not batch.joined else 0
     if phase.adapter == "none":
-        inputs = 3 if size == _FLOAT else 6  # float32 needs no copy of what several matrices take
-        return 16 * wide + size * (inputs * wide + 4 * shape.intermediate + 3 * shape.attention) + mask
-    dropped = 21 * wide + _FLOAT * shape.intermediate if phase.lora.dropout else 0
+        inputs = 3 if size == FLOAT else 6  # float32 needs no copy of what several matrices take
+        attended = 4 if batch.joined and device() == "cpu" else 3  # there rows attend one by one, and are put together
+        return 16 * wide + size * (inputs * wide + 4 * shape.intermediate + attended * shape.attention) + mask
+    in_float = 3 * (FLOAT - size) * shape.intermediate if phase.adapter == "qlora" else 0  # as matrices of 4 bits give
+    dropped = 21 * wide + FLOAT * shape.intermediate if phase.lora.dropout else 0
     adapted = 6 * wide + 4 * shape.intermediate + 4 * shape.attention + 7 * phase.lora.rank
-    return 8 * wide + dropped + size * adapted + mask
+    return 8 * wide + dropped + size * adapted + in_float + mask
 
 
 def _backward_of_layer(shape: Shape) -> int:
     """Bytes for each token that the backward pass of one layer takes for a moment."""
-    return _compute_bytes() * 3 * shape.intermediate + 2 * _FLOAT * shape.hidden
+    return _compute_bytes() * 3 * shape.intermediate + 2 * FLOAT * shape.hidden
 
 
 def _shared(shape: Shape, sharing: Sharing, weights: int, gradients: int, optimizer: int) -> tuple[int, int, int, int]:
@@ -210,11 +268,13 @@ def _shared(shape: Shape, sharing: Sharing, weights: int, gradients: int, optimi
     share = max(1, sharing.processes)
     if sharing.stage == 0:
         return weights, gradients * (1 if share == 1 else 2), optimizer, 0  # the others' come in buckets as large
-    optimizer = (optimizer + _FLOAT * optimizer // _MOMENTS) // share  # DeepSpeed keeps the weights of its share again
+    if sharing.deepspeed:  # it keeps the weights of its share again
+        optimizer += FLOAT * optimizer // MOMENTS
+    optimizer //= share
     gradients = gradients // share if sharing.stage >= 2 else gradients
     host = optimizer if sharing.offload else 0
     if sharing.stage == 3:
-        gathered = 2 * _FLOAT * max(shape.in_layers // shape.layers, shape.embedding)
+        gathered = 2 * FLOAT * max(shape.in_layers // shape.layers, shape.embedding)
         host += weights // share if sharing.offload else 0
         weights = gathered + (0 if sharing.offload else weights // share)
     return weights, gradients, 0 if sharing.offload else optimizer, host

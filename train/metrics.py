@@ -1,14 +1,18 @@
-"""`metrics.jsonl`: a line per optimizer step, written as the step ends."""
+"""`metrics.jsonl`: a line per optimizer step, written as the step ends by the process that also writes checkpoints.
+
+So no checkpoint is ahead of the lines of its steps; they are on the disk before it has its name.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field
 
 from ..core.errors import DataError
-from ..core.jsonl import read_records, write_records
+from ..core.jsonl import read_records
 from ..core.records import Record
 
 
@@ -37,29 +41,18 @@ class Step(Record):
     """What the method says of the step besides, by the library's names (`rewards/margins`, `kl`)."""
 
 
-class StepLog:
-    """The steps of a phase, in memory and on disk. The first `keep` of an interrupted run stay, the rest goes."""
-
-    def __init__(self, path: Path, *, keep: int) -> None:
-        self._path = path
-        self.steps = _read(path, keep) if keep else []
-        write_records(path, self.steps)
-
-    def add(self, step: Step) -> None:
-        """One more step. Raises OSError."""
-        self.steps.append(step)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(step.model_dump_json() + "\n")
+def add_step(file: Path, step: Step) -> None:
+    """One more line. Raises OSError."""
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(step.model_dump_json() + "\n")
 
 
-def _read(path: Path, keep: int) -> list[Step]:
-    """The steps 1 to `keep`, as far as they are there: a kill may have torn a line, but none before a checkpoint."""
+def read_steps(file: Path) -> list[Step]:
+    """The steps from the first on, as far as they are there: a kill may have torn the last line."""
     steps: list[Step] = []
-    try:
-        for step in read_records(path, Step):
-            if step.step > keep:
+    with contextlib.suppress(DataError):
+        for step in read_records(file, Step):
+            if step.step != len(steps) + 1:
                 break
             steps.append(step)
-    except DataError:
-        return steps
     return steps

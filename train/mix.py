@@ -21,11 +21,12 @@ from ..core.jsonl import read_records, write_records
 from ..core.records import Record
 from .auto import Resolved, resolve
 from .data import Item, Pool, TrainingItem, of_origin
-from .methods.distill import teacher_source
+from .distributed import for_phase
+from .methods.distill import PARENT, teacher_source
 from .methods.prompts import with_room
 from .methods.table import METHODS, Row
-from .plan import LOSS_ON_ROWS, Phase, Plan
-from .profile import Lengths, check_lost, fitted, length_profile, longest_allowed, longest_rows, trained_places
+from .plan import LEARNS_FROM_ANSWERS, LOSS_ON_ROWS, Phase, Plan
+from .profile import Lengths, check_lost, fitted, length_profile, longest_rows, trained_places
 from .replay import Drawn, replayed
 from .rewards import reward_sources
 from .selection import held_back, new_items, settled
@@ -60,14 +61,16 @@ class Mix(Record):
     replayed: Mapping[str, Mapping[str, Replayed]] = {}
     """By origin, then by leaf, of all leaves that could have been."""
     too_long: Tally
-    """Dropped: more tokens than the phase's `max_length`, or than the model can hold."""
+    """Dropped: more tokens than the phase's `max_length`."""
     cut: Tally = Tally()
     """Cut at `max_length` as the plan says: how many samples, and the tokens that they lost."""
     lengths: Lengths = Lengths()
     longest: int
     """Tokens of the longest row that goes through the model: a sample, or for pretrain as many as fill one."""
+    largest: Tally = Tally()
+    """The micro-batch of the longest rows."""
     places: int = 0
-    """Of the micro-batch of the longest: positions at which some sample is trained."""
+    """In it: positions at which some row is trained."""
     steps: int
     """Optimizer steps over all epochs."""
     data_sha256: str
@@ -94,6 +97,27 @@ class Skipped(Record):
 
     phase: str
     reason: str
+
+
+def in_words(ready: Ready) -> str:
+    """What a phase trains on and what becomes of the rest, in a line: `phase skills: 40 samples (8 replayed), …`."""
+    phase, mix = ready.phase, ready.mix
+    total, new = mix.total, mix.by_origin.get("new", Tally())
+    up_to = "up to " if phase.method in LEARNS_FROM_ANSWERS else ""
+    said = [
+        f"{total.samples:,} samples ({total.samples - new.samples:,} replayed), "
+        f"{up_to}{total.tokens:,} tokens ({total.trained_tokens:,} trained), {mix.steps:,} steps"
+    ]
+    if ready.auto:
+        values = (f"{name} {reason.partition(' (')[0]}" for name, reason in ready.auto.items())
+        said.append(f"auto: {', '.join(values)}")
+    for tally, what in (
+        (mix.validation, "held back"),
+        (mix.too_long, "too long, left out"),
+        (mix.cut, "too long, cut"),
+    ):
+        said += [f"{tally.samples:,} {what}"] if tally.samples else []
+    return f"phase {phase.name}: {'; '.join(said)}"
 
 
 @dataclass(frozen=True)
@@ -134,7 +158,13 @@ def make_mixes(
         kinds = ", ".join(sorted(plan.kinds))
         narrow = any(phase.leaves != ("**",) for phase in plan.phases)
         fix = "generate samples first" + (", or mend the patterns in the plan's `leaves`" if narrow else "")
-        raise CheckFailed(f"no new sample of any kind and leaf that the plan trains ({kinds})", fix=fix)
+        there = [
+            f"phase {phase.name!r}: {left_out[phase.name]}"
+            for phase, each in zip(plan.phases, selections, strict=True)
+            if each.new and phase.name in left_out
+        ]
+        what = "; ".join(there) or f"no new sample of any kind and leaf that the plan trains ({kinds})"
+        raise CheckFailed(what, fix=fix)
     return [
         Skipped(phase=phase.name, reason=left_out[phase.name])
         if phase.name in left_out
@@ -144,8 +174,9 @@ def make_mixes(
 
 
 def _left_out(plan: Plan, selections: Sequence[Selected]) -> dict[str, str]:
-    """Phase -> why it is skipped: it has nothing new to train, or a reward model that it asks will not be there."""
+    """Phase -> why it is skipped: it has nothing new to train, or nobody to learn from."""
     reasons: dict[str, str] = {}
+    moved = False  # whether the model is another than that which the plan starts from
     for phase, selected in zip(plan.phases, selections, strict=True):
         missing = next((reward.model for reward in phase.rollout.rewards if reward.model in reasons), "")
         if not selected.new:
@@ -153,6 +184,10 @@ def _left_out(plan: Plan, selections: Sequence[Selected]) -> dict[str, str]:
             reasons[phase.name] = f"no new sample of kind {' or '.join(phase.kinds)}{where}"
         elif missing:
             reasons[phase.name] = f"phase {missing!r}, whose reward model it asks, is left out"
+        elif phase.distill and phase.distill.teacher == PARENT and not moved:
+            reasons[phase.name] = "no phase before it trains: the parent would be its own teacher"
+        else:
+            moved = moved or METHODS[phase.method].makes == "policy"
     return reasons
 
 
@@ -193,14 +228,14 @@ def read_rows(phase: Resolved, file: Path, tokenizer: Any, system_prompt: str) -
     """
     items = list(read_records(file, METHODS[phase.method].record))
     rows = _rows(phase, tokenizer, items, system_prompt)
-    return [row for row in fitted(rows, phase, tokenizer.model_max_length) if row]
+    return [row for row in fitted(rows, phase) if row]
 
 
 def _counter(phase: Phase, student: Student, config: Config) -> Callable[[Item], int]:
     """The tokens that an item has in the phase."""
 
     def count(item: Item) -> int:
-        [row] = METHODS[phase.method].rows(student.tokenizer, [item], config.student.system_prompt)
+        [row] = _rows(phase, student.tokenizer, [item], config.student.system_prompt)
         return row.tokens
 
     return count
@@ -238,17 +273,20 @@ def _write_mix(phase: Phase, chosen: _Chosen, student: Student, folder: Path, co
     selected = chosen.selected.items
     rows = _rows(phase, student.tokenizer, selected, config.student.system_prompt)
     method, longest = METHODS[phase.method], max(row.length for row in rows)
+    packed = method.packed(rows, min(phase.max_length or longest, student.context))
     resolved, reasons = resolve(
         phase,
-        [row.length for row in method.packed(rows, phase.max_length or min(longest, student.context))],
+        len(packed),
+        max(row.length for row in (*rows, *packed)),
         parameters=student.parameters,
         context=student.context,
-        processes=config.train.total_processes,
+        processes=for_phase(config, phase).train.total_processes,
     )
-    fitting = fitted(rows, resolved, student.context)
-    check_lost(rows, fitting, resolved, student.context)
+    fitting = fitted(rows, resolved)
+    check_lost(rows, fitting, resolved, new=len(chosen.selected.new), context=student.context)
     kept = [(item, row) for item, row in zip(selected, fitting, strict=True) if row]
-    packed = method.packed([row for _, row in kept], longest_allowed(resolved, student.context))
+    packed = method.packed([row for _, row in kept], resolved.max_length)
+    largest = longest_rows(packed, resolved.micro_batch_size)
     cut = [(whole, row) for whole, row in zip(rows, fitting, strict=True) if row and row.length < whole.length]
     write_records(folder / DATA_NAME, (item for item, _ in kept))
     measured = _write_validation(chosen.validation, resolved, student, folder / VALIDATION_NAME, config)
@@ -271,7 +309,8 @@ def _write_mix(phase: Phase, chosen: _Chosen, student: Student, folder: Path, co
         ),
         lengths=length_profile([row.length for row in rows]),
         longest=max(row.length for row in packed),
-        places=trained_places(longest_rows(packed, resolved.micro_batch_size)),
+        largest=_tally(largest),
+        places=trained_places(largest),
         steps=math.ceil(len(packed) / resolved.batch_size) * phase.epochs,
         data_sha256=file_sha256(folder / DATA_NAME),
         tokens_sha256=_tokens_sha256([row for _, row in kept]),
@@ -287,7 +326,7 @@ def _write_validation(
     items: Sequence[TrainingItem], phase: Resolved, student: Student, file: Path, config: Config
 ) -> Tally:
     rows = METHODS[phase.method].rows(student.tokenizer, items, config.student.system_prompt)
-    kept = [(item, row) for item, row in zip(items, fitted(rows, phase, student.context), strict=True) if row]
+    kept = [(item, row) for item, row in zip(items, fitted(rows, phase), strict=True) if row]
     file.unlink(missing_ok=True)
     if kept:
         write_records(file, (item for item, _ in kept))

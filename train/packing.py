@@ -38,6 +38,11 @@ class DocumentTokens:
         """All but the first."""
         return len(self.input_ids) - 1
 
+    @property
+    def places(self) -> range:
+        """Where these are."""
+        return range(1, len(self.input_ids))
+
     def ids(self) -> list[int]:
         """All, for a hash."""
         return self.input_ids
@@ -63,6 +68,11 @@ class Block:
     def trained(self) -> int:
         """All but the first of each piece, which nothing predicts."""
         return self.length - len(self.pieces)
+
+    @property
+    def places(self) -> list[int]:
+        """Where these are."""
+        return [place for place, label in enumerate(self.columns()["labels"]) if label != IGNORED]
 
     def ids(self) -> list[list[int]]:
         """The pieces, for a hash."""

@@ -18,13 +18,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ..core.atomic import write_json
+from ..core.atomic import fsync, write_json
 from ..core.config import Config
 from ..core.errors import DataError, ModelError
 from ..core.fingerprint import fingerprint
+from ..core.jsonl import write_records
 from ..core.progress import Progress, Task
 from ..llm.precision import compute_dtype, device
-from . import checkpoints
+from . import checkpoints, distributed
 from .auto import Resolved
 from .evaluations import EpochEnds, read_evaluations
 from .forgetting import Drift
@@ -33,10 +34,11 @@ from .masking import load_tokenizer
 from .methods.row import Row
 from .methods.setup import Setup
 from .methods.table import METHODS
-from .metrics import Step, StepLog
+from .metrics import Step, add_step, read_steps
 from .mix import DATA_NAME, VALIDATION_NAME, Mix, Ready, read_rows
 from .rehearsal import rehearse_first
-from .report_to import Run, reporting
+from .replay_buffer import BUFFER_NAME
+from .report_to import Report, Run, reporting
 from .results import PhaseResult
 from .selection import best, chosen_in_words
 from .trainer import HeldOut, Watch
@@ -90,8 +92,11 @@ class PhaseJob:
         return self.ready.mix
 
     def inputs(self, models: Models) -> str:
-        """A fingerprint of all that decides the weights: equal inputs make equal weights (on the same hardware)."""
-        settings = self.phase.model_dump(mode="json")
+        """A fingerprint of all that decides the weights: equal inputs make equal weights, but for rounding.
+
+        How the work is dealt out is no part of it: a phase that is done stays so with more processes.
+        """
+        settings = self.phase.model_dump(mode="json", exclude={"micro_batch_size"})
         hashes = [models.parent_sha256, sorted((name, sha256) for name, (_, sha256) in models.rewards.items())]
         mix = self.mix
         data = [mix.data_sha256, mix.tokens_sha256, mix.outside_sha256, mix.validation_sha256]
@@ -122,22 +127,28 @@ def run_phase(
     `train` is `train_model`, unless other processes do it. Raises KeyboardInterrupt after SIGINT or SIGTERM, with a
     checkpoint or the result on disk; ModelError, DataError, CheckFailed.
     """
-    checkpoint_folder = _clear(job, job.inputs(models), config)
-    checkpoint = checkpoints.newest_whole(checkpoint_folder)
-    done = checkpoints.step_of(checkpoint) if checkpoint else 0
+    with errors_told(job):
+        checkpoint_folder = _clear(job, job.inputs(models), config)
+        checkpoint, metrics = _newest_checkpoint(job, checkpoint_folder), job.folder / METRICS_NAME
+    done = checkpoints.step_of(checkpoint)
     with (
         errors_told(job),
         reporting(config.train.report_to, _board_run(job, models, done), progress.say) as report,
         progress.task(job.phase.name, total=job.mix.steps, unit="steps") as task,
     ):
-        log = StepLog(job.folder / METRICS_NAME, keep=done)
-        on_step, every_s = _reporter(log, task, report), config.train.checkpoint_every_s
-        watch = Watch(on_step, every_s, say=progress.say, held_out=held_out)
+        watch = Watch(
+            _reporter(task, report),
+            config.train.checkpoint_every_s,
+            say=progress.say,
+            on_evaluation=report,
+            held_out=held_out,
+        )
         task.advance(done)
         (train or train_model)(job, models, checkpoint_folder, checkpoint, config, watch)
-        result = _result(job, models, log.steps)
+        fsync(metrics)
+        result = _result(job, models, read_steps(metrics))
         write_json(job.folder / RESULT_NAME, result.model_dump(mode="json"))
-        task.grow(len(log.steps) - job.mix.steps)
+        task.grow(result.steps - job.mix.steps)
         if chosen := chosen_in_words(read_evaluations(job.folder / EVALUATIONS_NAME), job.phase):
             progress.say(chosen)
         discard_checkpoints(job)
@@ -167,9 +178,11 @@ def train_model(
     drift = Drift(setup, job.folder / DATA_NAME)
     trainer = METHODS[job.phase.method].trainer(setup)
     drift.ask_parent(trainer)
+    if distributed.is_first():
+        _log_steps(watch, job.folder / METRICS_NAME)
     watch.on_epoch = ends = EpochEnds(setup, job.folder / METRICS_NAME, job.folder / EVALUATIONS_NAME, [drift])
     watch.keep_checkpoints, watch.keep_adapter = config.train.keep_checkpoints, not job.phase.lora.merge
-    if not ends.are_over(checkpoints.step_of(checkpoint) if checkpoint else 0):
+    if not ends.are_over(checkpoints.step_of(checkpoint)):
         rehearse_first(trainer, setup, job.mix)
         with signals_ask(watch):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -182,14 +195,15 @@ def train_model(
 
 
 def _clear(job: PhaseJob, inputs: str, config: Config) -> Path:
-    """Delete what other inputs or a kill left in the phase's folder; return where this job's checkpoints go.
+    """Delete what other inputs or a kill left of the phase, and the run's buffer; return where its checkpoints go.
 
-    A checkpoint is one of so many processes, each with its own random state and perhaps its share of the weights.
+    A checkpoint is one of so many processes, each with its own random state and perhaps its share of the weights, and
+    of a micro-batch: another would round, and draw dropout, otherwise.
     """
     (job.folder / RESULT_NAME).unlink(missing_ok=True)
-    shared = config.train.total_processes, config.train.distributed
-    name = inputs if shared == (1, "none") else f"{inputs}-{shared[0]}-{shared[1]}"
-    own = job.folder / _CHECKPOINTS_NAME / name
+    (job.folder.parent / BUFFER_NAME).unlink(missing_ok=True)
+    shared = job.phase.micro_batch_size, config.train.total_processes, config.train.distributed
+    own = job.folder / _CHECKPOINTS_NAME / "-".join(map(str, (inputs, *shared)))
     leftovers = [*job.folder.glob(f"*{MODEL_NAME}*"), *(job.folder / _CHECKPOINTS_NAME).glob("*")]
     for path in leftovers:
         if path != own:
@@ -198,6 +212,14 @@ def _clear(job: PhaseJob, inputs: str, config: Config) -> Path:
         (job.folder / EVALUATIONS_NAME).unlink(missing_ok=True)
     own.mkdir(parents=True, exist_ok=True)
     return own
+
+
+def _newest_checkpoint(job: PhaseJob, folder: Path) -> Path | None:
+    """The checkpoint to go on from, if there is one; the lines of later steps go, which are done again."""
+    steps = read_steps(job.folder / METRICS_NAME)
+    checkpoint = checkpoints.newest_whole(folder, len(steps))
+    write_records(job.folder / METRICS_NAME, steps[: checkpoints.step_of(checkpoint)])
+    return checkpoint
 
 
 def discard_checkpoints(job: PhaseJob) -> None:
@@ -221,9 +243,19 @@ def _board_run(job: PhaseJob, models: Models, done: int) -> Run:
     return Run(name, job.inputs(models), job.folder, settings, done)
 
 
-def _reporter(log: StepLog, task: Task, to_boards: Callable[[Step], None]) -> Callable[[Step], None]:
+def _log_steps(watch: Watch, file: Path) -> None:
+    """Write each step to the file before anybody is told of it."""
+    tell = watch.on_step
+
+    def log(step: Step) -> None:
+        add_step(file, step)
+        tell(step)
+
+    watch.on_step, watch.before_checkpoint = log, lambda: fsync(file)
+
+
+def _reporter(task: Task, to_boards: Report) -> Callable[[Step], None]:
     def report(step: Step) -> None:
-        log.add(step)
         to_boards(step)
         task.note(f"loss {step.loss:.3f}")
         task.advance(1)
@@ -289,14 +321,20 @@ def errors_told(job: PhaseJob) -> Generator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        fix = f"lower micro_batch_size (now {job.phase.micro_batch_size}) or max_length"
-        raise ModelError("the device's memory is full", where=f"phase {job.phase.name!r}", fix=fix) from error
+        raise _memory_full("the device's", job) from error
     except (OSError, SafetensorError) as error:
         raise DataError(f"cannot read or write ({error})", where=str(job.folder), fix=_FREE_DISK) from error
     except RuntimeError as error:
+        if "DefaultCPUAllocator" in str(error):  # how torch says that main memory is full
+            raise _memory_full("the machine's", job) from error
         if "PytorchStreamWriter" not in str(error):  # how torch.save says that a write failed
             raise
         raise DataError("cannot write a checkpoint", where=str(job.folder), fix=_FREE_DISK) from error
+
+
+def _memory_full(whose: str, job: PhaseJob) -> ModelError:
+    fix = f"lower micro_batch_size (now {job.phase.micro_batch_size}) or max_length"
+    return ModelError(f"{whose} memory is full", where=f"phase {job.phase.name!r}", fix=fix)
 
 
 def _give_back_memory() -> None:

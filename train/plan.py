@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -136,15 +137,32 @@ class Plan(Section):
             raise ValueError(f"two phases are called {twice!r}; rename one")
         if all(phase.method == "reward" for phase in self.phases):
             raise ValueError("a plan needs a phase that trains the model itself, not only reward models")
-        trains = next(phase for phase in self.phases if phase.method != "reward")
-        if trains.distill and trains.distill.teacher == "parent":
+        trains = [phase for phase in self.phases if phase.method != "reward"]
+        if trains[0].distill and trains[0].distill.teacher == "parent":
             raise ValueError("`teacher: parent` is the model that the plan starts from: it teaches nothing at first")
+        for before, phase in itertools.pairwise(trains):
+            _check_parent(before, phase)
         return self
 
     @property
     def kinds(self) -> frozenset[Kind]:
         """Every kind that some phase trains."""
         return frozenset(kind for phase in self.phases for kind in phase.kinds)
+
+
+def _check_parent(before: Phase, phase: Phase) -> None:
+    """The library measures from the weights under an adapter, and one that is gone on with is not the parent there."""
+    goes_on = before.adapter != "none" and not before.lora.merge and phase.adapter != "none"
+    if goes_on and phase.adapter == "qlora":
+        raise ValueError(
+            f"{phase.name!r} cannot go on with the adapter of {before.name!r}, which is not taken out of weights of 4 "
+            f"bits: write `lora: {{merge: true}}` in {before.name!r}"
+        )
+    if goes_on and phase.method in {"grpo", "rloo"} and phase.rollout.beta:
+        raise ValueError(
+            f"rollout.beta of {phase.name!r} holds it to its parent, whose adapter it would go on with: "
+            f"write `lora: {{merge: true}}` in {before.name!r}, or `beta: 0`"
+        )
 
 
 def _check_batch(phase: Phase) -> None:

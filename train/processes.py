@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -13,12 +14,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ..core.config import Train
 from ..core.errors import ModelError, TilthError
 from ..llm.precision import device
 from .metrics import Step
+from .selection import Evaluation
 from .trainer import Watch
 from .worker import Work
 
@@ -32,7 +34,7 @@ _KINDS = {kind.__name__: kind for kind in (TilthError, *TilthError.__subclasses_
 
 @dataclass(frozen=True)
 class Place:
-    """Which machine this is, and where all processes meet."""
+    """Which machine this is, and where all processes of a phase meet."""
 
     settings: Train
     node: int
@@ -40,8 +42,8 @@ class Place:
     host: str
     port: int
 
-    def environment(self, local: int, number: int) -> dict[str, str]:
-        """What torchrun would tell process `local` of this machine, for phase `number`."""
+    def environment(self, local: int) -> dict[str, str]:
+        """What torchrun would tell process `local` of this machine."""
         own = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
         threads = max(1, len(os.sched_getaffinity(0)) // self.settings.processes)
         own.setdefault("OMP_NUM_THREADS", str(threads))
@@ -57,7 +59,6 @@ class Place:
             "MASTER_ADDR": self.host,
             "MASTER_PORT": str(self.port),
             "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is there already
-            "TORCHELASTIC_RESTART_COUNT": str(number),  # a part of it for each phase
         }
 
     def rank(self, local: int) -> int:
@@ -74,10 +75,10 @@ class _Failure:
 
 
 class Processes:
-    """The processes of phase `number` on this machine."""
+    """The processes of one phase on this machine."""
 
-    def __init__(self, place: Place, number: int, file: Path, work: Work) -> None:
-        self._place, self._number, self._file = place, number, file
+    def __init__(self, place: Place, file: Path, work: Work) -> None:
+        self._place, self._file = place, file
         self._name = work.job.phase.name
         self._heard: queue.Queue[tuple[int, dict[str, Any] | None]] = queue.Queue()
         self._children: list[subprocess.Popen[bytes]] = []
@@ -113,17 +114,20 @@ class Processes:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=self._place.environment(local, self._number),
+                env=self._place.environment(local),
                 start_new_session=True,  # Ctrl-C on the terminal is ours to pass on
             )
 
     def _listen(self, local: int) -> None:
-        lines: IO[bytes] | None = self._children[local].stdout
-        if lines:
+        lines = self._children[local].stdout
+        assert lines is not None
+        try:
             with lines:
                 for line in lines:
-                    self._heard.put((local, json.loads(line)))
-        self._heard.put((local, None))
+                    with contextlib.suppress(ValueError):  # it was killed in the midst of the line
+                        self._heard.put((local, json.loads(line)))
+        finally:
+            self._heard.put((local, None))
 
     def _follow(self, watch: Watch, elsewhere: Callable[[], str]) -> list[_Failure]:
         """Hear them all out; after a first failure only a moment longer."""
@@ -139,6 +143,8 @@ class Processes:
             local, message = self._hear()
             if message and "step" in message:
                 watch.on_step(Step.model_validate(message["step"]))
+            elif message and "evaluation" in message:
+                watch.on_evaluation(Evaluation.model_validate(message["evaluation"]))
             elif message and "say" in message:
                 watch.say(message["say"])
             elif message:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..core.errors import CheckFailed
 from ..core.records import Record
-from .masking import IGNORED, Tokens
+from .masking import Tokens
 from .methods.row import Row
 from .packing import DocumentTokens
 
@@ -46,63 +46,60 @@ def longest_rows(rows: Sequence[ARow], count: int) -> list[ARow]:
 
 
 def trained_places(rows: Sequence[Row]) -> int:
-    """At how many positions some of the rows is trained: as one batch, those go through the output head."""
-    places: set[int] = set()
-    for row in rows:
-        whole = range(row.length)
-        places |= (
-            {n for n, label in enumerate(row.labels) if label != IGNORED} if isinstance(row, Tokens) else set(whole)
-        )
-    return len(places)
+    """At how many positions some of the rows is trained: as one padded batch, those go through the output head."""
+    return len({place for row in rows for place in row.places})
 
 
-def fitted(rows: Sequence[Row], phase: Resolved, context: int) -> list[Row | None]:
+def fitted(rows: Sequence[Row], phase: Resolved) -> list[Row | None]:
     """Each row as the phase trains it: cut where it is too long and the plan says so; None: it is dropped.
 
     A row is cut at its end, so that an answer that was cut has no end-of-turn token to be trained. One whose answer is
     cut off as a whole is dropped. A document is split (`packing`).
     """
-    limit = longest_allowed(phase, context)
-    return [row if row.length <= limit or isinstance(row, DocumentTokens) else _cut(row, phase, limit) for row in rows]
+    return [
+        row if row.length <= phase.max_length or isinstance(row, DocumentTokens) else _cut(row, phase) for row in rows
+    ]
 
 
-def longest_allowed(phase: Resolved, context: int) -> int:
-    """The most tokens of a row: the phase's `max_length`, or what the model holds."""
-    return min(phase.max_length, context)
+def check_lost(rows: Sequence[Row], kept: Sequence[Row | None], phase: Resolved, *, new: int, context: int) -> None:
+    """Raise CheckFailed where a phase would train on nothing new, or lose more of its trained tokens than it may.
 
-
-def check_lost(rows: Sequence[Row], kept: Sequence[Row | None], phase: Resolved, context: int) -> None:
-    """Raise CheckFailed where a phase would train on nothing, or lose more of its trained tokens than it may."""
+    The first `new` rows are new; `context` is the most tokens that the model holds.
+    """
     trained, left = sum(row.trained for row in rows), sum(row.trained for row in kept if row)
-    where = f"phase {phase.name!r}"
+    where, limit = f"phase {phase.name!r}", phase.max_length
     if not trained:
         raise CheckFailed("it would train on no token", where=where, fix="look at its samples with `tilth samples`")
     if trained - left > phase.too_long.lost_share * trained:
-        limit = longest_allowed(phase, context)
         long = [row.length for row in rows if row.length > limit]
         raise CheckFailed(
             f"{len(long)} of {len(rows)} samples have more than {limit} tokens (the longest {max(long)}), and "
             f"{(trained - left) / trained:.2%} of the trained tokens would be lost with them "
             f"({phase.too_long.lost_share:.1%} may be)",
             where=where,
-            fix=_fix(rows, phase, context, trained),
+            fix=_fix(rows, phase, context),
         )
+    if not any(kept[:new]):
+        what = f"it would train on nothing new: all of its {new} new samples have more than {limit} tokens"
+        raise CheckFailed(what, where=where, fix=_fix(rows[:new], phase, context))
 
 
-def _cut(row: Row, phase: Resolved, limit: int) -> Row | None:
+def _cut(row: Row, phase: Resolved) -> Row | None:
     if phase.too_long.policy == "drop" or not isinstance(row, Tokens):
         return None
-    left = Tokens(row.input_ids[:limit], row.labels[:limit])
+    left = Tokens(row.input_ids[: phase.max_length], row.labels[: phase.max_length])
     return left if left.trained else None
 
 
-def _fix(rows: Sequence[Row], phase: Resolved, context: int, trained: int) -> str:
+def _fix(rows: Sequence[Row], phase: Resolved, context: int) -> str:
     """The shortest `max_length` that would do."""
     lengths = sorted({row.length for row in rows})
+    allowed = phase.too_long.lost_share * sum(row.trained for row in rows)
     for length, longer in itertools.pairwise(lengths):
         lost = sum(row.trained for row in rows if row.length >= longer)
-        if length <= context and lost <= phase.too_long.lost_share * trained:
+        if length <= context and lost <= allowed:
             return f"raise its max_length to {length}"
     if lengths[-1] <= context:
         return f"raise its max_length to {lengths[-1]}"
-    return f"{context} is all the model holds: make the samples shorter, or allow more by too_long.lost_share"
+    more = ", or allow more by too_long.lost_share" if lengths[0] <= context else ""
+    return f"{context} is all the model holds: make the samples shorter{more}"

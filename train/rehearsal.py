@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import ModelError
 from ..llm.precision import device
 from .fits import what_fits
-from .memory import longest_batch, read_shape
+from .memory import FLOAT, MOMENTS, longest_batch, read_shape
 from .plan import LOSS_ON_ROWS
 
 if TYPE_CHECKING:
     from .methods.setup import Setup
     from .mix import Mix
-
-_FLOAT, _MOMENTS = 4, 8
 
 
 def rehearse_first(trainer: Any, setup: Setup, mix: Mix) -> None:
@@ -48,10 +46,11 @@ def _rehearse(trainer: Any, setup: Setup, mix: Mix) -> None:
         with _random_states_kept(), _optimizer_held(trainer):
             trainer.rehearse(rows)
     except torch.OutOfMemoryError as error:
-        batch, where = longest_batch(setup.phase, mix), f"phase {setup.phase.name!r}"
+        shape, where = read_shape(setup.parent), f"phase {setup.phase.name!r}"
+        batch = longest_batch(setup.phase, mix, shape)
         what = f"its longest micro-batch ({batch.rows} x {batch.length:,} tokens) does not fit into the device's memory"
         free = torch.cuda.mem_get_info()[1]
-        fix = what_fits(setup.phase, mix, read_shape(setup.parent), setup.config.train, free)
+        fix = what_fits(setup.phase, mix, shape, setup.config.train, free)
         raise ModelError(what, where=where, fix=fix) from error
 
 
@@ -63,8 +62,8 @@ def _optimizer_held(trainer: Any) -> Generator[None]:
     held: list[Any] = []
     if device() == "cuda" and not trainer.optimizer.state:
         trained = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
-        gradients = _FLOAT if trainer.args.gradient_accumulation_steps > 1 else 0
-        held.append(torch.empty(trained * (_MOMENTS + gradients), dtype=torch.uint8, device="cuda"))
+        gradients = FLOAT if trainer.args.gradient_accumulation_steps > 1 else 0
+        held.append(torch.empty(trained * (MOMENTS + gradients), dtype=torch.uint8, device="cuda"))
     yield
     held.clear()
 

@@ -1,13 +1,16 @@
 """Replay: which older samples a phase sees again, so that the student does not forget.
 
 A share s of a phase's samples is replayed: beside n new samples and shares s1, s2 stand n * s1 / (1 - s1 - s2) and
-n * s2 / (1 - s1 - s2) older ones, or as many as there are; none is repeated. `at_most` bounds them all together, each
-source in proportion to its share. What is drawn follows from the samples, the buffer and the seed alone.
+n * s2 / (1 - s1 - s2) older ones, or as many as there are; none is repeated. A source that has too few is not made up
+for: what one source gives does not hang on what the others have, so its part of the whole is then above its share, and
+that of all replay together below theirs. `at_most` bounds them all together, each source in proportion to its share;
+where that is all that is said, earlier phases and earlier cycles have half of it each, or one all of it where the other
+has nothing. What is drawn follows from the samples, the buffer and the seed alone.
 """
 
 from __future__ import annotations
 
-import random
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +18,12 @@ from pathlib import Path
 
 from ..core.records import Sample
 from .data import Item, Origin, Pool
+from .drawing import ordered
 from .general import read_general
 from .plan import TRAINS_ON, Plan
+from .selection import new_items
 from .self_generated import AnswerOwn
 from .settings import Replay
-
-
-def _alike(_item: Item) -> float:
-    return 1.0
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,8 @@ def replayed(  # noqa: PLR0913 (what decides it)
 ) -> list[Drawn]:
     """What phase `index` replays beside `new` new samples, source by source. Raises DataError, ModelError."""
     phase, drawn = plan.phases[index], list[Drawn]()
-    replay = phase.replay
-    for source in _sources(plan, index, pool):
-        count, tokens = _amount(replay, source.share, new)
+    replay, sources = phase.replay, _sources(plan, index, pool, seed)
+    for source, (count, tokens) in zip(sources, _amounts(replay, sources, new), strict=True):
         taken = {item.id for each in drawn for item in each.items}
         free = [item for item in source.items if item.id not in taken]
         order = ordered(
@@ -77,61 +77,33 @@ def replay_count(new: int, share: float, all_shares: float) -> int:
     return round(new * share / (1 - all_shares))
 
 
-def draw(pool: Sequence[Item], count: int, seed: str) -> list[Item]:
-    """`count` samples of the pool (all of it if that is fewer), each leaf in proportion to what it has there.
+def _sources(plan: Plan, index: int, pool: Pool, seed: int) -> list[Source]:
+    """Those that the phase replays from, and what they have that its method can use.
 
-    Inside a leaf the facts take turns, so that a small draw still touches as many of them as it can. The same pool
-    and seed give the same samples, whatever the pool's order.
+    Where it has a budget and no shares, both of its own samples, with equal ones.
     """
-    return sorted(ordered(pool, seed)[:count], key=lambda item: item.id)
-
-
-def ordered(pool: Sequence[Item], seed: str, weight: Callable[[Item], float] = _alike) -> list[Item]:
-    """The pool in the order in which it is drawn: any first part has each leaf in proportion to its items' weights.
-
-    The leaves are interleaved by Sainte-Laguë's rule, as seats go to parties.
-    """
-    leaves: defaultdict[str, list[Item]] = defaultdict(list)
-    for item in sorted(pool, key=lambda item: item.id):
-        leaves[item.source.leaf].append(item)
-    rng = random.Random(seed)  # noqa: S311 (a reproducible choice, not a secret)
-    placed: list[tuple[float, str, int, Item]] = []
-    for leaf in sorted(leaves):
-        whole = sum(map(weight, leaves[leaf]))
-        turns = enumerate(_by_turns(leaves[leaf], rng, weight))
-        placed += [((place + 0.5) / whole, leaf, place, item) for place, item in turns]
-    return [item for *_, item in sorted(placed, key=lambda each: each[:3])]
-
-
-def _by_turns(items: list[Item], rng: random.Random, weight: Callable[[Item], float]) -> list[Item]:
-    """The items in random order, but the n-th of any fact only after the (n-1)-th of every other that has one.
-
-    Heavy ones rather come first (Efraimidis and Spirakis, Information Processing Letters 97, 2006).
-    """
-    waits = {item.id: rng.expovariate(weight(item)) for item in items}
-    shuffled = sorted(items, key=lambda item: waits[item.id])
-    turns: Counter[str] = Counter()
-    turn_of: dict[str, int] = {}
-    for item in shuffled:
-        turn_of[item.id] = turns[item.source.fact]
-        turns[item.source.fact] += 1
-    return sorted(shuffled, key=lambda item: turn_of[item.id])
-
-
-def _sources(plan: Plan, index: int, pool: Pool) -> list[Source]:
-    """Those that the phase replays from, and what they have that its method can use."""
     phase, shares = plan.phases[index], plan.phases[index].replay
     usable = TRAINS_ON[phase.method]
-    before = {kind for earlier in plan.phases[:index] for kind in earlier.kinds} - set(phase.kinds)
+    before = [item for item in _trained_before(plan, index, pool, seed) if item.kind in usable]
     older = [item for item in pool.earlier if item.kind in plan.kinds & usable]
     asked: list[Item] = [item for item in older if isinstance(item, Sample) and item.kind != "document"]
     found: list[tuple[Origin, float, list[Item]]] = [
-        ("earlier_phase", shares.earlier_phases, [item for item in pool.new if item.kind in before & usable]),
+        ("earlier_phase", shares.earlier_phases, before),
         ("earlier_cycle", shares.earlier_cycles, older),
         ("general", shares.general, [*read_general(Path(shares.general_file))] if shares.general else []),
         ("self_generated", shares.self_generated, asked),
     ]
+    if shares.at_most and not shares.shares:
+        found = [(origin, 1.0, items) for origin, _, items in found[:2] if items]
     return [Source(origin, share, items, _weights(items, pool, shares)) for origin, share, items in found if share]
+
+
+def _trained_before(plan: Plan, index: int, pool: Pool, seed: int) -> list[Item]:
+    """What is new in the phases before it, those of reward models left out, and not in this one."""
+    before = [phase for phase in plan.phases[:index] if phase.method != "reward"]
+    items = {item.id: item for phase in before for item in new_items(phase, pool.new, seed)}
+    own = {item.id for item in new_items(plan.phases[index], pool.new, seed)}
+    return [item for id_, item in items.items() if id_ not in own]
 
 
 def _weights(items: Sequence[Item], pool: Pool, replay: Replay) -> dict[str, float]:
@@ -141,14 +113,24 @@ def _weights(items: Sequence[Item], pool: Pool, replay: Replay) -> dict[str, flo
     return weights
 
 
-def _amount(replay: Replay, share: float, new: int) -> tuple[int, int | None]:
-    """How many samples of a source with this share, and how many tokens at most."""
-    count = replay_count(new, share, replay.shares)
+def _amounts(replay: Replay, sources: Sequence[Source], new: int) -> list[tuple[int, int | None]]:
+    """Of each source, how many samples, and how many tokens at most."""
+    counts = [
+        replay_count(new, source.share, replay.shares) if replay.shares else len(source.items) for source in sources
+    ]
     if not replay.at_most:
-        return count, None
+        return [(count, None) for count in counts]
     number, unit = replay.at_most.split()
-    most = round(int(number) * share / replay.shares)
-    return (count, most) if unit == "tokens" else (min(count, most), None)
+    parts = _parts(int(number), [source.share for source in sources])
+    if unit == "tokens":
+        return list(zip(counts, parts, strict=True))
+    return [(min(count, part), None) for count, part in zip(counts, parts, strict=True)]
+
+
+def _parts(number: int, shares: Sequence[float]) -> list[int]:
+    """A number in parts in proportion to the shares, which add up to it."""
+    ends = [round(number * end / sum(shares)) for end in itertools.accumulate(shares)]
+    return [end - start for start, end in itertools.pairwise([0, *ends])]
 
 
 def _first(
@@ -158,17 +140,17 @@ def _first(
     tokens: int | None,
     tokens_of: Callable[[Item], int],
 ) -> list[Item]:
-    """The first items of an order, within all three bounds."""
-    taken, of_leaf, used = list[Item](), Counter[str](), 0
+    """The first items of an order, within all three bounds: one that does not fit any more is passed over."""
+    taken, of_leaf = list[Item](), Counter[str]()
     for item in order:
-        if len(taken) == count:
+        if len(taken) == count or tokens == 0:
             break
         if of_leaf[item.source.leaf] == per_leaf:
             continue
         if tokens is not None:
-            used += tokens_of(item)
-            if used > tokens:
-                break
+            if (size := tokens_of(item)) > tokens:
+                continue
+            tokens -= size
         of_leaf[item.source.leaf] += 1
         taken.append(item)
     return taken

@@ -1,7 +1,7 @@
-"""The numbers of each step in the user's own dashboards: `train.report_to` in `tilth.yaml`; nothing by default.
+"""The numbers of each step and each epoch in the user's own dashboards: `train.report_to`; nothing by default.
 
-The packages are the user's to install; each is fed by the process that runs the plan, and one that fails on the way
-costs no training.
+The packages are the user's to install. They are fed by the process that runs the plan, in a thread of its own, so that
+a slow one holds nothing up; one that fails on the way costs no training.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ import io
 import logging
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Literal
 
 from ..core.errors import ConfigError
 from .metrics import Step
+from .selection import Evaluation
 
 Board = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 _PROJECT = "tilth"
@@ -38,7 +41,12 @@ class Run:
 
 
 Write = Callable[[int, Mapping[str, float]], None]
-"""Takes the number of a step, and its numbers by name."""
+"""Takes the number of a step, and numbers by name."""
+Report = Callable[[Step | Evaluation], None]
+"""Takes each step when it is over, and each epoch's evaluation after its last step."""
+
+_opened_before = set[Board]()
+"""By this process: that one of them fails to open in a later phase ends no run."""
 
 
 def require_boards(boards: Sequence[Board]) -> None:
@@ -50,42 +58,87 @@ def require_boards(boards: Sequence[Board]) -> None:
 
 
 @contextlib.contextmanager
-def reporting(boards: Sequence[Board], run: Run, say: Callable[[str], None]) -> Generator[Callable[[Step], None]]:
-    """Inside the block: what takes each step to all boards. Raises ConfigError when one cannot be opened."""
-    with contextlib.ExitStack() as stack:
-        opened = {board: _opened(board, run, stack, say) for board in boards}
+def reporting(boards: Sequence[Board], run: Run, say: Callable[[str], None]) -> Generator[Report]:
+    """Inside the block: what takes steps and evaluations to all boards; all of them are there when it ends.
 
-        def report(step: Step) -> None:
-            numbers = step.model_dump(exclude={"step", "more"}, exclude_none=True) | dict(step.more)
-            for board, write in list(opened.items()):
-                try:
-                    write(step.step, numbers)
-                except Exception as error:  # noqa: BLE001 (whatever the package raises; the steps are in metrics.jsonl)
-                    del opened[board]
-                    say(f"nothing more is reported to {board} ({_first_line(error)})")
+    Raises ConfigError when one cannot be opened that this process has not opened before.
+    """
+    opened, said = dict[Board, _Opened](), SimpleQueue[str]()
 
-        yield report
+    def say_all() -> None:
+        while not said.empty():
+            say(said.get())
+
+    with ThreadPoolExecutor(1) as thread:
+
+        def report(what: Step | Evaluation) -> None:
+            thread.submit(_write, opened, what.step, _numbers(what), said.put)
+            say_all()
+
+        try:
+            thread.submit(_open, opened, boards, run, said.put).result()
+            say_all()
+            yield report
+        finally:
+            thread.submit(_close, opened, said.put).result()
+            say_all()
 
 
-def _opened(board: Board, run: Run, stack: contextlib.ExitStack, say: Callable[[str], None]) -> Write:
-    try:
-        with _quiet():
-            write, close = _OPEN[board](run)
-    except Exception as error:
-        fix = "see to it (who is logged in, which server), or take it out of the list"
-        raise ConfigError(
-            f"cannot report to {board} ({_first_line(error)})", where="train.report_to", fix=fix
-        ) from error
+@dataclass(frozen=True)
+class _Opened:
+    """A board of this phase."""
 
-    def end() -> None:
+    write: Write
+    close: Callable[[], None]
+
+
+def _open(opened: dict[Board, _Opened], boards: Sequence[Board], run: Run, say: Callable[[str], None]) -> None:
+    for board in boards:
         try:
             with _quiet():
-                close()
+                opened[board] = _Opened(*_OPEN[board](run))
+        except Exception as error:
+            if board not in _opened_before:
+                what = f"cannot report to {board} ({_first_line(error)})"
+                fix = "see to it (who is logged in, which server), or take it out of the list"
+                raise ConfigError(what, where="train.report_to", fix=fix) from error
+            say(f"nothing of this phase is reported to {board} ({_first_line(error)})")
+        else:
+            _opened_before.add(board)
+
+
+def _write(opened: dict[Board, _Opened], step: int, numbers: Mapping[str, float], say: Callable[[str], None]) -> None:
+    for board, each in list(opened.items()):
+        try:
+            each.write(step, numbers)
+        except Exception as error:  # noqa: BLE001 (whatever the package raises; the numbers are in the phase's files)
+            opened[board] = replace(each, write=_to_nobody)
+            say(f"nothing more is reported to {board} ({_first_line(error)})")
+
+
+def _to_nobody(_step: int, _numbers: Mapping[str, float]) -> None:
+    """In place of a board that failed."""
+
+
+def _close(opened: dict[Board, _Opened], say: Callable[[str], None]) -> None:
+    for board, each in opened.items():
+        try:
+            with _quiet():
+                each.close()
         except Exception as error:  # noqa: BLE001 (as above)
             say(f"{board} was not closed well ({_first_line(error)})")
 
-    stack.callback(end)
-    return write
+
+def _numbers(what: Step | Evaluation) -> dict[str, float]:
+    """By the names under which boards group them: `train/loss`, `evaluation/validation_loss`."""
+    if isinstance(what, Step):
+        numbers = what.model_dump(exclude={"step", "more"}, exclude_none=True) | dict(what.more)
+        return {f"train/{name}": number for name, number in numbers.items()}
+    numbers = {
+        f"{on}_{name}": number for on in ("training", "validation") for name, number in getattr(what, on).items()
+    }
+    numbers |= dict(what.more) | ({} if what.held_out is None else {"held_out": what.held_out})
+    return {f"evaluation/{name}": number for name, number in numbers.items()}
 
 
 @contextlib.contextmanager
@@ -94,9 +147,11 @@ def _quiet() -> Generator[None]:
     logger = logging.getLogger("mlflow")
     level = logger.level
     logger.setLevel(logging.WARNING)
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
-    logger.setLevel(level)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _first_line(error: Exception) -> str:
@@ -111,7 +166,7 @@ def _tensorboard(run: Run) -> tuple[Write, Callable[[], None]]:
 
     def write(step: int, numbers: Mapping[str, float]) -> None:
         for name, number in numbers.items():
-            writer.add_scalar(f"train/{name}", number, step)
+            writer.add_scalar(name, number, step)
 
     return write, writer.close
 
@@ -127,9 +182,7 @@ def _wandb(run: Run) -> tuple[Write, Callable[[], None]]:
         dir=str(run.folder),
         settings=package.Settings(silent=True),
     )
-    return lambda step, numbers: opened.log(
-        {f"train/{name}": n for name, n in numbers.items()}, step=step
-    ), opened.finish
+    return lambda step, numbers: opened.log(dict(numbers), step=step), opened.finish
 
 
 def _mlflow(run: Run) -> tuple[Write, Callable[[], None]]:
@@ -147,7 +200,7 @@ def _mlflow(run: Run) -> tuple[Write, Callable[[], None]]:
 
     def write(step: int, numbers: Mapping[str, float]) -> None:
         for name, number in numbers.items():
-            client.log_metric(known.info.run_id, f"train/{name}", number, step=step)
+            client.log_metric(known.info.run_id, name, number, step=step)
 
     return write, lambda: client.set_terminated(known.info.run_id)
 
@@ -155,9 +208,7 @@ def _mlflow(run: Run) -> tuple[Write, Callable[[], None]]:
 def _trackio(run: Run) -> tuple[Write, Callable[[], None]]:
     package: Any = import_module("trackio")
     package.init(project=_PROJECT, name=f"{run.name}-{run.id}", resume="allow", config=dict(run.settings))
-    return lambda step, numbers: package.log(
-        {f"train/{name}": n for name, n in numbers.items()}, step=step
-    ), package.finish
+    return lambda step, numbers: package.log(dict(numbers), step=step), package.finish
 
 
 _OPEN: Mapping[Board, Callable[[Run], tuple[Write, Callable[[], None]]]] = {

@@ -25,7 +25,7 @@ class PhaseResult(Record):
     """Whether the phase trained the model itself, or a reward model that later phases may name."""
     settings: Resolved | None = None
     auto: Mapping[str, str] = {}
-    """What each `auto` of the plan became, and why."""
+    """What each `auto` of the plan became, and each number of it that was lowered, and why."""
     mix: Mix | None = None
     seed: int = 0
     steps: int = 0

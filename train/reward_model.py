@@ -18,7 +18,7 @@ from ..llm.precision import compute_dtype, device
 from ..llm.quiet import quiet_transformers
 from .adapters import in_four_bits
 from .load import padding_id
-from .masking import load_tokenizer, tokenize
+from .masking import IGNORED, load_tokenizer, tokenize
 
 _BATCH_TOKENS = 8192
 
@@ -63,8 +63,18 @@ class RewardModel:
     system_prompt: str
 
     def scores(self, conversations: Sequence[Sequence[Message]]) -> list[float]:
-        """As `scores`. What a conversation's neighbours are changes its score by rounding only. Raises ModelError."""
-        rows = [row.input_ids for row in tokenize(self.tokenizer, _samples(conversations), self.system_prompt)]
+        """As `scores`. Raises ModelError."""
+        return self.scores_of([self.row(conversation, ended=True) for conversation in conversations])
+
+    def row(self, conversation: Sequence[Message], *, ended: bool) -> list[int]:
+        """Its tokens; without its end of turn where the answer was cut before one. Raises ModelError."""
+        sample = Sample.model_construct(id="to be scored", messages=tuple(conversation), unmask=False)
+        [tokens] = tokenize(self.tokenizer, [sample], self.system_prompt)
+        last = max(place for place, label in enumerate(tokens.labels) if label != IGNORED)
+        return tokens.input_ids if ended else tokens.input_ids[:last]
+
+    def scores_of(self, rows: Sequence[list[int]]) -> list[float]:
+        """The score of each. What a row's neighbours are changes its score by rounding only."""
         found = [0.0] * len(rows)
         for places in _batches(rows):
             batch_scores = self._score([rows[place] for place in places])
@@ -93,13 +103,6 @@ def _load(folder: Path, dtype: Any, **given: Any) -> Any:
         reason = (str(error).splitlines() or ["no reason given"])[0]
         fix = "name a folder with a whole Hugging Face model of a kind that can be given a score"
         raise ModelError(f"the model cannot be loaded ({reason})", where=str(folder), fix=fix) from error
-
-
-def _samples(conversations: Sequence[Sequence[Message]]) -> list[Sample]:
-    return [
-        Sample.model_construct(id=f"to be scored, number {number}", messages=tuple(conversation), unmask=False)
-        for number, conversation in enumerate(conversations, start=1)
-    ]
 
 
 def _batches(rows: Sequence[list[int]]) -> Iterator[list[int]]:

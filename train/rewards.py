@@ -1,10 +1,10 @@
 """What an answer earns while a model learns from answers of its own: the weighted sum of the rewards of the plan.
 
     with Rewards(phase.rollout.rewards, models, config, ledger) as rewards:
-        earned = rewards.earned([Answered(prompt, "1874.", expected="1874"), ...])
+        earned = rewards.earned([Answered(prompt, "1874.", expected="1874", ended=True), ...])
 
-A reward that cannot be said (a judge that did not answer) is None, and with it the sum: it is never taken for 0, and
-how many there were is counted.
+A reward that cannot be said (a judge that did not answer, an answer that a reward model's chat template cannot write)
+is None, and with it the sum: it is never taken for 0, and how many there were is counted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ..core.yaml_source import load_yaml
 from ..llm.ask import Gateway, RequestFailed, Unanswered
 from ..llm.ledger import Ledger
 from .load import weights_sha256
-from .reward_model import load_reward_model
+from .reward_model import RewardModel, load_reward_model
 from .settings import Reward
 
 _GRADE = Path(__file__).parent / "prompts" / "grade.yaml"
@@ -54,6 +54,8 @@ class Answered:
     answer: str
     expected: str
     """The answer of the sample that the prompt is from."""
+    ended: bool
+    """Whether the model ended it; else it was cut."""
 
 
 @dataclass(frozen=True)
@@ -180,10 +182,19 @@ def _by_model(name: str, models: Mapping[str, Path], config: Config) -> Scorer:
         raise ModelError(f"the reward phase {name!r} was skipped: it left no model", where=_WHERE, fix=fix)
     model = load_reward_model(folder, config.student.system_prompt)
 
-    def score(answers: Sequence[Answered]) -> Sequence[float | None]:
-        return model.scores([(*each.prompt, Message(role="assistant", content=each.answer)) for each in answers])
+    def score(answers: Sequence[Answered]) -> list[float | None]:
+        rows = [_row(model, each) for each in answers]
+        found = iter(model.scores_of([row for row in rows if row]))
+        return [next(found) if row else None for row in rows]
 
     return score
+
+
+def _row(model: RewardModel, given: Answered) -> list[int] | None:
+    """None where the chat template cannot write the answer: what the student happens to say is no reason to stop."""
+    with contextlib.suppress(ModelError):
+        return model.row((*given.prompt, Message(role="assistant", content=given.answer)), ended=given.ended)
+    return None
 
 
 def _by_function(name: str) -> Scorer:

@@ -20,13 +20,13 @@ from ..llm.precision import device
 from ..llm.quiet import quiet_transformers
 from .data import Files, Pool
 from .disk import check_disk
+from .distributed import for_phase
 from .fits import check_memory
-from .launch import check_machine, launching
+from .launch import check_adapters, check_machine, launching
 from .load import count_parameters, weights_sha256
 from .masking import load_tokenizer
-from .memory import read_shape
-from .methods.ppo import check_processes
-from .mix import Ready, Skipped, Student, make_mixes
+from .memory import Sharing, estimate, gigabytes, longest_batch, read_shape
+from .mix import Ready, Skipped, Student, in_words, make_mixes
 from .phase import Models, PhaseJob, discard_checkpoints, run_phase
 from .plan import Plan
 from .remembering import write_buffer
@@ -61,9 +61,8 @@ def run_plan(  # noqa: PLR0913 (what a training run is given; every one of them 
     """
     require_libraries(plan)
     check_machine(config.train)
-    processes = config.train.processes * config.train.nodes
-    check_askable(plan, there=held_out is not None, processes=processes)
-    check_processes(plan, processes)
+    check_askable(plan, there=held_out is not None, config=config)
+    check_adapters(plan, config)
     if device() == "cpu":  # trl imports deepspeed where it is installed, and that would tell what it had to guess
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     with quiet_transformers():
@@ -107,18 +106,25 @@ def _run(
     models = Models(student, weights_sha256(student))
     results = _done(jobs, models)
     to_come = jobs[len(results) :]
-    keep = config.train.keep_checkpoints
-    shape = read_shape(student)
-    check_disk([(job.phase, job.folder) for job in to_come], shape, keep_checkpoints=keep)
+    settings, shape = config.train, read_shape(student)
+    check_disk(
+        [(job.phase, job.folder) for job in to_come],
+        shape,
+        keep_checkpoints=settings.keep_checkpoints,
+        distributed=settings.distributed,
+    )
     for job in to_come:
-        check_memory(job.phase, job.mix, shape, config.train)
-    with launching(config.train, to_come) as train:
+        check_memory(job.phase, job.mix, shape, for_phase(config, job.phase).train)
+    with launching(settings, to_come) as train:
         for index, job in enumerate(jobs):
             if index < len(results):
                 progress.say(f"phase {job.phase.name}: done already")
                 discard_checkpoints(job)
             else:
-                results.append(run_phase(job, models, config, progress, train, held_out))
+                own = for_phase(config, job.phase)
+                memory = estimate(shape, job.phase, longest_batch(job.phase, job.mix, shape), Sharing.of(own.train))
+                progress.say(f"{in_words(job.ready)}; about {gigabytes(memory.total)} of memory")
+                results.append(run_phase(job, models, own, progress, train, held_out))
             before, models = models, models.after(job, results[index])
             if before.parent not in {models.parent, student}:
                 shutil.rmtree(before.parent, ignore_errors=True)

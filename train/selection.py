@@ -13,11 +13,13 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from ..core.config import Config
 from ..core.errors import CheckFailed, ConfigError
 from ..core.records import Record
 from .data import Item, in_leaves
-from .plan import LOSS_ON_ROWS, Phase, Plan
-from .replay import draw
+from .distributed import for_phase
+from .drawing import draw
+from .plan import LEARNS_FROM_ANSWERS, LOSS_ON_ROWS, Phase, Plan
 from .settings import Selection
 
 LEAST = 64
@@ -65,16 +67,17 @@ def held_back(plan: Plan, items: Sequence[Item], seed: int) -> frozenset[str]:
     return frozenset(held)
 
 
-def check_askable(plan: Plan, *, there: bool, processes: int) -> None:
+def check_askable(plan: Plan, *, there: bool, config: Config) -> None:
     """Raise ConfigError if a phase selects by held-out questions and nobody can be asked."""
-    asking = next((phase.name for phase in plan.phases if phase.select.by == "held_out"), None)
-    if asking is None or (there and processes == 1):
-        return
-    if there:
-        what, fix = f"it selects by held_out, which one process can do, not {processes}", "train.processes: 1"
-    else:
-        what, fix = "it selects by held_out, but there are no generated held-out questions", "let the recipe make tests"
-    raise ConfigError(what, where=f"phase {asking!r}", fix=f"{fix}, or `select: {{by: validation_loss}}`")
+    for phase in (phase for phase in plan.phases if phase.select.by == "held_out"):
+        if there and for_phase(config, phase).train.alone:
+            continue
+        if there:
+            what, fix = "which one process alone can do", "set train.processes: 1 and train.distributed: none"
+        else:
+            what, fix = "but there are no generated held-out questions", "let the recipe make tests"
+        fix += "" if phase.method in LEARNS_FROM_ANSWERS else ", or `select: {by: validation_loss}`"
+        raise ConfigError(f"it selects by held_out, {what}", where=f"phase {phase.name!r}", fix=fix)
 
 
 def settled(phase: Phase, new: int, validation: int) -> tuple[Selection, str]:
@@ -84,9 +87,9 @@ def settled(phase: Phase, new: int, validation: int) -> tuple[Selection, str]:
     """
     held = f"{validation:,} of {new:,} new samples are held back"
     if phase.select.by == "validation_loss" and not validation:
-        why = "each is the only one of its fact" if _wanted(phase, new) else "they are too few"
-        what = f"it selects by validation_loss, but none of its {new:,} new samples can be held back: {why}"
-        raise CheckFailed(what, where=f"phase {phase.name!r}", fix="write `select: {by: last}`")
+        what = f"none of its {new:,} new samples can be held back to select by: each is the only one of its fact"
+        fix = "let the recipe make more of each, or write `select: {by: last}`"
+        raise CheckFailed(what, where=f"phase {phase.name!r}", fix=fix)
     by: Literal["auto", "last", "validation_loss", "held_out"] = phase.select.by
     if by == "auto":
         by = "validation_loss" if validation >= LEAST else "last"
@@ -149,8 +152,8 @@ def _wanted(phase: Phase, samples: int) -> int:
     if select.validation is not None:
         return math.ceil(samples * select.validation)
     share = min(round(samples * _SHARE), _MOST)
-    if select.by == "validation_loss":  # asked for whatever there is: more of a small phase, a fifth at most
-        return max(share, min(LEAST, samples // 5))
+    if select.by == "validation_loss":  # asked for whatever there is: more of a small phase, a fifth, one at least
+        return max(share, min(LEAST, samples // 5), 1)
     return share if select.by == "auto" and share >= LEAST else 0
 
 

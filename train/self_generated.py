@@ -15,7 +15,7 @@ from ..core.fingerprint import fingerprint
 from ..core.jsonl import read_records, write_records
 from ..core.progress import Progress
 from ..core.records import Message, Record, Sample
-from ..llm.local import generate
+from ..llm.local import generate, opening
 
 OWN_NAME = "self-generated.jsonl"
 _MOST_NEW_TOKENS = 256
@@ -83,7 +83,8 @@ class OwnAnswers:
         return fingerprint([self.weights_sha256, asked, _MOST_NEW_TOKENS])
 
     def _is_whole(self, answer: str) -> bool:
-        return 0 < len(self.tokenizer(answer, add_special_tokens=False).input_ids) < _MOST_NEW_TOKENS - 1
+        said = self.tokenizer(opening(self.tokenizer) + answer, add_special_tokens=False).input_ids
+        return bool(answer) and len(said) < _MOST_NEW_TOKENS - 1
 
 
 def _answered(sample: Sample, answer: str) -> Sample:

@@ -26,10 +26,10 @@ Weighting = Literal["uniform", "age", "loss"]
 
 
 class Replay(Section):
-    """Older samples mixed into a phase: of the samples it trains on, these shares are replayed ones."""
+    """Older samples mixed into a phase: shares of the samples that it trains on, a budget, or both (`replay.py`)."""
 
     earlier_phases: Share = 0.0
-    """Samples of this run that earlier phases of the plan trained on."""
+    """Samples that are new in earlier phases of the plan and not in this one, of kinds that its method can use."""
     earlier_cycles: Share = 0.0
     """Samples of earlier contributions, of every kind that the plan trains."""
     general: Share = 0.0
@@ -39,7 +39,11 @@ class Replay(Section):
     self_generated: Share = 0.0
     """Prompts of earlier contributions, answered by the release that training starts from, before it does."""
     at_most: Annotated[str, Field(pattern=r"^([1-9][0-9]* (samples|tokens))?$")] = ""
-    """A budget for all of it, `500 samples` or `20000 tokens`: each source has its share's part of it."""
+    """A budget for all of it, `500 samples` or `20000 tokens`: each source has its share's part of it.
+
+    Without any share it is spent half on earlier phases and half on earlier cycles, or whole on one of them where the
+    other has nothing. A sample that no longer fits is passed over for smaller ones.
+    """
     per_leaf: Positive | None = None
     """No more samples of any one leaf than this, from each source."""
     weight: Weighting = "uniform"
@@ -57,8 +61,8 @@ class Replay(Section):
             raise ValueError("the replay shares must add up to less than 1, so that there is room for new samples")
         if bool(self.general) != bool(self.general_file):
             raise ValueError("replay.general is the share and replay.general_file the samples: write both or neither")
-        if not self.shares and self != Replay.model_construct():
-            raise ValueError("nothing is replayed: give at least one source a share above 0")
+        if not self.shares and not self.at_most and self != Replay.model_construct():
+            raise ValueError("nothing is replayed: give at least one source a share above 0, or `at_most` a budget")
         return self
 
 
@@ -137,9 +141,7 @@ class Ppo(Section):
     """Proximal policy optimisation. Source: Schulman et al., arXiv 1707.06347; for language models 1909.08593."""
 
     clip: Above0 = 0.2
-    value_clip: Above0 = 0.2
     value_weight: NotNegative = 0.1
-    gamma: Share = 1.0
     lam: Share = 0.95
     """Of the generalised advantage estimate (Schulman et al., arXiv 1506.02438)."""
     passes: Positive = 4
@@ -163,7 +165,8 @@ class Selection(Section):
     validation: Annotated[float | None, Field(ge=0, le=0.5), BeforeValidator(_auto)] = None
     """The share of the phase's new samples that no phase trains and that are measured after every epoch.
 
-    `auto`: a twentieth where that is enough to choose by, else none.
+    `auto`: a twentieth where that is enough to choose by, else none; with `by: validation_loss` always some, up to a
+    fifth of few.
     """
     patience: Annotated[int, Field(ge=0)] = 0
     """Training ends after so many epochs without a better one; 0: it does not."""

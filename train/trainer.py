@@ -34,6 +34,7 @@ from .order import EpochBatches
 
 if TYPE_CHECKING:
     from .auto import Resolved
+    from .selection import Evaluation
 
 _BETAS = (0.9, 0.95)
 _CHECKPOINT_ACTIVATIONS_FROM = 1_000_000_000
@@ -57,6 +58,10 @@ class Watch:
     """Set it, and training ends after the step it is in, with a checkpoint."""
     say: Callable[[str], None] = lambda _line: None
     """Told a line after each epoch."""
+    on_evaluation: Callable[[Evaluation], None] = lambda _evaluation: None
+    """Told what each epoch was measured to be, after its last step."""
+    before_checkpoint: Callable[[], None] = lambda: None
+    """Called before a checkpoint gets its name."""
     held_out: HeldOut | None = None
     """For phases that select by it."""
     keep_checkpoints: int = 1
@@ -102,6 +107,7 @@ def library_arguments(kind: Any, phase: Resolved, folder: Path, seed: int, *, pa
         log_level="error",
         **own,
     )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # noqa: SLF001 (else it would split our batches over all that it sees)
     distributed.settle(arguments)
     return arguments
 
@@ -227,6 +233,8 @@ class PhaseTraining(_LibraryTrainer):
         plain = self.model is model or adapters.is_in_four_bits(model)
         merged = None if plain else lambda: merged_weights(model)
         weights = distributed.whole_weights(self, merged)
+        keeps = self.watch.keep_adapter and self.model is not model
+        adapter = distributed.whole_weights(self, lambda: adapters.adapter_weights(self.model)) if keeps else None
         if folder is None:
             return
         _configure(model, self.untouched)
@@ -235,8 +243,8 @@ class PhaseTraining(_LibraryTrainer):
         else:
             model.save_pretrained(folder, state_dict=weights)
         _configure(model, needed)
-        if self.watch.keep_adapter and self.model is not model:
-            adapters.save_adapter(self.model, folder / adapters.FOLDER)
+        if adapter is not None:
+            adapters.save_adapter(self.model, adapter, folder / adapters.FOLDER)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Called after each step: report it, and ask the library for a checkpoint when one is due."""
@@ -287,6 +295,7 @@ class PhaseTraining(_LibraryTrainer):
         distributed.wait_for_all()
         if distributed.is_first():
             folder, step = Path(self.args.output_dir), self.state.global_step
+            self.watch.before_checkpoint()
             checkpoints.publish(folder, step, keep=self.watch.keep_checkpoints)
         self._step_started = self._saved_at = time.monotonic()
 

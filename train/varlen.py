@@ -19,10 +19,7 @@ _BOUNDED = frozenset({"full_attention", "sliding_attention"})
 
 def join_rows_in(model: Any) -> bool:
     """Let a model take the batches of `join`; False, and nothing is changed, where its attention is of another kind."""
-    config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or _BOUNDED)
-    plain = model._supports_sdpa and model._supports_flash_attn and model._supports_attention_backend  # noqa: SLF001
-    if not plain or not kinds <= _BOUNDED or getattr(config, "attn_logit_softcapping", None):
+    if not can_join_rows_in(type(model), model.config):
         return False
     from transformers import AttentionInterface, AttentionMaskInterface
 
@@ -30,6 +27,14 @@ def join_rows_in(model: Any) -> bool:
     AttentionMaskInterface.register(_NAME, _mask)
     model.set_attn_implementation(_NAME)
     return True
+
+
+def can_join_rows_in(kind: Any, config: Any) -> bool:
+    """Whether a model of a class of transformers with this configuration takes such batches."""
+    text = config.get_text_config()
+    layers = set(getattr(text, "layer_types", None) or _BOUNDED)
+    plain = kind._supports_sdpa and kind._supports_flash_attn and kind._supports_attention_backend  # noqa: SLF001
+    return plain and layers <= _BOUNDED and not getattr(text, "attn_logit_softcapping", None)
 
 
 def join(rows: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, Any]:

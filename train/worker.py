@@ -92,6 +92,7 @@ def _watch(config: Config, tell: Callable[..., None]) -> Watch:
     every_s = config.train.checkpoint_every_s
     if distributed.is_first():
         watch = Watch(lambda step: tell(step=step.model_dump(mode="json")), every_s, say=lambda text: tell(say=text))
+        watch.on_evaluation = lambda evaluation: tell(evaluation=evaluation.model_dump(mode="json"))
     else:
         watch = Watch(lambda _step: None, every_s)
 

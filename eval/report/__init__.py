@@ -1,6 +1,6 @@
 """The report of a cycle: one HTML file that needs nothing else, drawn from records alone."""
 
-from .data import Dataset, LeafChanges, LedgerRow, PhaseReport, ReleaseReport, ReportData
+from .data import Dataset, EpochReport, LeafChanges, LedgerRow, PhaseReport, ReleaseReport, ReportData
 from .page import render
 
-__all__ = ["Dataset", "LeafChanges", "LedgerRow", "PhaseReport", "ReleaseReport", "ReportData", "render"]
+__all__ = ["Dataset", "EpochReport", "LeafChanges", "LedgerRow", "PhaseReport", "ReleaseReport", "ReportData", "render"]

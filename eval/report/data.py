@@ -24,6 +24,17 @@ class LeafChanges(Record):
     unchanged: tuple[str, ...] = ()
 
 
+class EpochReport(Record):
+    """What a phase's model was measured to be at the end of an epoch."""
+
+    epoch: int
+    """From 1."""
+    chosen: bool
+    """Whether its model is the phase's."""
+    numbers: Mapping[str, float]
+    """By the head of their column."""
+
+
 class PhaseReport(Record):
     """One phase of training as it was run."""
 
@@ -38,6 +49,7 @@ class PhaseReport(Record):
     seconds: float
     losses: tuple[tuple[int, float], ...]
     """(optimizer step within the phase, from 1; training loss), in order."""
+    measured: tuple[EpochReport, ...] = ()
 
 
 class LedgerRow(Record):

@@ -92,6 +92,9 @@ def _page(template: Template, data: ReportData, shown: int) -> str:
         findings=_by(data.comparisons, lambda item: item.verdict),
         rates=rates,
         loss_plot=loss_plot(data.phases),
+        measured=list(
+            dict.fromkeys(name for phase in data.phases for epoch in phase.measured for name in epoch.numbers)
+        ),
         score_plot=score_plot({leaf: row for leaf, row in rates.items() if leaf in data.evaluation.leaves}),
         questions={leaf: _thinned(data.evaluation.of_leaf(leaf), shown) for leaf in data.evaluation.leaves},
         samples={

@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import pytest
+from tilth.cli.plan_outlook import print_outlook
+from tilth.cycle.explain import Explained
+from tilth.train.auto import Resolved
+from tilth.train.explain import Outlook, PhaseOutlook
+from tilth.train.memory import Memory
+from tilth.train.mix import Mix, Tally
 
 from ..loop import FERRY, Loop, Spawner, Teacher, knowledge_files
 
@@ -34,10 +43,78 @@ def test_it_shows_the_plan_with_numbers_and_changes_nothing(
     assert max(len(line) for line in ran.out.splitlines() if "/" not in line) <= 80  # a path is not broken
     for text in ("1. short", "2. all", "samples    ", "lengths    half up to ", "memory     about ", "1 leaf without"):
         assert text in ran.out
+    assert "\n   replay     50 % of the phase from earlier cycles\n" in ran.out
     short, everything = told.json["outlook"]["phases"]
     assert f"\n   steps      {short['mix']['steps']:,}: 4 epochs of " in ran.out
     assert f"\n   samples    {everything['mix']['total']['samples']} (" in ran.out
     assert told.json["without_samples"] == [FERRY]
+
+
+def _shown(capsys: pytest.CaptureFixture[str], processes: int = 1, **settings: Any) -> str:
+    """What is printed of a phase with these settings, its lines joined."""
+    given = {"name": "p", "kinds": ["skill"], "epochs": 2, **settings}
+    phase = Resolved.model_validate(given)
+    tally = Tally(samples=8, tokens=900, trained_tokens=90)
+    hashes = {"data_sha256": "", "tokens_sha256": ""}
+    mix = Mix(
+        phase="p", total=tally, by_origin={"new": tally}, by_kind={}, by_leaf={}, too_long=Tally(), longest=9,
+        steps=2, **hashes,
+    )  # fmt: skip
+    sizes = dict.fromkeys(("weights", "gradients", "optimizer", "activations", "logits", "process", "total"), 1)
+    memory = Memory(**sizes, others=3_000_000_000)
+    told = PhaseOutlook(phase="p", method=phase.method, kinds=phase.kinds, settings=phase, mix=mix, memory=memory)
+    outlook = Outlook(
+        phases=(told,), parameters=1, device="cpu", dtype="float32", processes=processes, free_memory_bytes=None
+    )
+    print_outlook(Explained(plan="mine", student="s", new=("a",), without_samples=(), outlook=outlook))
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_what_the_plan_says_is_shown_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = _shown(capsys)
+    assert "only" not in plain
+    assert "replay" not in plain
+    assert "8 (all new): 900 tokens, 90 of them trained" in plain
+    narrowed = _shown(
+        capsys,
+        leaves=["knowledge/**", "b"],
+        share=0.25,
+        replay={
+            "earlier_phases": 0.2,
+            "earlier_cycles": 0.125,
+            "at_most": "500 samples",
+            "per_leaf": 3,
+            "weight": "age",
+        },
+        select={"by": "held_out", "patience": 2},
+    )
+    assert "only leaves that match knowledge/** or b, 25 % of the new samples" in narrowed
+    assert (
+        "replay 20 % of the phase from earlier phases, 12.5 % of the phase from earlier cycles, at most 500 samples, "
+        "at most 3 of a leaf, rather those trained long ago"
+    ) in narrowed
+    assert "model of the epoch with the most held-out questions right; ends after 2 without a better one" in narrowed
+
+
+def test_a_phase_that_learns_from_answers_says_what_they_earn(capsys: pytest.CaptureFixture[str]) -> None:
+    rewards = [{"answer": "exact"}, {"model": "scores", "weight": 0.5}, {"function": "f.py:g"}, {"judge": True}]
+    rollout = {"completions": 4, "max_new_tokens": 48, "temperature": 0.7, "beta": 0.05, "rewards": rewards}
+    shown = _shown(capsys, method="ppo", rollout=rollout)
+    assert "ppo on skill, held to its parent by beta 0.05" in shown
+    assert "up to 900 tokens" in shown
+    assert "answers 4 to each prompt, of up to 48 tokens, at temperature 0.7" in shown
+    assert "rewards exact answer, reward model 'scores' times 0.5, function f.py:g, the judge" in shown
+    assert "other models 3.0 GB" in shown
+    assert "time not foreseen: it learns from answers that are yet to be given" in shown
+    taught = _shown(capsys, method="distill", distill={"teacher": "parent"})
+    assert "distill on skill, taught by parent, divergence 1" in taught
+
+
+def test_what_is_for_each_of_several_processes_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = _shown(capsys, processes=2)
+    assert "1 samples each, 1 at once in each process" in shown
+    assert "GB in each process" in shown
+    assert "each process" not in _shown(capsys, processes=2, method="distill", distill={"teacher": "parent"})
 
 
 def _files(root: Path) -> dict[Path, bytes]:

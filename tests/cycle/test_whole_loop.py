@@ -12,11 +12,14 @@ from tilth.core.atomic import read_json
 from tilth.core.errors import CheckFailed, TilthError
 from tilth.core.fingerprint import file_sha256
 from tilth.core.progress import SilentProgress
-from tilth.cycle.journal import find_cycle
+from tilth.cycle import explain, journal
+from tilth.cycle.journal import begin, find_cycle
 from tilth.cycle.releases import current_release, export_release, releases, set_current
+from tilth.cycle.report import report_data
 from tilth.cycle.run import CycleResult, read_result, run_cycle
 from tilth.llm.ledger import Ledger
 from tilth.llm.ledger_report import count
+from tilth.train import run as train_run
 from tilth.train.phase import weights_sha256
 from tilth.train.replay_buffer import read_entries
 
@@ -93,6 +96,15 @@ def test_each_release_has_its_replay_buffer(turned_once: Loop, turned_twice: Loo
     mixes = [phase["mix"] for phase in read_json(turned_twice.state / "cycles/0002/train.json")["phases"]]
     most = max(mix["by_origin"]["earlier_cycle"]["samples"] for mix in mixes)
     assert most <= len(replayed) < len(first)
+
+
+def test_the_report_shows_what_each_epoch_was_measured_to_be(turned_once: Loop) -> None:
+    done = journal.done(turned_once.workspace, 1)
+    assert done
+    first, last = report_data(turned_once.workspace, 1, done).phases
+    assert [(each.epoch, each.chosen) for each in first.measured] == [(1, False), (2, False), (3, False), (4, True)]
+    assert set(last.measured[0].numbers) == {"training loss", "training accuracy", "KL, new prompts"}
+    assert "KL, new prompts" in (turned_once.state / "cycles/0001/report.html").read_text()
 
 
 def test_the_report_shows_both_releases(turned_twice: Loop) -> None:
@@ -178,6 +190,41 @@ def test_a_held_out_question_in_the_training_data_is_refused_before_training(tur
         turn(loop)
     assert caught.value.where == MILL
     assert not (loop.state / "cycles/0002/train").exists()
+
+
+@pytest.mark.parametrize(
+    ("phase", "message"),
+    [
+        ("replay: {general: 0.1, general_file: nowhere.jsonl}", r"nowhere\.jsonl: cannot be read"),
+        ("method: grpo, rollout: {rewards: [{function: nowhere.py:good}]}", r"there is no file 'nowhere\.py'"),
+        ("method: grpo, rollout: {rewards: [{model: nowhere}]}", "'nowhere' is no earlier `reward` phase"),
+        pytest.param(  # it reads the student's tokenizer
+            "method: distill, distill: {teacher: nowhere}", "there is no model in 'nowhere'", marks=pytest.mark.slow
+        ),
+        ("adapter: qlora", "needs the package bitsandbytes"),
+    ],
+)
+def test_what_training_lacks_is_told_before_the_teacher_is_asked(
+    untouched: Loop, copy: Copy, monkeypatch: pytest.MonkeyPatch, phase: str, message: str
+) -> None:
+    loop = copy(untouched)
+    (loop.root / "plan.yaml").write_text(f"phases: [{{name: p, kinds: [skill], {phase}}}]")
+    monkeypatch.setattr(train_run, "find_spec", lambda name: None if name == "bitsandbytes" else name)
+    asked = len(loop.teacher.requests)
+    with pytest.raises(TilthError, match=message):
+        turn(loop)
+    assert len(loop.teacher.requests) == asked
+
+
+def test_a_plan_is_explained_as_the_cycle_that_would_run(
+    trained: Loop, copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, cycles = copy(trained), list[int]()
+    monkeypatch.setattr(explain, "explain_plan", lambda *_, past, **__: cycles.append(past.cycle))
+    explain.explain_training(loop.workspace, SilentProgress())
+    begin(loop.workspace, find_cycle(loop.workspace, 2).model_copy(update={"identity": "that of older settings"}))
+    explain.explain_training(loop.workspace, SilentProgress())
+    assert cycles == [2, 3]
 
 
 def test_one_command_at_a_time(untouched: Loop) -> None:

@@ -9,7 +9,7 @@ from tilth.core.records import Provenance, Question, Reject, Sample
 from tilth.eval.compare import compare
 from tilth.eval.evaluation import Answer, Evaluation, Settings
 from tilth.eval.gate import judge
-from tilth.eval.report import Dataset, LeafChanges, LedgerRow, PhaseReport, ReleaseReport, ReportData
+from tilth.eval.report import Dataset, EpochReport, LeafChanges, LedgerRow, PhaseReport, ReleaseReport, ReportData
 from tilth.eval.scores import score
 
 LIGHTHOUSE = "knowledge/places/brackwater_lighthouse"
@@ -151,6 +151,14 @@ def cycle_2(samples: int = 90) -> ReportData:
                 seconds=141.2,
                 replayed={"earlier cycles": 48},
                 losses=losses(180, 3.4, 0.35, 1),
+                measured=(
+                    EpochReport(epoch=1, chosen=False, numbers={"training loss": 1.25, "KL, new prompts": 0.0312}),
+                    EpochReport(
+                        epoch=2,
+                        chosen=True,
+                        numbers={"training loss": 0.7512, "validation loss": 0.9134, "validation accuracy": 0.8125},
+                    ),
+                ),
             ),
             PhaseReport(
                 name="knowledge_long",

@@ -108,6 +108,21 @@ def test_every_section_is_there(report_data: ReportData):
         assert shown in text, shown
 
 
+def test_what_each_epoch_was_measured_to_be_is_shown(report_data: ReportData):
+    text = render(report_data)
+    heads = "".join(
+        f'<th scope="col">{name}</th>'
+        for name in ("Phase", "Epoch", "training loss", "KL, new prompts", "validation loss", "validation accuracy")
+    )
+    name = '<th scope="row">1&nbsp;knowledge_short</th>'
+    assert heads in text
+    assert f'{name}<td>1</td><td>1.25</td><td>0.0312</td><td></td><td></td><td class="words"></td>' in text
+    chosen = '<td>0.7512</td><td></td><td>0.9134</td><td>0.8125</td><td class="words">the phase’s model</td>'  # noqa: RUF001
+    assert f"{name}<td>2</td>{chosen}" in text
+    phases = tuple(phase.model_copy(update={"measured": ()}) for phase in report_data.phases)
+    assert "<h3>Epochs</h3>" not in render(report_data.model_copy(update={"phases": phases}))
+
+
 def test_hostile_text_is_inert(report_data: ReportData):
     text = render(everywhere_hostile(report_data))
     page = Page(text)

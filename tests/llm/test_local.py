@@ -70,6 +70,16 @@ def test_every_end_of_turn_of_the_model_stops_it(tiny_model, tmp_path, progress)
     assert len(stopped) <= 1  # the stop token itself is an ordinary byte here
 
 
+def test_what_the_template_writes_before_an_answer_is_no_part_of_it(tiny_model, tmp_path, progress):
+    (answer,) = ask(tiny_model, ["short"], progress)
+    folder = tmp_path / "opening"
+    shutil.copytree(tiny_model, folder)
+    template = folder / "chat_template.jinja"
+    written = "{{ message['role'] }}\n{% if message['role'] == 'assistant' %}{{ " + repr(answer[:2]) + " }}{% endif %}"
+    template.write_text(template.read_text().replace("{{ message['role'] }}\n", written))
+    assert ask(folder, ["short"], progress) == [answer[2:].strip()]
+
+
 def test_a_model_without_a_chat_template_is_one_line(tiny_model, tmp_path, progress):
     folder = tmp_path / "bare"
     shutil.copytree(tiny_model, folder, ignore=shutil.ignore_patterns("chat_template.jinja"))

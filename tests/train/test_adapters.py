@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from tilth.core.config import Config, Train
 from tilth.core.errors import ModelError
 from tilth.core.progress import SilentProgress
@@ -84,6 +85,12 @@ def test_going_on_starts_where_the_phase_before_ended(train: Any) -> None:
     for name, tensor in weights(one.model).items():
         assert (weights(two.model)[name] - tensor).abs().max() < 1e-6
     assert one.phases[0].weights_sha256 == two.phases[0].weights_sha256 != two.phases[1].weights_sha256
+
+
+def test_weights_of_4_bits_cannot_be_gone_on_with_under_a_kept_adapter() -> None:
+    phases = [phase("one", "knowledge_short", **KEPT), phase("two", "knowledge_long", **KEPT | {"adapter": "qlora"})]
+    with pytest.raises(ValidationError, match=r"'two' cannot go on with the adapter of 'one'.*merge: true"):
+        Plan.model_validate({"phases": phases})
 
 
 def test_without_bitsandbytes_qlora_is_refused_in_a_line(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:

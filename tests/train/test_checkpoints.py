@@ -33,10 +33,10 @@ def names(folder: Path) -> list[str]:
 
 
 def test_the_newest_checkpoint_stays_and_nothing_else(tmp_path: Path) -> None:
-    assert checkpoints.newest_whole(tmp_path) is None
+    assert checkpoints.newest_whole(tmp_path, 99) is None
     for step in (2, 9, 10):
         published = publish(tmp_path, step)
-        assert checkpoints.newest_whole(tmp_path) == published
+        assert checkpoints.newest_whole(tmp_path, 99) == published
         assert names(tmp_path) == [published.name]
     assert checkpoints.step_of(published) == 10
     assert checkpoints.step_of(publish(tmp_path, 11, keep=2)) == 11
@@ -47,7 +47,7 @@ def test_what_was_being_written_is_no_checkpoint(tmp_path: Path) -> None:
     whole = publish(tmp_path, 4)
     write(tmp_path, 8)
     assert names(tmp_path) == [".unfinished", "checkpoint-4"]
-    assert checkpoints.newest_whole(tmp_path) == whole
+    assert checkpoints.newest_whole(tmp_path, 99) == whole
     assert names(tmp_path) == ["checkpoint-4"]
 
 
@@ -64,8 +64,16 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
 def test_a_damaged_checkpoint_is_deleted_and_the_one_before_it_taken(tmp_path: Path, damage: str) -> None:
     before, newest = publish(tmp_path, 4, keep=2), publish(tmp_path, 8, keep=2)
     DAMAGES[damage](newest)
-    assert checkpoints.newest_whole(tmp_path) == before
+    assert checkpoints.newest_whole(tmp_path, 99) == before
     assert names(tmp_path) == ["checkpoint-4"]
+
+
+def test_a_checkpoint_of_more_steps_than_are_logged_is_not_taken(tmp_path: Path) -> None:
+    before, _newest = publish(tmp_path, 4, keep=2), publish(tmp_path, 8, keep=2)
+    assert checkpoints.newest_whole(tmp_path, 7) == before
+    assert names(tmp_path) == ["checkpoint-4"]
+    assert checkpoints.newest_whole(tmp_path, 0) is None
+    assert checkpoints.step_of(None) == 0
 
 
 def shape(parameters: int) -> Shape:

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 from tilth.core.config import Config
-from tilth.core.errors import ConfigError, ModelError
+from tilth.core.errors import CheckFailed, ConfigError
 from tilth.core.progress import SilentProgress
 from tilth.train.data import Files
+from tilth.train.explain import explain_plan
 from tilth.train.load import load_model
 from tilth.train.masking import load_tokenizer
-from tilth.train.methods.distill import teacher_source
+from tilth.train.methods.distill import _pad_output, teacher_source
 from tilth.train.plan import Phase, Plan
 from tilth.train.results import TrainResult
 from tilth.train.run import run_plan
@@ -83,14 +84,71 @@ def test_a_teacher_that_is_not_there_or_has_other_tokens_is_refused(
         teacher_source(Distill(teacher=str(tmp_path)), tokenizer)
 
 
-def test_a_teacher_with_another_output_is_refused(student: Path, make: SimpleNamespace, tmp_path: Path) -> None:
-    from transformers import LlamaConfig, LlamaForCausalLM
+@pytest.fixture
+def padded(student: Path, tmp_path: Path) -> Path:
+    """The student with rows of its output that are of no token; they would be said all the time."""
+    import torch
 
-    tokenizer = load_tokenizer(student)
-    config = LlamaConfig.from_pretrained(student)
-    config.vocab_size += 6
-    LlamaForCausalLM(config).save_pretrained(tmp_path / "teacher")
-    tokenizer.save_pretrained(tmp_path / "teacher")
-    plan = Plan(phases=(distilled(str(tmp_path / "teacher"), epochs=1),))
-    with pytest.raises(ModelError, match=r"the teacher's output has 264 tokens, the student's 258"):
+    model = load_model(student)
+    model.resize_token_embeddings(264, mean_resizing=False)
+    with torch.no_grad():
+        model.get_output_embeddings().weight[258:] = 5.0
+    model.save_pretrained(tmp_path / "padded")
+    load_tokenizer(student).save_pretrained(tmp_path / "padded")
+    return tmp_path / "padded"
+
+
+def test_a_teacher_whose_output_is_padded_teaches_what_it_has_in_common(
+    student: Path, padded: Path, make: SimpleNamespace, tmp_path: Path
+) -> None:
+    plan = Plan(phases=(distilled(str(padded), epochs=1),))
+    result = train(plan, student, make.samples(4), tmp_path / "a", make)
+    assert losses(result, tmp_path / "a", "01-distilled") == [pytest.approx(0, abs=1e-3)]
+    assert load_model(result.model).config.vocab_size == 258
+
+
+def test_a_student_may_be_padded_more_than_its_teacher(
+    student: Path, padded: Path, make: SimpleNamespace, tmp_path: Path
+) -> None:
+    import torch
+
+    plan = Plan(phases=(distilled(str(student), epochs=1),))
+    result = train(plan, padded, make.samples(4), tmp_path / "a", make)
+    assert losses(result, tmp_path / "a", "01-distilled")[0] > 0
+    weights = load_model(result.model).get_output_embeddings().weight
+    assert weights.shape[0] == 264
+    assert not torch.equal(weights, load_model(padded).get_output_embeddings().weight)
+    teacher = load_model(student)
+    _pad_output(teacher, 264)
+    assert (teacher.get_output_embeddings().weight[258:] == 0).all()  # not what the library draws
+
+
+def test_a_teacher_with_fewer_outputs_than_tokens_is_refused_before_anything_is_trained(
+    student: Path, make: SimpleNamespace, tmp_path: Path
+) -> None:
+    import json
+
+    teacher = tmp_path / "teacher"
+    load_tokenizer(student).save_pretrained(teacher)
+    sizes = {"model_type": "gemma3_text", "vocab_size": 200}  # as in models that see, too
+    (teacher / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": sizes}))
+    learned = Phase(name="learned", kinds=("knowledge_short",), epochs=1, learning_rate=1e-2, batch_size=4)
+    plan = Plan(phases=(learned, distilled(str(teacher))))
+    with pytest.raises(
+        ConfigError, match=r"distill.teacher: the output of '.*' has 200 tokens, its tokenizer 258; use"
+    ):
         train(plan, student, make.samples(4), tmp_path / "a", make)
+    assert not (tmp_path / "a" / "train" / "01-learned" / "model").exists()
+
+
+def test_a_parent_that_would_teach_itself_is_left_out(student: Path, make: SimpleNamespace, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-2, "batch_size": 4}
+    skills = Phase(name="skills", kinds=("skill",), **settings)
+    short = Phase(name="short", kinds=("knowledge_short",), **settings)
+    why = "no phase before it trains: the parent would be its own teacher"
+    with pytest.raises(CheckFailed, match=f"phase 'distilled': {why}"):
+        train(Plan(phases=(skills, distilled("parent"))), student, make.samples(4), tmp_path / "a", make)
+    given: dict[str, Any] = {"earlier": Files(), "student": student, "config": Config()}
+    plan = Plan(phases=(skills, distilled("parent"), short))
+    told = explain_plan(plan, new=Files([make.file(tmp_path / "samples.jsonl", make.samples(4))]), **given)
+    assert [phase.skipped for phase in told.phases] == ["no new sample of kind skill", why, ""]

@@ -4,19 +4,24 @@ import contextlib
 import json
 from collections.abc import Callable, Generator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tilth.core.config import Config, Train
 from tilth.core.errors import ConfigError
+from tilth.core.jsonl import write_records
 from tilth.core.progress import SilentProgress, SilentTask
 from tilth.train.data import Files
+from tilth.train.evaluations import EpochEnds, _means_of_steps
 from tilth.train.load import load_model
 from tilth.train.masking import load_tokenizer, tokenize
 from tilth.train.merge import merged_weights
+from tilth.train.metrics import Step
 from tilth.train.plan import Phase, Plan
 from tilth.train.results import TrainResult
 from tilth.train.run import run_plan
+from tilth.train.selection import Evaluation
 from tilth.train.settings import Lora, Selection
 
 LORA: dict[str, Any] = {"adapter": "lora", "lora": Lora(rank=4, alpha=8, dropout=0.2)}
@@ -96,7 +101,7 @@ def test_every_epoch_is_measured_on_what_is_trained_and_on_what_is_held_back(
     measured = evaluations(tmp_path, "out")
     assert [(each["epoch"], each["step"]) for each in measured] == [(1, 3), (2, 6), (3, 9)]
     assert measured[2]["training"]["loss"] < measured[0]["training"]["loss"]
-    assert [line.partition(": loss")[0] for line in told.said] == [
+    assert [line.partition(": loss")[0] for line in told.said if ": loss" in line] == [
         f"phase p, epoch {epoch} of 3" for epoch in (1, 2, 3)
     ]
     # The last line against the model that was left, one sample at a time.
@@ -114,6 +119,15 @@ def test_every_epoch_is_measured_on_what_is_trained_and_on_what_is_held_back(
     assert len(held) == 4
     assert measured[2]["validation"]["loss"] == pytest.approx(summed / count, rel=2e-2)
     assert measured[2]["validation"]["accuracy"] == pytest.approx(right / count, abs=0.05)
+
+
+def test_a_number_that_not_every_step_has_is_the_mean_of_those_that_have_it(tmp_path: Path) -> None:
+    told: list[dict[str, float]] = [{"kl": 9.0}, {"kl": 1.0}, {"kl": 3.0, "reward": 0.5}, {"reward": 1.0}, {}]
+    base: dict[str, Any] = {"epoch": 0, "learning_rate": 1, "grad_norm": 1, "tokens": 1, "trained_tokens": 1}
+    steps = [Step(step=n, loss=n, seconds=1, more=more, **base) for n, more in enumerate(told, start=1)]
+    write_records(tmp_path / "metrics.jsonl", steps)
+    state = SimpleNamespace(global_step=5, max_steps=8, num_train_epochs=2)
+    assert _means_of_steps(tmp_path / "metrics.jsonl", state) == {"loss": 3.5, "kl": 2, "reward": 0.75}
 
 
 def test_the_epoch_that_answers_most_becomes_the_model(train: Callable[..., TrainResult], tmp_path: Path) -> None:
@@ -151,6 +165,20 @@ def test_an_epoch_is_measured_once_though_the_run_is_killed_before_its_checkpoin
     assert len(right.asked) == 3
     assert again.phases[0].weights_sha256 == straight.phases[0].weights_sha256
     assert not any("epoch 2" in line for line in told.said[:-1])
+
+
+def test_an_epoch_that_was_measured_before_a_kill_is_told_all_the_same(tmp_path: Path) -> None:
+    before = Evaluation(epoch=1, step=3, training={"loss": 1.0})
+    write_records(tmp_path / "log", [before])
+    told: list[Evaluation] = []
+    setup: Any = SimpleNamespace(
+        phase=Phase(name="p", kinds=("skill",), select=Selection(by="last")),
+        checkpoints=tmp_path,
+        watch=SimpleNamespace(on_evaluation=told.append),
+    )
+    trainer = SimpleNamespace(state=SimpleNamespace(epoch=1.0, global_step=3))
+    assert not EpochEnds(setup, tmp_path / "metrics", tmp_path / "log")(trainer)
+    assert told == [before]
 
 
 @pytest.mark.slow

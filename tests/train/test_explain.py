@@ -10,6 +10,7 @@ from tilth.core.progress import SilentProgress
 from tilth.train import explain
 from tilth.train.data import Files
 from tilth.train.explain import Outlook, explain_plan
+from tilth.train.memory import gigabytes
 from tilth.train.plan import Plan
 from tilth.train.run import run_plan
 
@@ -62,6 +63,22 @@ def test_memory_disk_and_time_are_foreseen(given: dict[str, Any], monkeypatch: p
     assert two.seconds == pytest.approx(full.seconds / 2)
     assert two.memory is not None
     assert two.memory.gradients == 2 * full.memory.gradients
+
+
+def test_what_a_phase_trains_on_is_said_before_it_trains(given: dict[str, Any], tmp_path: Path) -> None:
+    told = explained(given, SHORT, LONG)
+
+    progress, said = SilentProgress(), list[str]()
+    progress.say = said.append
+    run_plan(Plan.model_validate({"phases": [SHORT, LONG]}), **given, out=tmp_path / "out", progress=progress)
+    first, second = (line for line in said if "samples (" in line)
+    assert said[0] == first
+    assert first.startswith("phase short: 50 samples (10 replayed), ")
+    assert "; auto: max_length " in first
+    memory = told.phases[0].memory
+    assert memory is not None
+    assert first.endswith(f"; about {gigabytes(memory.total)} of memory")
+    assert second.startswith("phase long: 12 samples (6 replayed), ")
 
 
 def test_nothing_is_written_and_nothing_printed(

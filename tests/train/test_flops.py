@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import pytest
+from tilth.train import flops
 from tilth.train.flops import peak_flops, shape, step_flops
 from tilth.train.load import load_model
 
@@ -32,5 +36,24 @@ def test_frozen_matrices_and_untrained_tokens_need_less(student: Path) -> None:
     assert more == 6 * whole.head
 
 
+@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+def test_weights_in_four_bits_count_as_what_they_stand_for(student: Path) -> None:
+    packed = load_model(student, "qlora")
+    assert packed.model.layers[0].mlp.up_proj.weight.numel() == 64 * 32 / 2
+    assert shape(packed, whole=False) == shape(load_model(student), whole=False)
+
+
 def test_the_peak_is_measured_once() -> None:
     assert peak_flops() == peak_flops() > 1e8
+
+
+def test_the_peak_is_that_of_numbers_as_a_model_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flops, "_SIDE", {"cpu": 32})
+    seen: list[Any] = []
+    monkeypatch.setattr(flops, "_seconds", lambda matrix: seen.append(matrix) or 1.0)
+    for _ in range(2):
+        peak_flops.__wrapped__()
+    assert seen[0].equal(seen[-1])
+    assert seen[0] is not seen[-1]
+    assert len(seen[0].unique()) > 100
+    assert abs(seen[0].float().mean()) < 0.2

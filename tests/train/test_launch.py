@@ -8,8 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,12 +21,29 @@ from tilth.core.config import Config, Train
 from tilth.core.errors import CheckFailed, ConfigError, ModelError
 from tilth.core.progress import SilentProgress
 from tilth.core.yaml_source import YamlProblems, YamlSource
-from tilth.train import launch
+from tilth.train import distributed, launch
 from tilth.train.auto import Resolved
-from tilth.train.launch import check_machine, join_run, launching
+from tilth.train.launch import check_adapters, check_machine, join_run, launching
 from tilth.train.mix import Mix, Ready, Tally
 from tilth.train.phase import Models, PhaseJob
+from tilth.train.plan import Plan
+from tilth.train.selection import check_askable
 from tilth.train.worker import Work, read_work
+
+from .forks import Forks
+
+needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
+SFT = {"kinds": ["knowledge_short"], "epochs": 2, "learning_rate": 1e-3, "batch_size": 8, "micro_batch_size": 2}
+KEPT = {"adapter": "lora", "lora": {"rank": 4, "alpha": 8, "dropout": 0, "merge": False}}
+PAIRS = SFT | {"kinds": ["preference"]}
+PLANS: dict[str, list[dict[str, Any]]] = {
+    "sft": [SFT | {"name": "p"}],
+    "accumulated": [SFT | {"name": "p", "micro_batch_size": 1}],
+    "lora": [SFT | KEPT | {"name": "p"}, SFT | KEPT | {"name": "goes-on"}],
+    "pairs": [PAIRS | {"name": method, "method": method} for method in ("reward", "dpo", "kto")],
+}
+"""Of 21 samples: the last of an epoch's three steps is not full."""
+GRPO = {"method": "grpo", "rollout": {"rewards": [{"answer": "exact"}], "completions": 2, "max_new_tokens": 4}}
 
 
 def job(folder: Path, **settings: Any) -> PhaseJob:
@@ -69,6 +87,11 @@ def test_what_cannot_be_shared_is_refused_before_anything_starts(
 
     with pytest.raises(CheckFailed, match=r"'p': its batch_size 8 cannot be dealt out to 3 processes; .*multiple of 3"):
         start(Train(processes=3))
+    with launching(Train(processes=3), [job(tmp_path, **GRPO)]) as train:
+        assert train, "one process trains it, whatever its batch_size"
+    plan = Plan.model_validate({"phases": [SFT | {"name": "p", "adapter": "qlora"}]})
+    with pytest.raises(ConfigError, match=r"'p': `adapter: qlora` cannot be trained with `train.distributed: fsdp`"):
+        check_adapters(plan, Config(train=Train(processes=2, distributed="fsdp")))
     monkeypatch.setattr(launch, "find_spec", lambda _name: None)
     with pytest.raises(ModelError, match=r"needs the package deepspeed; run `pip install 'tilth\[deepspeed\]'`"):
         check_machine(Train(processes=2, distributed="zero2"))
@@ -81,75 +104,44 @@ def test_one_process_needs_no_others(tmp_path: Path) -> None:
         assert train is None
 
 
-_IN_FLOAT32 = """
-import torch
-import tilth.llm.precision as precision
-precision.compute_dtype = lambda: torch.float32
-"""
 _TRAIN = """
 import json, sys
 from pathlib import Path
 from tilth.core.config import Config, Train
 from tilth.core.errors import TilthError
 from tilth.core.progress import SilentProgress
-from tilth.train import processes
 from tilth.train.data import Files
-from tilth.train.launch import join_run
 from tilth.train.plan import Phase, Plan
 from tilth.train.run import run_plan
-folder, student, settings, phase, node = sys.argv[1:]
-settings, folder = Train(**json.loads(settings)), Path(folder)
-processes._COMMAND = (sys.executable, "-P", str(folder / "worker.py"))
-phase = {"epochs": 2, "learning_rate": 1e-3, "batch_size": 8, "micro_batch_size": 2, **json.loads(phase)}
+folder, student, settings = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+phase = Phase(name="p", kinds=("knowledge_short",), epochs=200, batch_size=8, micro_batch_size=2)
 try:
-    if node != "0":
-        join_run(settings, int(node), SilentProgress())
-        sys.exit()
-    plan = Plan(phases=(Phase(name="p", kinds=("knowledge_short",), **phase),))
-    result = run_plan(plan, new=Files([folder / "new.jsonl"]), earlier=Files(), student=Path(student),
-                      out=folder / "out", config=Config(train=settings), progress=SilentProgress())
+    run_plan(Plan(phases=(phase,)), new=Files([folder / "new.jsonl"]), earlier=Files(), student=student,
+             out=folder / "out", config=Config(train=Train(**settings)), progress=SilentProgress())
 except KeyboardInterrupt:
     sys.exit(130)
 except TilthError as error:
     sys.exit(str(error))
-print(result.phases[0].weights_sha256)
 """
 
 
 @pytest.fixture
 def start(student: Path, make: SimpleNamespace, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Starts a run, in float32, in a folder of a name. 21 samples: the last of an epoch's three steps is not full."""
+    """Starts a run of a process of its own, too long to be waited for."""
 
-    def start(name: str, train: dict[str, Any], *, node: int = 0, **phase: Any) -> subprocess.Popen[str]:
-        folder = tmp_path / name
-        if not folder.exists():
-            make.file(folder / "new.jsonl", make.samples(21))
-            (folder / "worker.py").write_text(_IN_FLOAT32 + "from tilth.train.worker import main\nmain()\n")
-        settings = json.dumps({"checkpoint_every_s": 1000, **train})
-        command = [sys.executable, "-c", _IN_FLOAT32 + _TRAIN, str(folder), str(student), settings]
-        return subprocess.Popen(
-            [*command, json.dumps(phase), str(node)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+    def start(**settings: Any) -> subprocess.Popen[str]:
+        make.file(tmp_path / "new.jsonl", make.samples(21))
+        command = [
+            sys.executable,
+            "-c",
+            _TRAIN,
+            str(tmp_path),
+            str(student),
+            json.dumps({"checkpoint_every_s": 1000, **settings}),
+        ]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     return start
-
-
-def end(run: subprocess.Popen[str]) -> str:
-    """What a run printed, when it has ended well."""
-    printed, errors = run.communicate()
-    assert run.returncode == 0, errors
-    return printed.strip()
-
-
-def weights(folder: Path) -> dict[str, Any]:
-    from safetensors.torch import load_file
-
-    return load_file(folder / "out" / "01-p" / "model" / "model.safetensors")
-
-
-def steps(folder: Path) -> list[dict[str, Any]]:
-    lines = (folder / "out" / "01-p" / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
 
 
 def wait_for_steps(run: subprocess.Popen[str], folder: Path, count: int) -> None:
@@ -159,93 +151,241 @@ def wait_for_steps(run: subprocess.Popen[str], folder: Path, count: int) -> None
         time.sleep(0.01)
 
 
+def free_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
 def children(process: int) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
-needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
+def steps(folder: Path, phase: str = "01-p") -> list[dict[str, Any]]:
+    lines = (folder / "out" / phase / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def forks(student: Path) -> Generator[Forks]:
+    started = Forks(student, in_float32=True)
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def train(forks: Forks, make: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Runs a plan; gives its folder, the same one to whoever trains the same alone."""
+    done: dict[str, Path] = {}
+
+    def train(phases: list[dict[str, Any]], **settings: Any) -> Path:
+        key = json.dumps([phases, settings])
+        if key not in done:
+            done[key] = folder = tmp_path_factory.mktemp("run")
+            pairs = [make.pair(f"{i}?", f"It is {i}.", "No" + " no" * (i % 4)) for i in range(21)]
+            make.file(folder / "new.jsonl", make.samples(21))
+            make.file(folder / "pairs.jsonl", pairs)
+            recompute = settings.pop("recompute", False)
+            assert forks.run(folder, phases, {"checkpoint_every_s": 1000, **settings}, recompute=recompute) == 0
+        return done[key]
+
+    return train
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    files = sorted(file.relative_to(one) for file in one.glob("out/*/model/**/*.safetensors"))
+    assert files == sorted(file.relative_to(other) for file in other.glob("out/*/model/**/*.safetensors"))
+    for file in files:
+        weights, others = load_file(one / file), load_file(other / file)
+        assert weights.keys() == others.keys()
+        for name, tensor in weights.items():
+            torch.testing.assert_close(others[name], tensor, rtol=0, atol=2e-5)
+
+
+def sharing(distributed: str, plan: str, **settings: Any) -> Any:
+    """A case of the next test."""
+    marks = [needs_deepspeed] if distributed.startswith("zero") else []
+    return pytest.param(plan, {"distributed": distributed, **settings}, id=f"{plan}-{distributed}", marks=marks)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("train", "phase"),
+    ("plan", "settings"),
     [
-        pytest.param({}, {}, id="ddp"),
-        pytest.param({}, {"micro_batch_size": 1}, id="ddp-accumulated"),
-        pytest.param({"distributed": "zero2"}, {}, id="zero2", marks=needs_deepspeed),
-        pytest.param({"distributed": "zero3"}, {}, id="zero3", marks=needs_deepspeed),
-        pytest.param({"distributed": "fsdp"}, {}, id="fsdp"),
+        sharing("none", "sft"),
+        sharing("none", "accumulated"),
+        sharing("zero1", "sft", offload=True),
+        sharing("zero2", "sft"),
+        sharing("zero3", "sft", recompute=True),
+        sharing("fsdp", "sft", recompute=True),
+        sharing("none", "lora", recompute=True),
+        sharing("zero2", "lora"),
+        sharing("zero3", "lora", offload=True),
+        sharing("fsdp", "lora"),
+        sharing("none", "pairs"),
+        sharing("zero2", "pairs"),
+        sharing("zero3", "pairs"),
+        sharing("fsdp", "pairs"),
     ],
 )
 def test_two_processes_make_the_model_that_one_makes(
-    train: dict[str, Any], phase: dict[str, Any], start: Callable[..., Any], tmp_path: Path
+    plan: str, settings: dict[str, Any], train: Callable[..., Path]
 ) -> None:
-    import torch
-
-    end(start("one", {}))
-    end(start("two", {"processes": 2, **train}, **phase))
-    one, two = tmp_path / "one", tmp_path / "two"
-    for alone, shared in zip(steps(one), steps(two), strict=True):
-        for name in ("step", "epoch", "learning_rate", "tokens", "trained_tokens"):
-            assert alone[name] == shared[name], name
-        assert shared["loss"] == pytest.approx(alone["loss"], rel=1e-5)
-        assert shared["grad_norm"] == pytest.approx(alone["grad_norm"], rel=1e-3)
-    assert weights(one).keys() == weights(two).keys()
-    for name, tensor in weights(one).items():
-        torch.testing.assert_close(weights(two)[name], tensor, rtol=0, atol=2e-5)
-    for name in ("config.json", "generation_config.json", "tokenizer.json"):
-        model = Path("out") / "01-p" / "model" / name
-        assert (two / model).read_bytes() == (one / model).read_bytes(), name
-    left = {path.name for path in (two / "out" / "01-p").iterdir()}
-    assert left == {path.name for path in (one / "out" / "01-p").iterdir()}
+    one, two = train(PLANS["sft" if plan == "accumulated" else plan]), train(PLANS[plan], processes=2, **settings)
+    assert_same_weights(one, two)
+    for folder in (one / "out").glob("0*"):
+        for alone, shared in zip(steps(one, folder.name), steps(two, folder.name), strict=True):
+            for name in ("step", "epoch", "learning_rate", "tokens", "trained_tokens"):
+                assert alone[name] == shared[name], name
+            assert shared["loss"] == pytest.approx(alone["loss"], rel=1e-5)
+            assert shared["grad_norm"] == pytest.approx(alone["grad_norm"], rel=1e-3)
+        for file in folder.glob("model/*.json"):
+            assert (two / file.relative_to(one)).read_bytes() == file.read_bytes(), file
+        left = {path.name for path in (two / folder.relative_to(one)).iterdir()}
+        assert left == {path.name for path in folder.iterdir()}
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("machines", [1, 2])
+def test_what_learns_from_its_own_answers_is_trained_alone_amid_phases_that_are_shared(
+    machines: int, train: Callable[..., Path]
+) -> None:
+    settings = {"processes": 2} if machines == 1 else {"nodes": 2, "rendezvous": free_address()}
+    folder = train([SFT | {"name": "p"}, SFT | GRPO | {"name": "g"}, SFT | {"name": "z"}], **settings)
+    assert [len(steps(folder, phase)) for phase in ("01-p", "02-g", "03-z")] == [6, 6, 6]
+    said = (folder / "said").read_text()
+    assert "phase g: grpo trains in one process\n" in said
+    shared = [name for name in ("p", "g", "z") if f"phase {name}: machine 2 of 2\n" in said]
+    assert shared == (["p", "z"] if machines == 2 else [])
+
+
+@pytest.mark.parametrize("settings", [{"processes": 2}, {"distributed": "zero2"}])
+def test_held_out_questions_are_asked_by_one_process_alone(settings: dict[str, Any]) -> None:
+    def check(phase: dict[str, Any]) -> None:
+        plan = Plan.model_validate({"phases": [SFT | phase | {"name": "p", "select": {"by": "held_out"}}]})
+        check_askable(plan, there=True, config=Config(train=Train(**settings)))
+
+    with pytest.raises(ConfigError, match=r"'p': it selects by held_out, which one process alone can do; set train"):
+        check({})
+    check(GRPO)
+
+
+def test_a_process_that_joins_others_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setattr(distributed, "_joined", [])
+    monkeypatch.setattr(distributed, "device", lambda: "cuda")
+    monkeypatch.setattr("torch.cuda.set_device", taken.append)
+    distributed.join(Train(processes=4))
+    assert taken == [3]
+
+
+@pytest.fixture
+def two_machines() -> tuple[Train, Any]:
+    """The settings, and the store of the first."""
+    settings = Train(nodes=2, rendezvous=free_address())
+    return settings, launch._open_store(settings, at_rendezvous=True)
+
+
+def test_a_machine_that_never_comes_is_waited_for_aloud(
+    two_machines: tuple[Train, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(launch, "_SIGN_S", 0)
+    others = launch._Others(two_machines[1], 1, 2, said.append)
+    assert [others.look(), others.look()] == ["", ""]
+    assert said == ["waiting for machine 2, which has not come: start it with --node-rank 1"]
+
+
 @pytest.mark.parametrize(
-    ("train", "share"),
+    ("told", "raised", "message"),
     [
-        pytest.param({}, "rng_state_1.pth", id="ddp"),
-        pytest.param({"distributed": "fsdp"}, "pytorch_model_fsdp_0/__1_0.distcp", id="fsdp"),
-        pytest.param({"distributed": "zero3"}, "*/*zero_pp_rank_1*_optim_states.pt", id="zero3", marks=needs_deepspeed),
+        ({"work/1": "stopped"}, KeyboardInterrupt, "^$"),
+        ({"failed": "phase 'g': the disk is full", "work/1": "stopped"}, ModelError, "^phase 'g': the disk is full$"),
     ],
 )
-def test_kill_9_of_all_processes_and_the_same_call_again_end_with_the_same_bytes(
-    train: dict[str, Any], share: str, start: Callable[..., Any], tmp_path: Path
+def test_the_other_machines_end_as_the_first_does(
+    told: dict[str, str], raised: type[BaseException], message: str, two_machines: tuple[Train, Any]
 ) -> None:
-    settings: dict[str, Any] = {"processes": 2, "checkpoint_every_s": 1e-6, **train}
-    phase = {"epochs": 3, "micro_batch_size": 1, "adapter": "lora" if not train else "none"}
-    straight = end(start("straight", settings, **phase))
-    for kill in (4, 7):  # in the second and in the third epoch
-        run = start("killed", settings, **phase)
-        wait_for_steps(run, tmp_path / "killed", kill)
-        for pid in (run.pid, *children(run.pid)):
-            os.kill(pid, signal.SIGKILL)
-        run.communicate()
-        [newest] = (tmp_path / "killed").glob("out/01-p/checkpoints/*/checkpoint-*")
-        assert any(newest.glob(share)), "the model is not shared at all"
-    assert end(start("killed", settings, **phase)) == straight
-    told = [[(line["step"], line["loss"]) for line in steps(tmp_path / name)] for name in ("straight", "killed")]
-    assert told[0] == told[1]
+    settings, store = two_machines
+    for key, value in told.items():
+        store.set(key, value)
+    with pytest.raises(raised, match=message):
+        join_run(settings, 1, SilentProgress())
+
+
+def test_a_first_machine_that_goes_while_it_is_found_is_waited_for(
+    two_machines: tuple[Train, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, store = two_machines
+    reach, tried = launch._store, list[int]()
+
+    def gone_at_first(*where: Any, **how: Any) -> Any:
+        tried.append(1)
+        if len(tried) == 1:
+            raise RuntimeError("connection reset by peer")
+        return reach(*where, **how)
+
+    monkeypatch.setattr(launch, "_store", gone_at_first)
+    store.set("work/1", "done")
+    join_run(settings, 1, SilentProgress())
+    assert store.check(["bye/1"])
+
+
+def test_a_first_machine_that_goes_is_told_in_a_line() -> None:
+    settings = Train(nodes=2, rendezvous=free_address())
+    first = [launch._open_store(settings, at_rendezvous=True)]
+
+    def go() -> None:
+        while not first[0].check(["alive/1"]):
+            time.sleep(0.01)
+        first.clear()
+
+    threading.Thread(target=go).start()
+    with pytest.raises(ModelError, match="the first machine is gone; look there for the reason"):
+        join_run(settings, 1, SilentProgress())
+
+
+def test_a_stop_that_comes_in_the_last_step_is_heard_on_any_machine(
+    two_machines: tuple[Train, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, store = two_machines
+    work = Work(job(tmp_path), Models(tmp_path, ""), tmp_path, None, Config(train=settings), "token")
+    (tmp_path / "job.json").write_text(work.dump())
+
+    class Ended:
+        def __init__(self, *_: Any) -> None: ...
+
+        def run(self, *_: Any) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(launch, "Processes", Ended)
+    store.set("work/1", json.dumps([str(tmp_path / "job.json"), "token", 1]))
+    with pytest.raises(KeyboardInterrupt):
+        join_run(settings, 1, SilentProgress())
+    assert store.check(["ended/1/1"])
 
 
 @pytest.mark.slow
 def test_sigterm_stops_all_after_a_step_with_a_checkpoint(start: Callable[..., Any], tmp_path: Path) -> None:
-    run = start("a", {"processes": 2}, epochs=200)
-    wait_for_steps(run, tmp_path / "a", 2)
+    run = start(processes=2)
+    wait_for_steps(run, tmp_path, 2)
     run.terminate()
     run.communicate()
     assert run.returncode == 130
-    phase = tmp_path / "a" / "out" / "01-p"
+    phase = tmp_path / "out" / "01-p"
     [checkpoint] = phase.glob("checkpoints/*/checkpoint-*")
-    assert int(checkpoint.name.partition("-")[2]) == len(steps(tmp_path / "a"))
+    assert int(checkpoint.name.partition("-")[2]) == len(steps(tmp_path))
     assert not list(phase.glob("process-*"))
     assert not (phase / "job.json").exists()
 
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_ends_the_run_with_one_line(start: Callable[..., Any], tmp_path: Path) -> None:
-    run = start("a", {"processes": 2}, epochs=200)
-    wait_for_steps(run, tmp_path / "a", 1)
+    run = start(processes=2)
+    wait_for_steps(run, tmp_path, 1)
     started = children(run.pid)
     os.kill(started[1], signal.SIGKILL)
     _, errors = run.communicate()
@@ -258,30 +398,18 @@ def test_a_process_that_is_killed_ends_the_run_with_one_line(start: Callable[...
 
 
 @pytest.mark.slow
-def test_two_machines_make_the_model_that_one_makes(start: Callable[..., Any], tmp_path: Path) -> None:
-    import torch
-
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    settings = {"nodes": 2, "rendezvous": address}
-    second = start("two", settings, node=1)  # first: it waits
-    first = start("two", settings)
-    end(first)
-    end(second)
-    end(start("one", {}))
-    for name, tensor in weights(tmp_path / "one").items():
-        torch.testing.assert_close(weights(tmp_path / "two")[name], tensor, rtol=0, atol=2e-5)
+def test_two_machines_make_the_model_that_one_makes(train: Callable[..., Path]) -> None:
+    assert_same_weights(train(PLANS["sft"]), train(PLANS["sft"], nodes=2, rendezvous=free_address()))
 
 
 @pytest.mark.slow
 def test_a_machine_that_does_not_see_the_disk_ends_the_run(
     start: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = free_address()
     monkeypatch.setattr(launch, "_DISK_S", 0.5)
     monkeypatch.setattr(launch, "read_work", lambda _file: SimpleNamespace(token="another disk's"))
-    first = start("a", {"nodes": 2, "rendezvous": address})
+    first = start(nodes=2, rendezvous=address)
     with pytest.raises(ModelError, match="this machine does not see what the first one wrote; put the workspace on"):
         join_run(Train(nodes=2, rendezvous=address), 1, SilentProgress())
     _, errors = first.communicate()

@@ -6,22 +6,27 @@ from typing import Any
 import pytest
 from tilth.core.errors import ModelError
 from tilth.core.records import Message, Sample
-from tilth.train.masking import IGNORED, tokenize
+from tilth.llm.local import opening
+from tilth.train.masking import IGNORED, tokenize, tokenize_prompts
+from tilth.train.methods import pairs
 
 # What real chat templates do, without their tools (llama-3.2, gemma-2 and -3, mistral-7b-v0.3, granite-3.3, phi-3 and
-# -4-mini, qwen-2.5, zephyr): trimming, folding the system prompt into a turn, a system prompt of their own, the date.
+# -4-mini, qwen-2.5 and -3, zephyr): trimming, folding the system prompt into a turn, a system prompt of their own, the
+# date, thoughts before the last answer.
 LLAMA3 = (
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] | trim %}"
     "{% set messages = messages[1:] %}{% else %}{% set system = '' %}{% endif %}"
     "<|start_header_id|>system<|end_header_id|>\n\nToday Date: {{ strftime_now('%d %b %Y') }}\n\n{{ system }}<|eot_id|>"
     "{% for message in messages %}<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
     "{{ message['content'] | trim }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
 GEMMA2 = (
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
     "{% endif %}{% for message in messages %}<start_of_turn>"
     "{{ 'model' if message['role'] == 'assistant' else message['role'] }}\n"
     "{{ message['content'] | trim }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
 GEMMA3 = (
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set first = messages[0]['content'] + '\n\n' %}"
@@ -30,6 +35,7 @@ GEMMA3 = (
     "{{ raise_exception('roles must alternate') }}{% endif %}<start_of_turn>"
     "{{ 'model' if message['role'] == 'assistant' else message['role'] }}\n{{ first if loop.first else '' }}"
     "{{ message['content'] | trim }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
 MISTRAL = (
     "{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] %}{% set messages = messages[1:] %}"
@@ -44,16 +50,34 @@ GRANITE = (
     "{% endif %}<|start_of_role|>system<|end_of_role|>{{ system }}<|end_of_text|>\n"
     "{% for message in messages %}<|start_of_role|>{{ message['role'] }}<|end_of_role|>"
     "{{ message['content'] }}<|end_of_text|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start_of_role|>assistant<|end_of_role|>{% endif %}"
 )
-PHI3 = "{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] }}<|end|>\n{% endfor %}"
+PHI3 = (
+    "{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
 PHI4 = (  # ends the whole conversation once more
-    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}{{ eos_token }}"
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% else %}{{ eos_token }}{% endif %}"
 )
 QWEN = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
     "{% for message in messages %}<|im_start|>{{ message['role'] + '\n' + message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-ZEPHYR = "{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] + eos_token }}\n{% endfor %}"
+QWEN3 = (  # thoughts are taken out of all answers, and put before the last, empty or not
+    "{% for message in messages %}{% set content = message['content'] %}<|im_start|>{{ message['role'] + '\n' }}"
+    "{% if message['role'] == 'assistant' %}{% set thought = '' %}{% if '</think>' in content %}"
+    "{% set thought = content.split('</think>')[0].split('<think>')[-1].strip('\n') %}"
+    "{% set content = content.split('</think>')[-1].lstrip('\n') %}{% endif %}"
+    "{% if loop.last %}{{ '<think>\n' + thought + '\n</think>\n\n' + content.lstrip('\n') }}{% else %}{{ content }}"
+    "{% endif %}{% else %}{{ content }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+ZEPHYR = (
+    "{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] + eos_token }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
 
 PHI = {"special": ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|endoftext|>"), "eos": "<|endoftext|>"}
 GEMMA = {"special": ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"), "bos": "<bos>", "eos": "<eos>"}
@@ -75,6 +99,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "phi3": {"template": PHI3, **PHI},
     "phi4": {"template": PHI4, **PHI},
     "qwen": {"template": QWEN, "special": ("<|im_start|>", "<|im_end|>"), "eos": "<|im_end|>"},
+    "qwen3": {"template": QWEN3, "special": ("<|im_start|>", "<|im_end|>"), "eos": "<|im_end|>"},
     "zephyr": {"template": ZEPHYR, "special": ("</s>",), "eos": "</s>"},
 }
 TRAINED = {
@@ -87,6 +112,7 @@ TRAINED = {
     "phi3": "It is 7.<|end|>",
     "phi4": "It is 7.<|end|>",
     "qwen": "It is 7.<|im_end|>",
+    "qwen3": "<think>\n\n</think>\n\nIt is 7.<|im_end|>",  # the model has to write it all
     "zephyr": "It is 7.</s>",
 }
 
@@ -132,8 +158,9 @@ def test_white_space_and_every_script_survive_as_the_template_writes_them(
     answer = "\n\nOne:\n\n  two\n\n\n三 😀 \ue000 "  # with a character that could have been a marker
     text = trained_text(tokenizers[style], make.sample(" What\nis it? ", answer))
     trims = style in {"llama3", "gemma2", "gemma3", "mistral"}
-    end = TRAINED[style].strip().removeprefix("It is 7.")
-    assert text.lstrip(" ") == (answer.strip() if trims else answer) + end
+    start, _, end = TRAINED[style].strip().partition("It is 7.")
+    written = answer.strip() if trims else answer.lstrip("\n") if style == "qwen3" else answer
+    assert text.lstrip(" ") == start + written + end
 
 
 @pytest.mark.parametrize("style", [style for style in TRAINED if style != "gemma2"])
@@ -161,7 +188,7 @@ def test_every_assistant_turn_of_a_conversation_is_trained(style: str, tokenizer
     turns = (*sample.messages, Message(role="user", content="It is 7."), *sample.messages[1:])
     for prompt in ("", "Be brief.") if style != "gemma2" else ("",):
         assert trained_text(tokenizers[style], sample.model_copy(update={"messages": turns}), prompt) == (
-            TRAINED[style] * 2
+            ("It is 7.<|im_end|>" if style == "qwen3" else TRAINED[style]) + TRAINED[style]
         )
 
 
@@ -211,6 +238,47 @@ def test_the_tokens_of_a_sample_are_the_same_every_day(
     today = [tokenize(tokenizers[style], samples, "") for style in ("llama3", "granite")]
     monkeypatch.setattr(chat_template_utils, "datetime", Tomorrow)
     assert [tokenize(tokenizers[style], samples, "") for style in ("llama3", "granite")] == today
+
+
+def test_what_is_asked_and_what_is_trained_make_the_whole(tokenizers: dict[str, Any], make: Any) -> None:
+    sample = make.sample("What is it?", "It is 7.")
+    for style, tokenizer in tokenizers.items():
+        [tokens], [asked] = tokenize(tokenizer, [sample], ""), tokenize_prompts(tokenizer, [sample], "")
+        first = next(place for place, label in enumerate(tokens.labels) if label != IGNORED)
+        assert tokens.input_ids[:first] == asked, style
+
+
+def test_what_the_template_writes_before_an_answer_is_part_of_both_of_a_pair(
+    tokenizers: dict[str, Any], make: Any
+) -> None:
+    tokenizer = tokenizers["qwen3"]
+    (row,) = pairs.rows(tokenizer, [make.pair("What is it?", "It is 7.", "No idea.")], "")
+    told = [tokenizer.decode(ids) for ids in row.ids()]
+    assert told == [
+        "<|im_start|>user\nWhat is it?<|im_end|>\n<|im_start|>assistant\n",
+        "<think>\n\n</think>\n\nIt is 7.<|im_end|>",
+        "<think>\n\n</think>\n\nNo idea.<|im_end|>",
+    ]
+
+
+@pytest.mark.parametrize("answer", ["<think>Six?</think>It is 7.", "Six?</think>It is 7."])
+def test_a_template_that_takes_an_answer_apart_is_refused(answer: str, tokenizers: dict[str, Any], make: Any) -> None:
+    with pytest.raises(ModelError, match=r"the chat template (leaves out|rewrites)"):
+        tokenize(tokenizers["qwen3"], [make.sample("What is it?", answer)], "")
+
+
+def test_a_template_that_asks_for_more_than_it_writes_is_trained_from_the_answer_on(make: Any) -> None:
+    template = make.chatml.replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}")
+    tokenizer = make.tokenizer(template, ("<|im_start|>", "<|im_end|>"), eos="<|im_end|>")
+    assert trained_text(tokenizer, make.sample("What is it?", "It is 7.")) == TRAINED["chatml"]
+
+
+def test_what_the_template_writes_before_an_answer_is_no_part_of_what_was_answered(tokenizers: dict[str, Any]) -> None:
+    said = {style: opening(tokenizer) for style, tokenizer in tokenizers.items()}
+    assert {style: text for style, text in said.items() if text} == {
+        "mistral": " ",
+        "qwen3": "<think>\n\n</think>\n\n",
+    }
 
 
 def test_the_first_token_never_counts_as_trained(tokenizers: dict[str, Any], make: Any) -> None:

@@ -1,16 +1,26 @@
 from __future__ import annotations
 
+import dataclasses
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tilth.core.config import Config, Train
-from tilth.core.errors import CheckFailed
+from tilth.core.errors import CheckFailed, ModelError
 from tilth.train import fits, memory
 from tilth.train.auto import Resolved
+from tilth.train.data import Pool
+from tilth.train.disk import disk_of
 from tilth.train.fits import check_memory, free_memory
 from tilth.train.memory import PROCESS, Batch, Memory, Sharing, estimate, longest_batch, read_shape
-from tilth.train.mix import Mix, Tally
+from tilth.train.methods.setup import Setup
+from tilth.train.methods.table import METHODS
+from tilth.train.mix import Mix, Ready, Tally, make_mixes, read_rows
+from tilth.train.plan import MethodName, Plan
+from tilth.train.run import read_student
+from tilth.train.trainer import Watch
 
 GB = 1e9
 LLAMA_8B = memory.Shape(
@@ -24,7 +34,7 @@ LLAMA_8B = memory.Shape(
     keys=1024,
     vocab=128_256,
 )
-BATCH = Batch(rows=2, length=1024, places=512)
+BATCH = Batch(rows=2, length=1024, tokens=2048, logits=1024, joined=True)
 
 
 def phase(**settings: Any) -> Resolved:
@@ -108,6 +118,62 @@ def test_what_is_offloaded_is_in_main_memory() -> None:
     assert offloaded.total < on_device.total
 
 
+def test_fsdp_keeps_no_second_copy_of_what_it_trains() -> None:
+    fsdp, zero3 = (estimate(LLAMA_8B, phase(), BATCH, Sharing.of(train(kind))) for kind in ("fsdp", "zero3"))
+    assert fsdp.optimizer == 8 * LLAMA_8B.parameters // 8
+    assert zero3.optimizer == 12 * LLAMA_8B.parameters // 8
+    assert fsdp.weights == zero3.weights
+
+
+def train(distributed: Any) -> Train:
+    return Train(processes=8, distributed=distributed)
+
+
+def test_a_checkpoint_holds_what_deepspeed_writes_again() -> None:
+    def checkpoint(distributed: str, **settings: Any) -> int:
+        return disk_of(phase(**settings), SMALL, keep_checkpoints=1, distributed=distributed).checkpoint
+
+    each = {name: checkpoint(name) / SMALL.parameters for name in ("none", "fsdp", "zero1", "zero2", "zero3")}
+    assert each == {"none": 12, "fsdp": 12, "zero1": 20, "zero2": 20, "zero3": 16}
+    assert checkpoint("zero1", adapter="lora") == 20 * SMALL.adapter(32)
+    assert checkpoint("zero1", method="ppo", **ANSWERS) == 12 * SMALL.parameters  # one process trains it
+
+
+ANSWERS: dict[str, Any] = {"kinds": ["skill"], "rollout": {"beta": 0.1, "rewards": [{"answer": "exact"}]}}
+
+
+def test_models_that_are_asked_only_take_memory_too(student: Path) -> None:
+    def others(**settings: Any) -> int:
+        found = estimate(LLAMA_8B, phase(kinds=["skill"], **settings), BATCH)
+        without = estimate(LLAMA_8B, phase(), BATCH)
+        assert found.total == without.total + found.others
+        return found.others
+
+    whole, small = LLAMA_8B.parameters, read_shape(student).parameters
+    scored = [{"model": "an earlier phase"}, {"model": str(student)}, {"judge": True}]
+    assert others() == 0
+    assert others(method="ppo", rollout={"beta": 0.1, "rewards": [{"judge": True}]}) == 4 * whole
+    assert others(method="grpo", rollout={"rewards": [{"judge": True}]}) == 0
+    assert others(method="rloo", rollout={"rewards": scored}) == 2 * (whole + small)
+    assert others(method="distill", distill={"teacher": "parent"}) == 4 * whole
+    assert others(method="distill", distill={"teacher": str(student)}) == 4 * small
+    adapted = estimate(LLAMA_8B, phase(method="grpo", adapter="lora", **ANSWERS), BATCH)
+    assert adapted.others == 0  # the model without its adapter is the reference
+
+
+def test_rows_that_are_padded_have_a_mask() -> None:
+    padded = Batch(rows=2, length=1024, tokens=2048, logits=1024, joined=False)
+    one = Batch(rows=1, length=2048, tokens=2048, logits=1024, joined=False)
+    sizes = [estimate(SMALL, phase(), batch).activations for batch in (padded, BATCH, one)]
+    assert sizes[0] - sizes[1] == SMALL.layers * 2048 * 2 * 1024
+    assert sizes[1] == sizes[2]
+
+
+def test_matrices_of_four_bits_give_float32() -> None:
+    sizes = [estimate(SMALL, phase(adapter=adapter), BATCH).activations for adapter in ("lora", "qlora")]
+    assert sizes[1] - sizes[0] == SMALL.layers * 2048 * 3 * 2 * SMALL.intermediate
+
+
 def test_recomputing_keeps_one_layer_and_the_inputs_of_the_others() -> None:
     kept, recomputed = (estimate(LLAMA_8B, phase(), BATCH, recompute=recompute) for recompute in (False, True))
     assert recomputed.activations < kept.activations / 5
@@ -115,18 +181,82 @@ def test_recomputing_keeps_one_layer_and_the_inputs_of_the_others() -> None:
 
 
 def mix(**counts: Any) -> Mix:
-    given = {"longest": 512, "places": 128, "steps": 10, "total": Tally(samples=100, tokens=9000), **counts}
+    largest = Tally(samples=2, tokens=900, trained_tokens=200)
+    given = {"longest": 512, "places": 128, "steps": 10, "total": {}, "largest": largest, **counts}
     return Mix.model_validate(
         {"phase": "p", "by_origin": {}, "by_kind": {}, "by_leaf": {}, "too_long": {}, "data_sha256": ""}
         | {"tokens_sha256": "", **given}
     )
 
 
-def test_the_longest_batch_has_both_answers_of_a_pair() -> None:
-    pairs = phase(method="dpo", kinds=["preference"])
-    assert longest_batch(phase(), mix()) == Batch(2, 512, 128)
-    assert longest_batch(pairs, mix()) == Batch(4, 512, 128)
-    assert longest_batch(phase(), mix(total=Tally(samples=1))) == Batch(1, 512, 128)
+def test_the_longest_batch_is_joined_or_padded() -> None:
+    padding = dataclasses.replace(SMALL, joins=False)
+    assert longest_batch(phase(), mix(), SMALL) == Batch(2, 512, 900, 200, joined=True)
+    assert longest_batch(phase(), mix(), padding) == Batch(2, 512, 2 * 512, 2 * 128, joined=False)
+    assert longest_batch(phase(micro_batch_size=1), mix(), SMALL) == Batch(1, 512, 450, 100, joined=True)
+    one = mix(largest=Tally(samples=1, tokens=512, trained_tokens=128))
+    assert longest_batch(phase(), one, SMALL) == Batch(1, 512, 512, 128, joined=True)
+
+
+def test_the_longest_batch_has_both_answers_of_a_pair_and_all_to_a_prompt() -> None:
+    pairs, scores = (phase(method=method, kinds=["preference"]) for method in ("dpo", "reward"))
+    assert longest_batch(pairs, mix(), SMALL) == Batch(4, 512, 4 * 512, 4 * 128, joined=False)
+    assert longest_batch(scores, mix(places=0), SMALL).logits == 0
+    answers, in_tiles = (phase(method=method, **ANSWERS) for method in ("ppo", "grpo"))
+    assert longest_batch(answers, mix(), SMALL) == Batch(16, 512, 16 * 512, 16 * 128, joined=False)
+    assert longest_batch(in_tiles, mix(), SMALL) == Batch(16, 512, 16 * 512, 0, joined=False)
+
+
+@pytest.mark.parametrize(("method", "kinds"), [("sft", ["knowledge_short"]), ("dpo", ["preference"])])
+def test_as_many_positions_go_through_the_output_head_as_are_foreseen(
+    method: MethodName, kinds: list[str], student: Path, make: Any, tmp_path: Path
+) -> None:
+    samples = [make.sample(f"What is {'very ' * i}{i}?", "It is " + "so " * (5 - i), leaf="a") for i in range(6)]
+    pairs = [make.pair(f"What is {'very ' * i}{i}?", "It is " + "so " * (5 - i), "No.") for i in range(6)]
+    plan = Plan.model_validate({"phases": [{"name": "p", "method": method, "kinds": kinds, "batch_size": 4}]})
+    model = read_student(student)
+    [ready] = make_mixes(plan, Pool([*samples, *pairs]), model, [tmp_path], Config())
+    assert isinstance(ready, Ready)
+    setup = Setup(
+        phase=ready.phase,
+        parent=student,
+        models={},
+        tokenizer=model.tokenizer,
+        rows=read_rows(ready.phase, tmp_path / "data.jsonl", model.tokenizer, ""),
+        checkpoints=tmp_path / "checkpoints",
+        seed=1,
+        config=Config(),
+        watch=Watch(lambda _step: None, 1e9),
+    )
+    trainer, seen = METHODS[method].trainer(setup), list[int]()
+
+    def look(_head: Any, given: tuple[Any, ...], _logits: Any) -> None:
+        seen.append(given[0].shape[:-1].numel())
+
+    trainer.model.get_output_embeddings().register_forward_hook(look)
+    rows = sorted(range(6), key=lambda row: -trainer.lengths[row])[:4]
+    trainer.train_dataset = [trainer.train_dataset[row] for row in rows]
+    trainer.lengths = [trainer.lengths[row] for row in rows]
+    trainer.train()
+    assert set(seen) == {longest_batch(ready.phase, ready.mix, read_shape(student)).logits}
+
+
+def test_a_model_whose_attention_is_of_another_kind_is_given_padded_rows(tmp_path: Path, student: Path) -> None:
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = Gemma2Config(vocab_size=64, num_key_value_heads=2, head_dim=8, **sizes)
+    Gemma2ForCausalLM(config).save_pretrained(tmp_path)
+    assert read_shape(student).joins
+    assert not read_shape(tmp_path).joins
+
+
+def test_a_model_that_transformers_does_not_know_is_refused_in_a_line(student: Path, tmp_path: Path) -> None:
+    shutil.copytree(student, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "unheard_of"}))
+    with pytest.raises(ModelError, match=r"the model cannot be loaded .* name a folder with a causal"):
+        read_shape(tmp_path)
 
 
 @pytest.fixture
@@ -153,11 +283,19 @@ def test_what_does_not_fit_is_refused_with_what_would(
 ) -> None:
     monkeypatch.setattr(fits, "free_memory", lambda: int(free * GB))
     monkeypatch.setattr(fits, "_resident", lambda: PROCESS)
-    job = phase(batch_size=16, micro_batch_size=16)
+    job, largest = phase(batch_size=16, micro_batch_size=16), Tally(samples=16, tokens=8192, trained_tokens=2048)
     with pytest.raises(
         CheckFailed, match=rf"phase 'p': training takes about .* GB of memory, and {free} GB .*{advice}"
     ):
-        check_memory(job, mix(), SMALL, Train())
+        check_memory(job, mix(largest=largest), SMALL, Train())
+
+
+@pytest.mark.usefixtures("on_a_cpu")
+def test_what_would_fit_can_be_dealt_out_to_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fits, "free_memory", lambda: int(26 * GB))
+    job, largest = phase(batch_size=36, micro_batch_size=18), Tally(samples=18, tokens=9216, trained_tokens=2304)
+    with pytest.raises(CheckFailed, match="set its micro_batch_size to 9,"):  # 12 would fit, but does not divide 18
+        check_memory(job, mix(largest=largest), SMALL, Train(processes=2))
 
 
 @pytest.mark.usefixtures("on_a_cpu")

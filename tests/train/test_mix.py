@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tilth.core.config import Config, Student
+from tilth.core.config import Config, Student, Train
 from tilth.core.errors import CheckFailed
 from tilth.core.jsonl import read_records
 from tilth.train.data import Files, Pool, TrainingItem, TrainingSample
-from tilth.train.mix import Mix, Ready, Skipped, make_mixes, select
+from tilth.train.drawing import draw
+from tilth.train.mix import Mix, Ready, Skipped, Tally, in_words, make_mixes, read_rows, select
 from tilth.train.mix import Student as Model
 from tilth.train.order import epoch_order
+from tilth.train.phase import Models, PhaseJob
 from tilth.train.plan import Phase, Plan, Replay
-from tilth.train.replay import draw
 from tilth.train.replay_buffer import Past
 
 
@@ -25,7 +26,7 @@ def tokenizer(make: Any) -> Any:
 
 def phase(name: str, *kinds: Any, **settings: Any) -> Phase:
     given: dict[str, Any] = {"batch_size": 8, "micro_batch_size": 8, "max_length": 1024, **settings}
-    return Phase(name=name, kinds=kinds, learning_rate=1e-3, **given)
+    return Phase(name=name, kinds=kinds, **{"learning_rate": 1e-3, **given})
 
 
 PLAN = Plan(
@@ -130,6 +131,80 @@ def test_too_much_that_is_too_long_is_refused_with_the_number_and_the_fix(make: 
     tokenizer.model_max_length = 90
     with pytest.raises(CheckFailed, match=r"more than 90 tokens .* all the model holds"):
         mix_all(plan, samples, tokenizer, tmp_path)
+
+
+@pytest.mark.parametrize("earlier", [0, 20])
+def test_a_phase_that_is_left_with_nothing_new_is_refused_in_a_line(
+    make: Any, tokenizer: Any, tmp_path: Path, earlier: int
+) -> None:
+    new = [make.sample("Why?", "So. " * (40 + i)) for i in range(4)]
+    samples = Pool(new, make.samples(earlier, leaf="old"))
+    given = {"max_length": 100, "too_long": {"lost_share": 1.0}, "replay": {"earlier_cycles": 0.5}}
+    message = "'short': it would train on nothing new: all of its 4 new samples have more than 100 tokens; raise its "
+    with pytest.raises(CheckFailed, match=message) as refused:
+        mix_all(Plan(phases=(phase("short", "knowledge_short", **given),)), samples, tokenizer, tmp_path)
+    given["max_length"] = int(str(refused.value).rsplit(" ", 1)[-1])
+    [mix] = mix_all(Plan(phases=(phase("short", "knowledge_short", **given),)), samples, tokenizer, tmp_path)
+    assert mix.by_origin["new"].samples == 1
+    tokenizer = make.tokenizer(make.chatml, ("<|im_start|>", "<|im_end|>"), eos="<|im_end|>")
+    tokenizer.model_max_length = 100
+    with pytest.raises(CheckFailed, match=r"100 is all the model holds: make the samples shorter$"):
+        mix_all(Plan(phases=(phase("short", "knowledge_short", **given),)), samples, tokenizer, tmp_path)
+
+
+def test_a_row_is_never_longer_than_what_the_model_holds(make: Any, tokenizer: Any, tmp_path: Path) -> None:
+    samples = [*make.samples(20), make.sample("Why?", "So. " * 400)]
+    cut = phase("short", "knowledge_short", max_length=1024, too_long={"policy": "cut", "lost_share": 0.9})
+    student = Model(tokenizer, 1_000_000, context=256)  # of which the tokenizer knows nothing
+    [ready] = make_mixes(Plan(phases=(cut,)), Pool(samples), student, [tmp_path], Config())
+    assert isinstance(ready, Ready)
+    rows = read_rows(ready.phase, tmp_path / "data.jsonl", tokenizer, "")
+    assert max(row.length for row in rows) == ready.phase.max_length == ready.mix.longest == 256
+    assert ready.auto["max_length"].startswith("256 instead of 1,024 (all that the model holds")
+
+
+def test_what_runs_in_each_of_several_processes_is_what_is_told(make: Any, tokenizer: Any, tmp_path: Path) -> None:
+    samples = Pool(make.samples(40))
+    config = Config(train=Train(processes=4))
+    student = Model(tokenizer, 1_000_000, tokenizer.model_max_length)
+    plan = Plan(phases=(phase("short", "knowledge_short"),))
+    [ready] = make_mixes(plan, samples, student, [tmp_path], config)
+    assert isinstance(ready, Ready)
+    assert (ready.phase.batch_size, ready.phase.micro_batch_size, ready.mix.largest.samples) == (8, 2, 2)
+
+
+def test_a_phase_that_is_done_stays_so_with_more_processes(make: Any, tokenizer: Any, tmp_path: Path) -> None:
+    student, plan = Model(tokenizer, 1_000_000, 1024), Plan(phases=(phase("short", "knowledge_short"),))
+    parent = Models(parent=tmp_path, parent_sha256="0")
+    inputs: list[str] = []
+    for processes in (1, 4):
+        config = Config(train=Train(processes=processes))
+        [ready] = make_mixes(plan, Pool(make.samples(40)), student, [tmp_path], config)
+        assert isinstance(ready, Ready)
+        inputs.append(PhaseJob(ready, tmp_path, seed=1).inputs(parent))
+    assert inputs[0] == inputs[1]
+
+
+def test_the_largest_micro_batch_is_that_of_the_longest_rows(make: Any, tokenizer: Any, tmp_path: Path) -> None:
+    samples = Pool([make.sample("Why?", "So" * (i + 1)) for i in range(20)])
+    plan = Plan(phases=(phase("short", "knowledge_short", micro_batch_size=2),))
+    [mix] = mix_all(plan, samples, tokenizer, tmp_path)
+    assert mix.largest == Tally(samples=2, tokens=2 * mix.longest - 2, trained_tokens=2 * 20 + 2 * 19 + 2)
+    assert mix.places == 2 * 20 + 1
+
+
+def test_a_phase_is_told_in_a_line(make: Any, tokenizer: Any, tmp_path: Path) -> None:
+    samples = [*make.samples(150), make.sample("Why? " * 30, "So.")]
+    job = phase("short", "knowledge_short", max_length=100, learning_rate=None, replay={"earlier_cycles": 0.25})
+    student = Model(tokenizer, 135_000_000, 1024)
+    pool = Pool(samples, make.samples(10, leaf="old"))
+    [ready] = make_mixes(Plan(phases=(job,)), pool, student, [tmp_path], Config())
+    assert isinstance(ready, Ready)
+    total = ready.mix.total
+    assert in_words(ready) == (
+        f"phase short: 160 samples (10 replayed), {total.tokens:,} tokens ({total.trained_tokens:,} trained), "
+        "200 steps; auto: learning_rate 0.00014, select last; 1 too long, left out"
+    )
 
 
 def test_a_phase_that_would_train_on_no_token_is_refused(make: Any, tokenizer: Any, tmp_path: Path) -> None:

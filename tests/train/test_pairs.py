@@ -1,11 +1,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import MethodType, SimpleNamespace
@@ -20,6 +15,7 @@ from tilth.train.auto import Resolved
 from tilth.train.data import Pool, TrainingPair, of_origin
 from tilth.train.load import load_model
 from tilth.train.masking import load_tokenizer
+from tilth.train.methods import preference
 from tilth.train.methods.pairs import PairTokens, rows
 from tilth.train.methods.preference import mismatched
 from tilth.train.methods.setup import Setup
@@ -151,7 +147,8 @@ def test_the_ids_that_reach_the_model_are_ours_in_the_order_of_the_epoch(
 def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    monkeypatch.setattr(trainer_module, "compute_dtype", lambda: torch.float32)
+    for module in (trainer_module, preference):
+        monkeypatch.setattr(module, "compute_dtype", lambda: torch.float32)
 
 
 def answer_logps(model: Any, pairs: Sequence[PairTokens]) -> Any:
@@ -308,46 +305,3 @@ def test_a_new_reward_model_follows_from_the_seed(student: Path) -> None:
     tokenizer = load_tokenizer(student)
     heads = [new_reward_model(student, tokenizer, seed).score.weight.flatten().tolist() for seed in (1, 1, 2)]
     assert heads[0] == heads[1] != heads[2]
-
-
-_TRAIN = """
-import sys
-from pathlib import Path
-from tilth.core.config import Config, Train
-from tilth.core.progress import SilentProgress
-from tilth.train.data import Files
-from tilth.train.plan import Phase, Plan
-from tilth.train.run import run_plan
-folder, student = map(Path, sys.argv[1:3])
-given = {"kinds": ("preference",), "batch_size": 4, "micro_batch_size": 2, "epochs": 5}
-phases = (
-    Phase(name="r", method="reward", learning_rate=1e-3, **given),
-    Phase(name="d", method="dpo", learning_rate=1e-2, adapter="lora", **given),
-    Phase(name="k", method="kto", learning_rate=1e-3, **given),
-)
-result = run_plan(Plan(phases=phases), new=Files((), [folder / "new.jsonl"]), earlier=Files(), student=student,
-                  out=folder / "out", config=Config(train=Train(checkpoint_every_s=0.001)), progress=SilentProgress())
-print(*(phase.weights_sha256 for phase in result.phases))
-"""
-
-
-@pytest.mark.slow
-def test_kill_9_and_the_same_call_again_end_with_the_same_bytes(
-    student: Path, make: SimpleNamespace, tmp_path: Path
-) -> None:
-    hashes: list[str] = []
-    for name, kills in (("straight", ()), ("killed", ("01-r", "02-d", "03-k"))):
-        folder = tmp_path / name
-        make.file(folder / "new.jsonl", [make.pair(f"What is {i}?", f"It is {i}.", "No idea.") for i in range(10)])
-        command = [sys.executable, "-c", _TRAIN, str(folder), str(student)]
-        for phase in kills:
-            process = subprocess.Popen(command)
-            log = folder / "out" / phase / "metrics.jsonl"
-            while not log.exists() or log.read_text().count("\n") < 7:
-                assert process.poll() is None
-                time.sleep(0.005)
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-        hashes.append(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    assert len(hashes[0].split()) == 3
-    assert hashes[0] == hashes[1]

@@ -79,13 +79,17 @@ def test_a_reward_model_of_an_earlier_phase_scores_the_answers(run: Any, tmp_pat
     result: TrainResult = run(Plan(phases=(reward_phase(batch_size=4), rollout_phase({"model": "judge"}))))
     assert result.model == tmp_path / "out" / "02-answers" / "model"
     assert metrics(tmp_path, "02-answers", "rewards/failed") == [0]
+    steps, mix = lines(tmp_path / "out" / "02-answers" / "metrics.jsonl"), result.phases[1].mix
+    assert mix is not None
+    assert mix.total.tokens / 2 < sum(step["tokens"] for step in steps) <= mix.total.tokens
+    assert sum(step["trained_tokens"] for step in steps) <= mix.total.trained_tokens
     evaluations = lines(tmp_path / "out" / "02-answers" / "evaluations.jsonl")
     assert [set(each["training"]) >= {"loss", "rewards/judge"} for each in evaluations] == [True]
 
 
 def test_a_plan_is_explained_with_room_for_its_answers(run: Any) -> None:
     [outlook] = run(Plan(phases=(rollout_phase({"answer": "exact"}),)), explain=True).phases
-    assert outlook.mix.total.trained_tokens == 4 * 3
+    assert outlook.mix.total.trained_tokens == 4 * 4 * 3  # prompts, answers, tokens
     assert outlook.mix.longest == outlook.mix.lengths.longest == max(1, outlook.mix.longest)
     assert outlook.seconds is None
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tilth.core.config import Config
+from tilth.core.jsonl import read_records
 from tilth.core.progress import SilentProgress
 from tilth.core.records import Sample
 from tilth.train import trainer as trainer_module
@@ -187,6 +188,15 @@ def test_auto_makes_rows_of_the_longest_document(train: Callable[..., TrainResul
     assert result.mix is not None
     assert (result.mix.longest, result.mix.lengths.longest) == (256, 260)  # the model holds 256 positions
     assert result.steps == 2  # 885 tokens in four rows, two of them a step
+
+
+def test_rows_are_no_longer_than_what_the_model_holds(train: Callable[..., TrainResult], tmp_path: Path) -> None:
+    (result,) = train(max_length=1024, epochs=1).phases
+    assert result.mix is not None
+    assert result.mix.longest == 256
+    assert result.auto["max_length"] == "256 instead of 1,024 (all that the model holds; the longest sample has 260)"
+    told = read_records(tmp_path / "out" / "01-p" / "metrics.jsonl", Step)
+    assert sum(step.tokens for step in told) == result.mix.total.tokens + 1  # the longest is two pieces that share one
 
 
 def test_documents_held_back_are_measured_packed(train: Callable[..., TrainResult], tmp_path: Path) -> None:

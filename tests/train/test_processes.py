@@ -19,6 +19,7 @@ from tilth.core.errors import CheckFailed, ModelError, TilthError
 from tilth.train import processes
 from tilth.train.metrics import Step
 from tilth.train.processes import Place, Processes
+from tilth.train.selection import Evaluation
 from tilth.train.trainer import Watch
 
 STEP = {
@@ -45,7 +46,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[S
         if on_step:
             watch.on_step = lambda step: on_step(watch, step)
         work: Any = SimpleNamespace(job=SimpleNamespace(phase=SimpleNamespace(name="p")))
-        Processes(Place(Train(processes=2), 0, "127.0.0.1", 1), 1, tmp_path / "job.json", work).run(watch, elsewhere)
+        Processes(Place(Train(processes=2), 0, "127.0.0.1", 1), tmp_path / "job.json", work).run(watch, elsewhere)
         return steps
 
     return run
@@ -54,6 +55,18 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[S
 def test_what_the_first_process_tells_reaches_the_watch(run: Callable[..., list[Step]], tmp_path: Path) -> None:
     assert [step.loss for step in run("rank or tell(step=STEP)\ntell(ended={'how': 'done'})")] == [2.0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_an_epoch_was_measured_to_be_reaches_the_watch(run: Callable[..., list[Step]]) -> None:
+    heard: list[Any] = []
+
+    def listen(watch: Watch, _step: Step) -> None:
+        watch.on_evaluation = heard.append
+
+    measured = Evaluation(epoch=1, step=1, validation={"loss": 1.5})
+    told = f"tell(step=STEP); tell(evaluation={measured.model_dump(mode='json')!r})"
+    run(f"if rank == 0: {told}\ntell(ended={{'how': 'done'}})", on_step=listen)
+    assert heard == [measured]
 
 
 def test_each_process_is_told_who_it_is(run: Callable[..., list[Step]]) -> None:
@@ -103,6 +116,17 @@ def test_a_process_that_dies_is_one_line_even_when_the_others_complain_of_it_fir
         run(program)
 
 
+def test_half_a_line_of_a_process_that_is_killed_is_no_message(run: Callable[..., list[Step]]) -> None:
+    program = """
+        if rank == 0:
+            os.write(1, b'not JSON' + os.linesep.encode() + b'{"step": {"st')
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+    """
+    with pytest.raises(ModelError, match=r"training process 0 was killed \(SIGKILL\)"):
+        run(program)
+
+
 def test_a_stop_reaches_all_and_they_may_finish_their_step(run: Callable[..., list[Step]], tmp_path: Path) -> None:
     program = f"""
         def stop(*_):
@@ -140,7 +164,7 @@ from tilth.train.trainer import Watch
 processes._COMMAND = (sys.executable, "-c", sys.argv[1])
 work = SimpleNamespace(job=SimpleNamespace(phase=SimpleNamespace(name="p")))
 place = processes.Place(Train(processes=2), 0, "127.0.0.1", 1)
-processes.Processes(place, 1, Path(sys.argv[2]) / "job.json", work).run(Watch(print, 1e9), lambda: "")
+processes.Processes(place, Path(sys.argv[2]) / "job.json", work).run(Watch(print, 1e9), lambda: "")
 """
 _CHILD = """
 import os, sys, threading, time

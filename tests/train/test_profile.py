@@ -9,8 +9,12 @@ from tilth.core.errors import CheckFailed
 from tilth.core.yaml_source import YamlProblems, parse_yaml
 from tilth.train.data import Pool
 from tilth.train.masking import IGNORED, Tokens
+from tilth.train.methods.pairs import PairTokens
+from tilth.train.methods.prompts import PromptTokens
+from tilth.train.methods.reward import ScoredTokens
 from tilth.train.mix import Ready, make_mixes, read_rows
 from tilth.train.mix import Student as Model
+from tilth.train.packing import Block
 from tilth.train.plan import Phase, Plan
 from tilth.train.profile import length_profile, trained_places
 
@@ -88,3 +92,18 @@ def test_only_answers_can_be_cut() -> None:
 def test_trained_places_are_those_of_any_row() -> None:
     rows = [Tokens([1, 2, 3, 4], [IGNORED, IGNORED, 3, 4]), Tokens([1, 2], [IGNORED, 2])]
     assert trained_places(rows) == 3
+    assert trained_places([Tokens([1, 2], [1, 2])]) == 1  # nothing predicts the first
+
+
+def test_only_answers_have_trained_places() -> None:
+    pairs = [PairTokens([1] * 5, [2] * 3, [3]), PairTokens([1] * 4, [2], [3] * 2)]
+    assert trained_places(pairs) == 4  # 4 to 7
+    prompts = [PromptTokens([1] * count, 0, (), "", max_new_tokens=6, completions=4) for count in (3, 9)]
+    assert trained_places(prompts) == 6  # filled up on the left, they end together
+    assert trained_places([ScoredTokens([1, 2], [3])]) == 0
+    assert trained_places([Block(([1, 2, 3], [4, 5]))]) == 3
+
+
+def test_every_answer_to_a_prompt_counts() -> None:
+    prompt = PromptTokens([1] * 10, 0, (), "", max_new_tokens=6, completions=4)
+    assert (prompt.length, prompt.tokens, prompt.trained) == (16, 64, 24)

@@ -14,10 +14,10 @@ from tilth.core.errors import DataError
 from tilth.core.jsonl import read_records
 from tilth.core.records import Sample
 from tilth.train.data import Pool, TrainingItem, TrainingSample
+from tilth.train.drawing import ordered
 from tilth.train.general import GENERAL_LEAF, read_general
 from tilth.train.mix import Ready, Student, make_mixes, select
 from tilth.train.plan import Phase, Plan, load_plan
-from tilth.train.replay import ordered
 from tilth.train.replay_buffer import Entry, Past
 from tilth.train.settings import Replay
 
@@ -54,6 +54,87 @@ def test_a_budget_bounds_all_sources_in_proportion_to_their_shares(make: Any, tm
     count = Counter(item.origin for item in drawn(plan(**shares, at_most="300 tokens"), pool))
     assert count == {"earlier_cycle": 20, "general": 10}
     assert len(drawn(plan(**shares, at_most="9000 samples"), pool)) == 90
+
+
+def replayed(phases: list[dict[str, Any]], pool: Pool) -> set[str]:
+    """Ids of what the last phase has of earlier ones."""
+    given: dict[str, Any] = {"kinds": ("skill",), "replay": Replay(earlier_phases=0.5)}
+    asked = Plan(phases=tuple(Phase(name=f"p{number}", **(given | each)) for number, each in enumerate(phases)))
+    items = select(asked, len(phases) - 1, pool, 1, lambda _: 10).items
+    return {item.id for item in items if item.origin == "earlier_phase"}
+
+
+def test_earlier_phases_are_what_they_trained_whatever_its_kind(make: Any) -> None:
+    a, b, facts = make.samples(8, kind="skill", leaf="a"), make.samples(8, kind="skill", leaf="b"), make.samples(8)
+    pool = Pool([*a, *b, *facts])
+    assert replayed([{"leaves": ("a",)}, {"leaves": ("b",)}], pool) == {item.id for item in a}
+    assert replayed([{"leaves": ("a",)}, {"kinds": ("knowledge_short",)}], pool) == {item.id for item in a}
+    some = replayed([{"share": 0.25}, {"kinds": ("knowledge_short",), "replay": Replay(earlier_phases=0.9)}], pool)
+    assert len(some) == 4
+    trained = select(Plan(phases=(Phase(name="p0", kinds=("skill",), share=0.25),)), 0, pool, 1, lambda _: 10).items
+    assert some == {item.id for item in trained}
+    assert replayed([{}, {"leaves": ("a",)}], pool) == {item.id for item in b}  # not what is new in it
+
+
+def test_a_reward_model_is_no_earlier_phase_of_the_model(make: Any) -> None:
+    pairs = [make.pair(f"Why {number}?", "So.", "No.") for number in range(8)]
+    pool, later = Pool([*make.samples(8, kind="skill"), *pairs]), make.samples(8)
+    reward, preference = {"method": "reward", "kinds": ("preference",)}, {"method": "dpo", "kinds": ("preference",)}
+    short = {"kinds": ("knowledge_short",), "leaves": ("**",)}
+    assert replayed([reward, short], Pool([*pool.new, *later])) == set()
+    assert replayed([reward, {}, preference], pool) == set()  # of no kind that it can use
+    assert len(replayed([{}, reward, short], Pool([*pool.new, *later]))) == 8
+
+
+def test_what_does_not_fit_into_a_budget_is_passed_over(make: Any) -> None:
+    old = [make.sample("How long?", "So. " * 300, leaf="old"), *make.samples(30, leaf="old")]
+    pool, count = Pool(make.samples(60), old), {old[0].id: 900}
+    found = drawn(plan(earlier_cycles=0.5, at_most="100 tokens"), pool, tokens_of=lambda item: count.get(item.id, 20))
+    assert len(found) == 5
+    asked = [ordered(old, f"{seed}/short/earlier_cycle")[0] for seed in range(200)]
+    seed = asked.index(old[0])  # it comes first
+    [item] = [
+        item
+        for item in select(
+            plan(earlier_cycles=0.5, at_most="25 tokens"), 0, pool, seed, lambda i: count.get(i.id, 20)
+        ).items
+        if item.origin != "new"
+    ]
+    assert item.id != old[0].id
+
+
+def test_a_budget_alone_is_shared_by_earlier_phases_and_earlier_cycles(make: Any) -> None:
+    asked = Plan(
+        phases=(
+            Phase(name="short", kinds=("knowledge_short",), replay=Replay(at_most="9 samples")),
+            Phase(name="skills", kinds=("skill",), replay=Replay(at_most="9 samples")),
+            Phase(name="long", kinds=("knowledge_long",), replay=Replay(at_most="95 tokens", per_leaf=4)),
+        )
+    )
+    kinds = ("knowledge_short", "skill", "knowledge_long")
+    new = [sample for kind in kinds for sample in make.samples(20, kind=kind, leaf=kind)]
+
+    def counts(index: int, pool: Pool) -> Counter[str]:
+        return Counter(item.origin for item in select(asked, index, pool, 1, lambda _: 10).items)
+
+    pool = Pool(new, make.samples(20, leaf="old"))
+    assert counts(0, pool) == {"new": 20, "earlier_cycle": 9}
+    assert counts(1, pool) == {"new": 20, "earlier_phase": 4, "earlier_cycle": 5}
+    assert counts(2, pool) == {"new": 20, "earlier_phase": 4, "earlier_cycle": 4}
+    assert counts(0, Pool(new)) == {"new": 20}
+
+
+def test_what_one_source_gives_does_not_hang_on_the_others(make: Any) -> None:
+    pool = Pool(make.samples(20), make.samples(60, leaf="old"))
+    of_both = Phase(name="b", kinds=("skill",), replay=Replay(earlier_phases=0.4, earlier_cycles=0.2))
+    asked = Plan(phases=(Phase(name="a", kinds=("knowledge_short",)), of_both))
+    skills = make.samples(20, kind="skill")
+    full = Counter(
+        item.origin for item in select(asked, 1, Pool(pool.new + skills, pool.earlier), 1, lambda _: 1).items
+    )
+    assert full == {"new": 20, "earlier_phase": 20, "earlier_cycle": 10}  # two fifths and a fifth of 50
+    first = Counter(item.origin for item in select(asked, 1, Pool(pool.new + skills), 1, lambda _: 1).items)
+    assert first == {"new": 20, "earlier_phase": 20}  # half of 40: above two fifths, below the three that were asked
 
 
 def test_no_leaf_gives_more_than_its_quota(make: Any) -> None:
@@ -162,6 +243,7 @@ def test_a_general_set_that_is_none_is_refused_with_its_line(tmp_path: Path, lin
     [
         ({"general": 0.1}, "write both or neither"),
         ({"weight": "age"}, "nothing is replayed"),
+        ({"per_leaf": 3}, "nothing is replayed.*or `at_most` a budget"),
         ({"earlier_cycles": 0.6, "self_generated": 0.4}, "less than 1"),
         ({"earlier_cycles": 0.6, "at_most": "many"}, "at_most"),
     ],

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tilth.core.config import Config
 from tilth.core.progress import SilentProgress
 from tilth.core.records import Message, Sample
-from tilth.train import self_generated
+from tilth.llm.precision import compute_dtype
+from tilth.train import forgetting, remembering, self_generated
 from tilth.train.data import Files
-from tilth.train.forgetting import Expected, answer_losses, forward_kl
+from tilth.train.forgetting import Drift, Expected, answer_losses, forward_kl
 from tilth.train.load import load_model, weights_sha256
 from tilth.train.masking import load_tokenizer, tokenize
 from tilth.train.plan import Phase, Plan
@@ -43,11 +46,13 @@ def train(student: Path, make: Any, tmp_path: Path) -> Callable[..., TrainResult
     new = make.file(tmp_path / "new.jsonl", make.samples(8))
     earlier = make.file(tmp_path / "earlier.jsonl", make.samples(8, leaf="old"))
 
-    def run(out: str, past: Past | None = None, **replay: Any) -> TrainResult:
-        given: dict[str, Any] = {"epochs": 2, "learning_rate": 5e-3, "batch_size": 4, "select": Selection(by="last")}
+    def run(
+        out: str, past: Past | None = None, more: Sequence[Phase] = (), rate: float = 5e-3, **replay: Any
+    ) -> TrainResult:
+        given: dict[str, Any] = {"epochs": 2, "learning_rate": rate, "batch_size": 4, "select": Selection(by="last")}
         phase = Phase(name="p", kinds=("knowledge_short",), replay=Replay(**replay), **given)
         return run_plan(
-            Plan(phases=(phase,)),
+            Plan(phases=(phase, *more)),
             new=Files([new]),
             earlier=Files([earlier]),
             student=student,
@@ -81,6 +86,84 @@ def test_a_run_leaves_the_buffer_of_the_next_with_the_losses_of_its_model(
     [first, second] = answer_losses(model, tokenizer, [sample, make.sample("Why?", "So. " * 30)], "", 256)
     assert first == pytest.approx(alone, rel=2e-2)
     assert second != first
+
+
+def test_losses_are_measured_once_for_each_model(
+    train: Callable[..., TrainResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+
+    def counted(model: Any, tokenizer: Any, items: Any, *more: Any) -> list[float]:
+        measured.append(len(items))
+        return answer_losses(model, tokenizer, items, *more)
+
+    monkeypatch.setattr(remembering, "answer_losses", counted)
+    buffer = tmp_path / "out" / "replay.jsonl"
+    train("out", earlier_cycles=0.2)
+    assert (measured, {entry.loss for entry in read_entries(buffer).values()}) == ([], {None})
+    train("out", earlier_cycles=0.2, weight="loss")
+    first = buffer.read_bytes()
+    train("out", earlier_cycles=0.2, weight="loss")
+    assert (measured, buffer.read_bytes()) == ([10], first)
+    train("out", earlier_cycles=0.2, weight="loss", rate=1e-3)
+    assert measured == [10, 10]
+    assert buffer.read_bytes() != first
+
+
+def test_of_logits_there_are_no_more_at_once_than_there_is_room_for(
+    student: Path, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = load_model(student), load_tokenizer(student)
+    items = [*make.samples(20), make.sample("Why?", "So. " * 40), make.sample("A page.", "", kind="document")]
+    whole = answer_losses(model, tokenizer, items, "", 256)
+    sizes: list[int] = []
+    forward = type(model).forward
+
+    def seen(self: Any, *given: Any, **named: Any) -> Any:
+        output = forward(self, *given, **named)
+        sizes.append(output.logits.shape[0] * output.logits.shape[1])
+        return output
+
+    monkeypatch.setattr(type(model), "forward", seen)
+    monkeypatch.setattr(forgetting, "_PLACES_AT_ONCE", 48)
+    found = answer_losses(model, tokenizer, items, "", 256)
+    assert max(sizes) <= 48
+    assert found[:20] == pytest.approx(whole[:20], rel=2e-2)
+    assert found[21] == pytest.approx(whole[21], rel=2e-2)
+    assert found[20] != whole[20]  # of a long answer the beginning
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    ["lora", pytest.param("qlora", marks=pytest.mark.skipif(not find_spec("bitsandbytes"), reason="not installed"))],
+)
+def test_later_the_parent_is_loaded_in_the_format_that_it_is_asked_in(
+    adapter: Any, train: Callable[..., TrainResult], student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[tuple[Any, ...]] = []
+
+    def load(folder: Path, *how: Any) -> Any:
+        loaded.append((folder, *how))
+        return load_model(folder, *how)
+
+    monkeypatch.setattr(forgetting, "load_model", load)
+    given: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 4}
+    train("out", more=[Phase(name="q", kinds=("knowledge_short",), adapter=adapter, **given)])
+    assert loaded == [(student, adapter, compute_dtype())]
+    [line] = (tmp_path / "out" / "02-q" / "evaluations.jsonl").read_text().splitlines()
+    assert json.loads(line)["more"]["kl_new"] > 0
+
+
+def test_where_no_divergence_is_measured_that_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    setup: Any = SimpleNamespace(
+        phase=Phase(name="p", kinds=("skill",)),
+        config=Config.model_validate({"train": {"processes": 2, "distributed": "zero2"}}),
+        watch=SimpleNamespace(say=said.append),
+        tokenizer=SimpleNamespace(pad_token_id=0),
+    )
+    Drift(setup, tmp_path / "data.jsonl").ask_parent(None)
+    assert said == ["phase p: how far it moves from the parent is not measured under zero2"]
 
 
 def test_how_far_the_model_moved_from_its_parent_is_logged_at_each_epoch(

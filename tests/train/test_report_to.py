@@ -1,13 +1,34 @@
 from __future__ import annotations
 
+import logging
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tilth.core.config import Config, Train
 from tilth.core.errors import ConfigError
+from tilth.core.progress import SilentProgress
 from tilth.train import report_to
+from tilth.train.data import Files
+from tilth.train.evaluations import read_evaluations
 from tilth.train.metrics import Step
+from tilth.train.plan import Phase, Plan
 from tilth.train.report_to import Run, reporting, require_boards
+from tilth.train.run import run_plan
+from tilth.train.selection import Evaluation
+
+
+@pytest.fixture(autouse=True)
+def _nothing_opened_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_to, "_opened_before", set())
+
+
+@pytest.fixture
+def wandb(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """Puts something in the place of the board's opening."""
+    return lambda opening: monkeypatch.setitem(report_to._OPEN, "wandb", opening)  # type: ignore[arg-type]
 
 
 def step(number: int) -> Step:
@@ -15,6 +36,11 @@ def step(number: int) -> Step:
         step=number, epoch=0.5, loss=2.0, learning_rate=1e-3, grad_norm=1.0, tokens=10, trained_tokens=5, seconds=0.1,
         more={"kl": 0.25},
     )  # fmt: skip
+
+
+def evaluation(number: int, **more: Any) -> Evaluation:
+    validation = {"loss": 1.5, "accuracy": 0.75}
+    return Evaluation(epoch=1, step=number, training={"loss": 1.0}, validation=validation, more={"kl_new": 0.1}, **more)
 
 
 def run(folder: Path, done: int = 0) -> Run:
@@ -28,15 +54,16 @@ def test_a_missing_package_is_said_before_anything_is_trained(monkeypatch: pytes
         require_boards(["tensorboard", "wandb"])
 
 
-def test_a_board_that_fails_on_the_way_costs_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_board_that_fails_on_the_way_costs_no_training(tmp_path: Path, wandb: Callable[[Any], None]) -> None:
     written: list[tuple[int, dict[str, float]]] = []
+    closed: list[int] = []
 
     def failing(step: int, numbers: Any) -> None:
         if step == 2:
             raise ValueError("no\nnetwork")
         written.append((step, numbers))
 
-    monkeypatch.setitem(report_to._OPEN, "wandb", lambda _run: (failing, lambda: None))  # type: ignore[arg-type]
+    wandb(lambda _run: (failing, lambda: closed.append(1)))
     said: list[str] = []
     with reporting(["wandb"], run(tmp_path), said.append) as report:
         for number in (1, 2, 3):
@@ -44,26 +71,79 @@ def test_a_board_that_fails_on_the_way_costs_no_training(tmp_path: Path, monkeyp
     assert said == ["nothing more is reported to wandb (ValueError: no)"]
     [(number, numbers)] = written
     assert number == 1
-    assert numbers["loss"] == 2.0
-    assert numbers["kl"] == 0.25
-    assert "mfu" not in numbers
+    assert numbers["train/loss"] == 2.0
+    assert numbers["train/kl"] == 0.25
+    assert "train/mfu" not in numbers
+    assert closed == [1]
 
 
-def test_a_board_that_cannot_be_opened_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_board_holds_nothing_up_and_has_all_in_the_end(tmp_path: Path, wandb: Callable[[Any], None]) -> None:
+    goes_on, written = threading.Event(), list[int]()
+
+    def slow(step: int, _numbers: Any) -> None:
+        goes_on.wait(60)
+        written.append(step)
+
+    wandb(lambda _run: (slow, lambda: None))
+    with reporting(["wandb"], run(tmp_path), print) as report:
+        for number in (1, 2, 3):
+            report(step(number))
+        assert written == []
+        goes_on.set()
+    assert written == [1, 2, 3]
+
+
+def test_a_board_that_cannot_be_opened_is_an_error_unless_it_was_before(
+    tmp_path: Path, wandb: Callable[[Any], None]
+) -> None:
     def broken(_run: Run) -> Any:
         raise RuntimeError("not logged in")
 
-    monkeypatch.setitem(report_to._OPEN, "wandb", broken)  # type: ignore[arg-type]
+    wandb(broken)
+    level = logging.getLogger("mlflow").level
     with (
         pytest.raises(ConfigError, match=r"cannot report to wandb \(RuntimeError: not logged in\)"),
         reporting(["wandb"], run(tmp_path), print),
     ):
         pass
+    assert logging.getLogger("mlflow").level == level
+    wandb(lambda _run: (lambda _step, _numbers: None, lambda: None))
+    with reporting(["wandb"], run(tmp_path), print):
+        pass
+    wandb(broken)
+    said: list[str] = []
+    with reporting(["wandb"], run(tmp_path), said.append) as report:
+        report(step(1))
+    assert said == ["nothing of this phase is reported to wandb (RuntimeError: not logged in)"]
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_tensorboard_shows_each_step_once(tmp_path: Path) -> None:
+def test_a_run_reports_its_steps_and_its_epochs(student: Path, make: Any, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    given: dict[str, Any] = {"epochs": 2, "learning_rate": 1e-3, "batch_size": 4, "select": {"validation": 0.25}}
+    run_plan(
+        Plan(phases=(Phase(name="p", kinds=("knowledge_short",), **given),)),
+        new=Files([make.file(tmp_path / "new.jsonl", make.samples(16))]),
+        earlier=Files(),
+        student=student,
+        out=tmp_path / "out",
+        config=Config(train=Train(report_to=("tensorboard",))),
+        progress=SilentProgress(),
+    )
+    [folder] = (tmp_path / "out" / "01-p" / "tensorboard").iterdir()
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
+    measured = read_evaluations(tmp_path / "out" / "01-p" / "evaluations.jsonl")
+    told = [(event.step, event.value) for event in events.Scalars("evaluation/validation_loss")]
+    assert told == [(each.step, pytest.approx(each.validation["loss"])) for each in measured]
+    assert len(events.Scalars("evaluation/validation_accuracy")) == len(events.Scalars("evaluation/kl_new")) == 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tensorboard_shows_each_step_and_each_epoch_once(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -71,6 +151,12 @@ def test_tensorboard_shows_each_step_once(tmp_path: Path) -> None:
         with reporting(["tensorboard"], run(tmp_path, done), print) as report:
             for number in steps:
                 report(step(number))
+            report(evaluation(steps[-1], held_out=7))
     events = EventAccumulator(str(tmp_path / "tensorboard" / "abc"))
     events.Reload()
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4]
+    told = {name: events.Scalars(name)[-1] for name in events.Tags()["scalars"] if name.startswith("evaluation/")}
+    assert {name.partition("/")[2]: event.value for name, event in told.items()} == pytest.approx(
+        {"training_loss": 1.0, "validation_loss": 1.5, "validation_accuracy": 0.75, "kl_new": 0.1, "held_out": 7}
+    )
+    assert [event.step for event in events.Scalars("evaluation/held_out")] == [4]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,9 +13,11 @@ from tilth.train import reward_model
 from tilth.train.data import Files
 from tilth.train.plan import Phase, Plan
 from tilth.train.reward_model import load_reward_model, scores
+from tilth.train.rewards import Answered, Rewards
 from tilth.train.run import run_plan
+from tilth.train.settings import Reward
 
-Conversation = Sequence[Message]
+Conversation = tuple[Message, ...]
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,32 @@ def test_what_everyone_else_uses_gives_the_same_scores(trained: Path, student: P
     texts = [tokenizer.apply_chat_template([each.model_dump() for each in turns], tokenize=False) for turns in asked]
     logits = model(**tokenizer(texts, padding=True, add_special_tokens=False, return_tensors="pt")).logits
     assert logits[:, 0].tolist() == pytest.approx(scores(trained, asked), abs=0.05)
+
+
+def test_an_answer_that_was_cut_is_scored_without_its_end_of_turn(trained: Path) -> None:
+    model = load_reward_model(trained)
+    asked = conversation("What is 7?", "It is 7.")
+    rows = [model.row(asked, ended=ended) for ended in (True, False)]
+    whole, cut = map(model.tokenizer.decode, rows)
+    assert whole == f"{cut}<|im_end|>\n"
+    assert cut.endswith("It is 7.")
+    answers = [Answered(tuple(asked[:1]), "It is 7.", "7", ended=ended) for ended in (True, False)]
+    with Rewards([Reward(model=str(trained))], {}, Config(), trained) as rewards:
+        found = rewards.earned(answers).totals
+    assert found == pytest.approx(model.scores_of(rows), abs=0.02)
+    assert abs(found[0] - found[1]) > 0.1  # else nothing would be told apart
+
+
+def test_an_answer_that_the_template_cannot_write_earns_nothing_that_is_known(trained: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(trained, tmp_path / "model")
+    template = folder / "chat_template.jinja"
+    kept = "{{ message['content'].split('</think>')[-1] }}"
+    template.write_text(template.read_text().replace("{{ message['content'] }}", kept))
+    answers = [Answered(conversation("Who?", "")[:1], text, "", ended=True) for text in ("I.", "Who?</think>I.", "I.")]
+    with Rewards([Reward(model=str(folder))], {}, Config(), tmp_path) as rewards:
+        first, taken_apart, last = rewards.earned(answers).totals
+    assert taken_apart is None
+    assert first == pytest.approx(last)
 
 
 def test_a_folder_without_a_model_is_told(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ ASKED = (Message(role="user", content="In which year was it built?"),)
 
 
 def answered(*answers: str) -> list[Answered]:
-    return [Answered(ASKED, answer, "1874") for answer in answers]
+    return [Answered(ASKED, answer, "1874", ended=True) for answer in answers]
 
 
 def earned(folder: Path, *rewards: Reward, answers: list[Answered]) -> list[float | None]:

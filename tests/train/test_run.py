@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from tilth.core.config import Config, Train
-from tilth.core.errors import CheckFailed
+from tilth.core.errors import CheckFailed, DataError
 from tilth.core.progress import SilentProgress
+from tilth.train import checkpoints
+from tilth.train import phase as phase_module
 from tilth.train.data import Files
 from tilth.train.plan import Lora, Phase, Plan, Replay
 from tilth.train.results import TrainResult
@@ -215,6 +217,55 @@ def test_a_checkpoint_that_is_damaged_or_of_other_settings_is_not_used(
     data[len(data) // 2] ^= 1
     optimizer.write_bytes(data)
     assert train().phases[0].weights_sha256 == straight.phases[0].weights_sha256
+
+
+def test_no_checkpoint_is_ahead_of_the_lines_of_its_steps(
+    train: Callable[..., TrainResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, on_disk, published = tmp_path / "out" / "01-short" / "metrics.jsonl", [0], list[int]()
+    fsync, publish = phase_module.fsync, checkpoints.publish
+
+    def synced(file: Path) -> None:
+        fsync(file)
+        on_disk.append(len(metrics(file.parent)))
+
+    def checked(folder: Path, step: int, *, keep: int) -> None:
+        assert on_disk[-1] == step
+        published.append(step)
+        publish(folder, step, keep=keep)
+
+    monkeypatch.setattr(phase_module, "fsync", synced)
+    monkeypatch.setattr(checkpoints, "publish", checked)
+    train(every_s=1e-9)
+    assert published == [1, 2, 3, 4, 5]
+    assert on_disk[-1] == len(metrics(log.parent)) == 6
+
+
+def test_a_phase_whose_lines_were_lost_is_done_again_to_the_same_result(
+    train: Callable[..., TrainResult], tmp_path: Path
+) -> None:
+    straight = train(out="straight")
+    with pytest.raises(KeyboardInterrupt):
+        train(progress=Told(4, ask_to_stop))
+    log = tmp_path / "out" / "01-short" / "metrics.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:2]))
+    told = Told()
+    result = train(progress=told).phases[0]
+    assert sum(told.amounts) == 6
+    assert (result.steps, len(metrics(log.parent))) == (6, 6)
+    assert (result.final_loss, result.weights_sha256) == (
+        straight.phases[0].final_loss,
+        straight.phases[0].weights_sha256,
+    )
+
+
+def test_a_disk_that_cannot_be_read_is_told(train: Callable[..., TrainResult], monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(*_: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(checkpoints, "newest_whole", unreadable)
+    with pytest.raises(DataError, match=r"01-short: cannot read or write \(.*Input/output error\)"):
+        train()
 
 
 def test_a_stop_at_the_last_step_loses_nothing(train: Callable[..., TrainResult], tmp_path: Path) -> None:

@@ -113,8 +113,20 @@ def test_selection_by_what_cannot_be_held_back_is_refused(make: Any, tmp_path: P
     facts = [make.sample(f"What is {fact}?", "It.", fact=str(fact)) for fact in range(30)]
     with pytest.raises(CheckFailed, match="each is the only one of its fact; "):
         mixes(asked, Pool(facts, []), make, tmp_path)
-    with pytest.raises(CheckFailed, match=r"'short': it selects .* none of its 3 new samples .*too few; .*by: last"):
-        mixes(asked, Pool(make.samples(3), []), make, tmp_path)
+    with pytest.raises(
+        CheckFailed, match=r"'short': none of its 1 new samples can .* only one of its fact; let .*by: last"
+    ):
+        mixes(asked, Pool(make.samples(1), []), make, tmp_path)
+
+
+@pytest.mark.parametrize(("count", "held"), [(2, 1), (9, 1), (60, 12), (900, 64)])
+def test_selection_by_validation_loss_has_what_it_needs_at_any_size(
+    make: Any, tmp_path: Path, count: int, held: int
+) -> None:
+    asked = plan(phase(select=Selection(by="validation_loss")))
+    [ready] = mixes(asked, Pool(make.samples(count), []), make, tmp_path)
+    assert (ready.mix.validation.samples, ready.mix.total.samples) == (held, count - held)
+    assert ready.phase.select.by == "validation_loss"
 
 
 def test_the_best_epoch_is_the_first_with_the_lowest_loss_or_the_most_right() -> None:

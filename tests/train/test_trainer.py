@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tilth.core.config import Config
+from tilth.core.errors import ModelError
 from tilth.llm.precision import compute_dtype
 from tilth.train import trainer as trainer_module
 from tilth.train import varlen
@@ -21,7 +17,8 @@ from tilth.train.methods.setup import Setup
 from tilth.train.methods.supervised import trainer as make_trainer
 from tilth.train.metrics import Step
 from tilth.train.order import epoch_order
-from tilth.train.trainer import Watch
+from tilth.train.phase import errors_told
+from tilth.train.trainer import Watch, library_arguments
 
 
 @pytest.fixture
@@ -97,6 +94,30 @@ def test_joined_rows_reach_the_model_whole_and_in_order(student: Path, rows: lis
     assert seen == [(row.input_ids, [IGNORED, *row.labels[1:]], list(range(row.length))) for row in expected]
 
 
+def test_one_process_trains_on_one_gpu_however_many_it_sees(tmp_path: Path) -> None:
+    from transformers import TrainingArguments
+
+    class OnEight(TrainingArguments):
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            self._n_gpu = 8
+
+    phase = Resolved(name="p", kinds=("skill",), batch_size=8, micro_batch_size=2)
+    arguments = library_arguments(OnEight, phase, tmp_path, 1, parameters=1)
+    assert (arguments.n_gpu, arguments.train_batch_size) == (1, 2)
+
+
+def test_a_full_memory_is_told_as_such(tmp_path: Path) -> None:
+    import torch
+
+    job: Any = SimpleNamespace(phase=SimpleNamespace(name="p", micro_batch_size=4), folder=tmp_path)
+    with (
+        pytest.raises(ModelError, match=r"'p': the machine's memory is full; lower micro_batch_size \(now 4\)"),
+        errors_told(job),
+    ):
+        torch.empty(2**60, dtype=torch.uint8)
+
+
 def test_nothing_is_sent_anywhere(
     student: Path, rows: list[Tokens], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,7 +136,7 @@ def gradients(trainer: Any) -> dict[str, Any]:
 
     class Look(TrainerCallback):
         def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            found.update({name: p.grad.clone() for name, p in kwargs["model"].named_parameters()})
+            found.update({name: p.grad.clone() for name, p in kwargs["model"].named_parameters() if p.requires_grad})
 
     trainer.add_callback(Look)
     trainer.train()
@@ -154,6 +175,22 @@ def test_the_loss_is_the_mean_over_the_trained_tokens_however_it_is_accumulated(
             torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
 
 
+def test_what_is_recomputed_in_the_backward_pass_changes_no_gradient(
+    student: Path, rows: list[Tokens], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gradients_and_passes() -> tuple[dict[str, Any], int]:
+        trainer, _ = build(student, rows, tmp_path, adapter="lora", lora={"dropout": 0})
+        passes: list[Any] = []
+        trainer.plain.model.layers[0].mlp.register_forward_pre_hook(lambda *_: passes.append(1))
+        return gradients(trainer), len(passes)
+
+    kept, once = gradients_and_passes()
+    monkeypatch.setattr(trainer_module, "_CHECKPOINT_ACTIVATIONS_FROM", 1)
+    recomputed, twice = gradients_and_passes()
+    assert twice == 2 * once
+    assert all(kept[name].equal(recomputed[name]) for name in kept)
+
+
 def test_weights_and_optimizer_are_float32_while_matrices_multiply_in_the_machines_format(
     student: Path, rows: list[Tokens], tmp_path: Path
 ) -> None:
@@ -180,40 +217,3 @@ def test_schedules_rise_and_fall_as_the_plan_says(student: Path, rows: list[Toke
 
     assert rates(warmup_ratio=0.25) == [0, 0.5, 1, 1, 1, 1, 1, 1]
     assert rates(schedule="linear") == [1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]
-
-
-_TRAIN = """
-import sys
-from pathlib import Path
-from tilth.core.config import Config, Train
-from tilth.core.progress import SilentProgress
-from tilth.train.data import Files
-from tilth.train.plan import Phase, Plan
-from tilth.train.run import run_plan
-folder, student = map(Path, sys.argv[1:3])
-phase = Phase(name="p", kinds=("knowledge_short",), epochs=10, learning_rate=1e-3, batch_size=4, micro_batch_size=2)
-result = run_plan(Plan(phases=(phase,)), new=Files([folder / "new.jsonl"]), earlier=Files(), student=student,
-                  out=folder / "out", config=Config(train=Train(checkpoint_every_s=0.001)), progress=SilentProgress())
-print(result.phases[0].weights_sha256)
-"""
-
-
-@pytest.mark.slow
-def test_kill_9_and_the_same_call_again_end_with_the_same_bytes(
-    student: Path, make: SimpleNamespace, tmp_path: Path
-) -> None:
-    hashes: list[str] = []
-    for name, kills in (("straight", 0), ("killed", 3)):
-        folder = tmp_path / name
-        make.file(folder / "new.jsonl", make.samples(10))
-        command = [sys.executable, "-c", _TRAIN, str(folder), str(student)]
-        log = folder / "out" / "01-p" / "metrics.jsonl"
-        for kill in range(kills):
-            process = subprocess.Popen(command)
-            while not log.exists() or log.read_text().count("\n") < 7 * (kill + 1):
-                assert process.poll() is None
-                time.sleep(0.005)
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-        hashes.append(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    assert hashes[0] == hashes[1]

@@ -1,7 +1,8 @@
 """On-policy distillation: the model answers, and learns the teacher's probabilities of each token that it might say.
 
 Over TRL's `DistillationTrainer` (Agarwal et al., arXiv 2306.13649), with the prompts, the order and the draw of
-`rollouts`. The teacher sees every token that the student writes, so both must have the same tokens.
+`rollouts`. The teacher sees every token that the student writes, so both must have the same tokens. Their outputs may
+be padded to different sizes, as models of one family are: the teacher's gets the student's.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...core.atomic import read_json
 from ...core.errors import ConfigError, ModelError
 from ..load import load_model, weights_sha256
 from ..masking import load_tokenizer
@@ -21,34 +21,55 @@ PARENT = "parent"
 
 
 def trainer(setup: Setup) -> Any:
-    """TRL's trainer on the prompts, ready to `train()`. Raises ModelError."""
+    """TRL's trainer on the prompts, ready to `train()`."""
     from trl.trainer.distillation_config import DistillationConfig
     from trl.trainer.distillation_trainer import DistillationTrainer
 
     settings = setup.phase.distill
     assert settings is not None  # the plan was checked
-    folder = (setup.origin or setup.parent) if settings.teacher == PARENT else Path(settings.teacher)
-    teacher = load_model(folder)
-    own, others = read_json(setup.parent / "config.json")["vocab_size"], teacher.config.get_text_config().vocab_size
-    if own != others:
-        what = f"the teacher's output has {others:,} tokens, the student's {own:,}"
-        raise ModelError(what, where=str(folder), fix="use a teacher of the same family")
+    teacher = load_model((setup.origin or setup.parent) if settings.teacher == PARENT else Path(settings.teacher))
+    _pad_output(teacher, _output_size(setup.parent))
     arguments = rollout_arguments(DistillationConfig, setup, beta=settings.divergence)
     return rollout_trainer(setup, DistilledRollouts, DistillationTrainer, arguments, teacher_model=teacher)
 
 
 def teacher_source(settings: Distill, tokenizer: Any) -> list[str]:
-    """A hash of the teacher's weights, where it is not the parent. Raises ConfigError where it has other tokens."""
+    """A hash of the teacher's weights, where it is not the parent. Raises ConfigError, ModelError: it cannot teach."""
     if settings.teacher == PARENT:
         return []
     folder = Path(settings.teacher)
     if not (folder / "config.json").is_file():
         fix = f"give the folder of a model, or {PARENT!r}"
         raise ConfigError(f"there is no model in {settings.teacher!r}", where="distill.teacher", fix=fix)
+    fix = "use a teacher of the same family, or let it write samples for sft instead"
     if load_tokenizer(folder).get_vocab() != tokenizer.get_vocab():
-        fix = "use a teacher of the same family, or let it write samples for sft instead"
         raise ConfigError(f"{settings.teacher!r} has other tokens than the student", where="distill.teacher", fix=fix)
+    if (size := _output_size(folder)) < len(tokenizer):
+        what = f"the output of {settings.teacher!r} has {size:,} tokens, its tokenizer {len(tokenizer):,}"
+        raise ConfigError(what, where="distill.teacher", fix=fix)
     return [weights_sha256(folder)]
+
+
+def _output_size(folder: Path) -> int:
+    """How many tokens a model has probabilities for: those of its tokenizer, and often some that no text has.
+
+    Raises ModelError.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(str(folder)).get_text_config().vocab_size
+    except (OSError, ValueError) as error:
+        fix = "name a folder with a whole Hugging Face model"
+        raise ModelError(f"the model cannot be loaded ({error})", where=str(folder), fix=fix) from error
+
+
+def _pad_output(teacher: Any, size: int) -> None:
+    """Give a teacher's output and embeddings the student's size: what is cut or added is padding, of no text."""
+    own = teacher.config.get_text_config().vocab_size
+    teacher.resize_token_embeddings(size, mean_resizing=False)
+    for layer in (teacher.get_input_embeddings(), teacher.get_output_embeddings()):
+        layer.weight.data[own:] = 0  # the library draws what it adds at random
 
 
 class DistilledRollouts(Rollouts):

@@ -40,6 +40,11 @@ class PairTokens:
         """Tokens of both answers."""
         return len(self.chosen_ids) + len(self.rejected_ids)
 
+    @property
+    def places(self) -> range:
+        """Those of the longer answer."""
+        return range(len(self.prompt_ids), self.length)
+
     def ids(self) -> list[list[int]]:
         """All three, for a hash."""
         return [self.prompt_ids, self.chosen_ids, self.rejected_ids]

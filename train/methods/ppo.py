@@ -20,28 +20,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...core.errors import CheckFailed, ConfigError
 from ...core.fingerprint import fingerprint
+from ...llm.local import opening
 from .. import adapters
 from ..advantages import advantages, policy_losses, value_losses, whitened
 from ..answering import Answers, Judged, draw, judge
 from ..load import load_model, padding_id
-from ..plan import Plan
 from ..rewards import Answered, Rewards
 from ..trainer import PhaseTraining, adapter_config, library_arguments, phase_trainer
 from .prompts import PromptTokens
-from .rollouts import LEDGER_NAME, prompts_of
+from .rollouts import LEDGER_NAME, prompts_of, unrewarded
 from .setup import Setup
 
 _VALUE_HEAD = "value_head.safetensors"
-
-
-def check_processes(plan: Plan, processes: int) -> None:
-    """Raise ConfigError where several processes would train a ppo phase."""
-    phase = next((each.name for each in plan.phases if each.method == "ppo"), None)
-    if phase is not None and processes > 1:
-        fix = "set train.processes to 1, or use `method: grpo`"
-        raise ConfigError(f"ppo trains in one process, not {processes}", where=f"phase {phase!r}", fix=fix)
+_GAMMA, _VALUE_CLIP = 1.0, 0.2
+"""Nothing that comes later is discounted, and a value gains nothing by moving further than that in a batch: as in the
+code of arXiv 1909.08593 (openai/lm-human-preferences)."""
 
 
 def trainer(setup: Setup) -> Any:
@@ -181,12 +175,11 @@ class PpoLoop(_LibraryTrainer):
         earned = self._earned(asked, ids)
         counted = answers.said & ~earned.isnan()[:, None]
         if not counted.any():
-            what = f"no answer of step {self.state.global_step + 1} has a reward"
-            raise CheckFailed(what, where=f"phase {settings.name!r}", fix="see that its judge answers")
+            raise unrewarded(settings, self.state.global_step + 1)
         rewards = -settings.rollout.beta * apart
         last = answers.said.sum(dim=1) - 1
         rewards[torch.arange(len(last), device=rewards.device), last] += earned.nan_to_num()
-        better = advantages(rewards, before.values, answers.said, settings.ppo.gamma, settings.ppo.lam)
+        better = advantages(rewards, before.values, answers.said, _GAMMA, settings.ppo.lam)
         self._note_answers(answers, before, apart)
         return Experience(answers, counted, before, whitened(better, counted), better + before.values)
 
@@ -204,11 +197,15 @@ class PpoLoop(_LibraryTrainer):
                 [asked[place].prompt_ids for place in some],
                 chances[some],
                 temperature=rollout.temperature,
-                ends={self.setup.tokenizer.eos_token_id, *(each.end_id for each in asked)},
+                ends=self._ends(asked),
                 pad=padding_id(self.setup.tokenizer),
             )
             found.update(zip(some, drawn, strict=True))
         return [found[place] for place in range(len(asked))]
+
+    def _ends(self, asked: Sequence[PromptTokens]) -> set[int]:
+        """The tokens that end an answer."""
+        return {self.setup.tokenizer.eos_token_id, *(each.end_id for each in asked)}
 
     def _judged(self, answers: Answers) -> tuple[Judged, Any]:
         """What the model now makes of the answers, and how much likelier each token is to it than to its parent."""
@@ -231,9 +228,14 @@ class PpoLoop(_LibraryTrainer):
         """What each answer earns; NaN where nobody knows."""
         import torch
 
-        texts = [self.setup.tokenizer.decode(each, skip_special_tokens=True) for each in ids]
+        tokenizer, ends = self.setup.tokenizer, self._ends(asked)
+        before = opening(tokenizer)
+        texts = [tokenizer.decode(each, skip_special_tokens=True).removeprefix(before) for each in ids]
         earned = self.rewards.earned(
-            [Answered(prompt.prompt, text, prompt.answer) for prompt, text in zip(asked, texts, strict=True)]
+            [
+                Answered(prompt.prompt, text, prompt.answer, ended=each[-1] in ends)
+                for prompt, text, each in zip(asked, texts, ids, strict=True)
+            ]
         )
         totals = [float("nan") if total is None else total for total in earned.totals]
         found = torch.tensor(totals, device=self.args.device)
@@ -259,7 +261,7 @@ class PpoLoop(_LibraryTrainer):
         with self.accelerator.autocast():
             now = judge(self.model, experience.answers, self.setup.phase.rollout.temperature, self._values)
         by_policy, clipped = policy_losses(now.log_probs, before.log_probs, experience.advantages, settings.clip)
-        by_value = value_losses(now.values, before.values, experience.returns, settings.value_clip)
+        by_value = value_losses(now.values, before.values, experience.returns, _VALUE_CLIP)
         loss = (by_policy + settings.value_weight * by_value)[counted].sum() / count
         self.accelerator.backward(loss)
         if counted.any():
@@ -267,13 +269,13 @@ class PpoLoop(_LibraryTrainer):
         return loss.detach()
 
     def _parts(self, experience: Experience) -> Iterator[list[int]]:
-        """The answers that each update learns from."""
-        settings, count = self.setup.phase.ppo, len(experience.answers.said)
-        size = -(-count // settings.minibatches)
+        """The answers that each update learns from: those whose reward is known."""
+        settings, known = self.setup.phase.ppo, experience.counted.any(dim=1).nonzero().flatten().tolist()
+        size = -(-len(known) // settings.minibatches)
         for number in range(settings.passes):
             rng = random.Random(f"{self.args.seed}/{self.state.global_step}/{number}")  # noqa: S311 (reproducible)
-            order = rng.sample(range(count), count)
-            yield from (order[start : start + size] for start in range(0, count, size))
+            order = rng.sample(known, len(known))
+            yield from (order[start : start + size] for start in range(0, len(order), size))
 
     def _at_once(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         """Places of answers of similar length that go through the model together."""

@@ -13,11 +13,13 @@ ours takes those of answers, and its KTO measures the divergence by each micro-b
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...llm.precision import compute_dtype
 from ..load import load_model, padding_id
 from ..masking import IGNORED
 from ..trainer import PhaseTraining, adapter_config, library_arguments, phase_trainer
@@ -113,6 +115,7 @@ class ReferenceLoss(PairLoss):
 
     accelerator: Any
     model: Any
+    ref_model: Any
     data_collator: _Collator
     beta: float
 
@@ -127,20 +130,36 @@ class ReferenceLoss(PairLoss):
     def _precompute_ref_logps(self, dataset: Any, _name: str, batch_size: int) -> Any:
         """Called by the library before anything is trained."""
         examples = dataset.to_list()
-        self._add_reference(examples, batch_size)
-        self._add_reference([example["mismatched"] for example in examples if "mismatched" in example], batch_size)
+        others = [example["mismatched"] for example in examples if "mismatched" in example]
+        with self._reference() as model:
+            self._add_log_probabilities(model, examples, batch_size)
+            self._add_log_probabilities(model, others, batch_size)
         return type(dataset).from_list(examples)
 
-    def _add_reference(self, examples: list[Example], batch_size: int) -> None:
-        """Add to each pair the log-probabilities that the model gives to its answers as it now is."""
+    @contextlib.contextmanager
+    def _reference(self) -> Generator[Any]:
+        """The model as it now is, on the device: DeepSpeed and FSDP bring it there later only.
+
+        Of one that FSDP is to share the library has made a copy, which it shares already.
+        """
+        if self.ref_model is not None:
+            yield self.ref_model
+            return
+        before = self.model.device
+        yield self.model.to(self.accelerator.device)
+        self.model.to(before)
+
+    def _add_log_probabilities(self, model: Any, examples: list[Example], batch_size: int) -> None:
+        """Add to each pair those that the model gives to its answers."""
         import torch
 
+        where, kind = self.accelerator.device, compute_dtype()  # which DeepSpeed sees to in training only
         by_length = sorted(examples, key=_length)  # saves padding
         for start in range(0, len(by_length), batch_size):
             batch = by_length[start : start + batch_size]
-            inputs = {name: ids.to(self.accelerator.device) for name, ids in self.data_collator.collate(batch).items()}
-            with torch.no_grad(), self.accelerator.autocast():
-                chosen, rejected = log_probabilities(self.model, inputs).chunk(2)
+            inputs = {name: ids.to(where) for name, ids in self.data_collator.collate(batch).items()}
+            with torch.no_grad(), torch.autocast(where.type, dtype=kind, enabled=kind == torch.bfloat16):
+                chosen, rejected = log_probabilities(model, inputs).chunk(2)
             for example, *both in zip(batch, chosen.tolist(), rejected.tolist(), strict=True):
                 example["ref_chosen_logps"], example["ref_rejected_logps"] = both
 

@@ -15,7 +15,6 @@ from ...core.errors import ModelError
 from ..data import TrainingSample
 from ..load import padding_id
 from ..packing import Block, DocumentTokens, collate, pack
-from ..profile import longest_allowed
 from .row import Row
 from .setup import Setup
 from .supervised import token_trainer
@@ -49,10 +48,9 @@ def blocks(rows: Sequence[Row], length: int) -> list[Block]:
 
 def trainer(setup: Setup) -> Any:
     """TRL's trainer on the blocks, ready to `train()`."""
-    length = longest_allowed(setup.phase, setup.tokenizer.model_max_length)
     return token_trainer(
         setup,
-        blocks(setup.rows, length),
-        blocks(setup.validation, length),
+        blocks(setup.rows, setup.phase.max_length),
+        blocks(setup.validation, setup.phase.max_length),
         partial(collate, padding=padding_id(setup.tokenizer)),
     )

@@ -19,7 +19,7 @@ from .row import Row
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """A prompt, with room for one answer to it."""
+    """A prompt, with room for the answers to it."""
 
     prompt_ids: list[int]
     end_id: int
@@ -29,6 +29,8 @@ class PromptTokens:
     answer: str
     """The sample's."""
     max_new_tokens: int = 0
+    completions: int = 1
+    """Answers to it; each goes through the model with the prompt."""
 
     @property
     def length(self) -> int:
@@ -37,13 +39,18 @@ class PromptTokens:
 
     @property
     def tokens(self) -> int:
-        """The same: more than that no answer has."""
-        return self.length
+        """Of all answers, each with the prompt, if all are as long as they may be."""
+        return self.completions * self.length
 
     @property
     def trained(self) -> int:
-        """Tokens of the longest answer: before training nobody knows how many there will be."""
-        return self.max_new_tokens
+        """Tokens of all answers, as long as they may be: before training nobody knows how many there will be."""
+        return self.completions * self.max_new_tokens
+
+    @property
+    def places(self) -> range:
+        """Those of the longest answer; prompts are filled up on the left, so that all answers begin together."""
+        return range(self.max_new_tokens)
 
     def ids(self) -> list[object]:
         """The prompt and what decides the rewards, for a hash."""
@@ -61,9 +68,9 @@ def rows(tokenizer: Any, samples: Sequence[TrainingSample], system_prompt: str) 
 
 
 def with_room(rows: Sequence[Row], phase: Phase) -> Sequence[Row]:
-    """The rows of a phase; prompts among them with room for the longest answer that the phase allows."""
-    room = phase.rollout.max_new_tokens
-    return [replace(row, max_new_tokens=room) if isinstance(row, PromptTokens) else row for row in rows]
+    """The rows of a phase; prompts among them with room for as many and as long answers as the phase allows."""
+    room = {"max_new_tokens": phase.rollout.max_new_tokens, "completions": phase.rollout.completions}
+    return [replace(row, **room) if isinstance(row, PromptTokens) else row for row in rows]
 
 
 def _last_trained(ids: Sequence[int], labels: Sequence[int]) -> int:

@@ -41,6 +41,11 @@ class ScoredTokens:
         """Each is scored at one token."""
         return 2
 
+    @property
+    def places(self) -> tuple[()]:
+        """None: there is no vocabulary."""
+        return ()
+
     def ids(self) -> list[list[int]]:
         """Both, for a hash."""
         return [self.chosen_ids, self.rejected_ids]

@@ -1,7 +1,8 @@
 """Learning from answers of the model's own, by what they earn: grpo and rloo, over TRL's trainers.
 
 Theirs are the loss and the advantages: grpo (Shao et al., arXiv 2402.03300; its loss is the mean over the tokens of the
-step, DAPO, 2503.14476) and rloo (Ahmadian et al., 2402.14740). Ours are:
+step, DAPO, 2503.14476, its divergence unbiased, DeepSeek-V3.2, 2512.02556) and rloo (Ahmadian et al., 2402.14740). Ours
+are:
 
 - the prompts: ids made by `masking`, each in every epoch, in the order of seed and epoch, where their sampler drops
   what fills no batch;
@@ -9,7 +10,7 @@ step, DAPO, 2503.14476) and rloo (Ahmadian et al., 2402.14740). Ours are:
   a judge or a function of the user's is theirs to repeat; a judge's grades are kept in the ledger);
 - all answers of a step are given by the same weights, each micro-batch of prompts by itself, and the step's loss is
   the mean over all its tokens (rloo: answers) however it is accumulated;
-- the rewards (`rewards.py`). An answer whose reward cannot be said moves nothing.
+- the rewards (`rewards.py`). An answer whose reward cannot be said moves nothing; a step without any is refused.
 
 Dropout is off, else the model that is trained would not be the one that answers.
 """
@@ -22,10 +23,12 @@ import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
-from ...core.errors import ModelError
+from ...core.errors import CheckFailed, ModelError
 from ...core.fingerprint import fingerprint
+from ...llm.local import opening
 from .. import adapters
 from ..load import count_parameters, load_model
+from ..plan import Phase
 from ..rewards import Answered, Rewards
 from ..trainer import PhaseTraining, adapter_config, library_arguments, phase_trainer
 from .prompts import PromptTokens
@@ -99,10 +102,16 @@ def prompts_of(rows: Sequence[Row]) -> list[PromptTokens]:
     return [row for row in rows if isinstance(row, PromptTokens)]
 
 
+def unrewarded(phase: Phase, step: int) -> CheckFailed:
+    """What is raised where a step has nothing to learn by: else momentum alone would move the model from then on."""
+    fix = "see that its judge answers, and that its reward model's chat template takes the answers"
+    return CheckFailed(f"no answer of step {step} has a reward", where=f"phase {phase.name!r}", fix=fix)
+
+
 def _rewarded(setup: Setup, mixed: type, library: type, config: Any) -> Any:
     rollout = setup.phase.rollout
     if rollout.beta and setup.phase.adapter != "none" and (setup.parent / adapters.FOLDER).is_dir():
-        # The library measures from the weights under the adapter, and one that is gone on with is not the parent there.
+        # A plan that says so is refused when it is read: here phases in between were skipped, or the student has one.
         what = "rollout.beta holds it to its parent, whose adapter it would go on with"
         fix = "write `lora: {merge: true}` in the phase before, or `beta: 0`"
         raise ModelError(what, where=f"phase {setup.phase.name!r}", fix=fix)
@@ -206,14 +215,26 @@ class RewardedRollouts(Rollouts):
         with Rewards(setup.phase.rollout.rewards, setup.models, setup.config, ledger) as self.rewards:
             return super().train(*args, **kwargs)
 
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[list[Example]], num_batches: int, device: Any
+    ) -> tuple[list[dict[str, Any]], None]:
+        """The step's micro-batches. Raises CheckFailed where none of their answers has a reward."""
+        batches, counted = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if batches and all(share == 1 for share in self._metrics["train"]["rewards/failed"]):
+            raise unrewarded(self.setup.phase, self.state.global_step + 1)
+        return batches, counted
+
     def _calculate_rewards(
         self, inputs: Sequence[Example], prompts: Any, completions: Sequence[str], completion_ids_list: Any
     ) -> Any:
         import torch
 
-        rows = [self.rows[each["place"]] for each in inputs]
+        before, rows = opening(self.setup.tokenizer), [self.rows[each["place"]] for each in inputs]
         earned = self.rewards.earned(
-            [Answered(row.prompt, answer, row.answer) for row, answer in zip(rows, completions, strict=True)]
+            [
+                Answered(row.prompt, text.removeprefix(before), row.answer, ended=ids[-1] in self.eos_token_ids)
+                for row, text, ids in zip(rows, completions, completion_ids_list, strict=True)
+            ]
         )
         for name, number in earned.numbers().items():
             self._metrics["train"][name].append(number)

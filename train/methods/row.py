@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Protocol
 
 
@@ -21,6 +22,11 @@ class Row(Protocol):
     @property
     def trained(self) -> int:
         """Tokens that carry loss, as far as that is known before training."""
+        ...
+
+    @property
+    def places(self) -> Collection[int]:
+        """Where they are, counted as the columns of a padded batch of such rows; none where no logits are needed."""
         ...
 
     def ids(self) -> Any:

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tilth.core.progress import SilentProgress
+from tilth.train import self_generated
+from tilth.train.self_generated import OwnAnswers
+
+
+def test_an_answer_that_was_cut_is_left_out_though_the_template_wrote_part_of_it(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 256 tokens the template's part is ten, which are no part of the answer; every letter is a token."""
+    said = {"What is  0?": "a" * 246, "What is  1?": "a" * 200}
+    monkeypatch.setattr(
+        self_generated, "generate", lambda _folder, asked, **_: [said[turns[-1].content] for turns in asked]
+    )
+    written = "{% if message['role'] == 'assistant' %}{{ 10 * 'z' }}{% endif %}{{ message['content'] }}"
+    template = make.chatml.replace("{{ message['content'] }}", written)
+    own = OwnAnswers(
+        model=tmp_path,
+        weights_sha256="",
+        tokenizer=make.tokenizer(template, ("<|im_start|>", "<|im_end|>"), eos="<|im_end|>"),
+        system_prompt="",
+        file=tmp_path / "own.jsonl",
+        may_train=lambda _: True,
+        progress=SilentProgress(),
+    )
+    assert [sample.question for sample in own(make.samples(2))] == ["What is  1?"]
