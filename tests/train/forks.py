@@ -7,6 +7,7 @@ checkpoints, or with half of one written.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -68,7 +69,8 @@ class Forks:
         if step:
             _wait_for_step(child, folder, step)
             for pid in (child, *_children(child)):
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # its parent's end was its own
+                    os.kill(pid, signal.SIGKILL)
         return int(self._answers.readline())
 
     def close(self) -> None:
