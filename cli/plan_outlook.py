@@ -84,7 +84,7 @@ def _facts(phase: PhaseOutlook, outlook: Outlook) -> Iterator[tuple[str, str]]:
     settings, mix, memory = phase.settings, phase.mix, phase.memory
     if settings is None or mix is None or memory is None:
         return
-    each = " in each process" if outlook.processes > 1 and phase.method not in LEARNS_FROM_ANSWERS else ""
+    each = _each(phase, outlook)
     yield "method", _method(settings)
     if narrowed := _narrowed(settings):
         yield "only", narrowed
@@ -106,6 +106,10 @@ def _facts(phase: PhaseOutlook, outlook: Outlook) -> Iterator[tuple[str, str]]:
     yield "memory", _memory(memory, each)
     yield "disk", f"up to {gigabytes(phase.disk_bytes)} while it trains"
     yield "time", _time(phase.seconds)
+
+
+def _each(phase: PhaseOutlook, outlook: Outlook) -> str:
+    return " in each process" if outlook.processes > 1 and phase.method not in LEARNS_FROM_ANSWERS else ""
 
 
 def _method(phase: Resolved) -> str:
@@ -185,7 +189,7 @@ def _lengths(mix: Mix, max_length: int) -> str:
 def _steps(mix: Mix, phase: Resolved) -> str:
     return (
         f"{mix.steps:,}: {phase.epochs} {_plural(phase.epochs, 'epoch')} of {mix.steps // phase.epochs:,}, "
-        f"{phase.batch_size} samples each, {phase.micro_batch_size} at once"
+        f"{phase.batch_size:,} samples each, {phase.micro_batch_size:,} at once"
     )
 
 
@@ -214,10 +218,11 @@ def _sum(outlook: Outlook) -> str:
     trained = [phase for phase in outlook.phases if not phase.skipped]
     known = [phase.seconds for phase in trained if phase.seconds is not None]
     more = "more than " if len(known) < len(trained) else "about "
-    most = max(phase.memory.total for phase in trained if phase.memory)
+    time = f"{more}{_duration(sum(known))}" if known else "a time that is not foreseen"
+    most, each = max((phase.memory.total, _each(phase, outlook)) for phase in trained if phase.memory)
     disk = max(phase.disk_bytes for phase in trained)
     return (
-        f"in all {more}{_duration(sum(known))}, {gigabytes(most)} of memory and {gigabytes(disk)} of disk at most; "
+        f"in all {time}, {gigabytes(most)} of memory{each} and {gigabytes(disk)} of disk at most; "
         "nothing has been started"
     )
 

@@ -33,7 +33,7 @@ def train(  # noqa: PLR0913  the verb's options
     given = {"processes": processes, "nodes": nodes, "rendezvous": rendezvous}
     overrides = [*overrides, *(f"train.{name}={value}" for name, value in given.items() if value)]
     workspace, progress = open_workspace(overrides), TerminalProgress()
-    if node_rank:
+    if node_rank and not explain:
         join_run(workspace.config.train, node_rank, progress)
         return
     say_uncommitted(workspace, progress)

@@ -171,7 +171,7 @@ class Train(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         host, _, port = self.rendezvous.rpartition(":")
-        if self.rendezvous and not (host and port.isdecimal()):
+        if self.rendezvous and not (host and port.isdecimal() and 0 < int(port) < 1 << 16):
             raise ValueError(f"rendezvous is {shortened(self.rendezvous)!r}; write HOST:PORT, such as node-1:29400")
         if self.nodes > 1 and not self.rendezvous:
             raise ValueError("more than one node needs train.rendezvous, the HOST:PORT of the first")

@@ -137,7 +137,10 @@ def _read_line(descriptor: int) -> str:
 
 
 def start_llama(model: Path, port: int, slots: int, token: str) -> Any:
-    """llama.cpp's server in this process. Exits when it cannot start; its messages are on standard error by then."""
+    """llama.cpp's server in this process. Exits when it cannot start.
+
+    Why is on standard error, if the thread in which llama.cpp writes its messages got to it in time.
+    """
     import xllamacpp
 
     llama: Any = xllamacpp
@@ -153,8 +156,8 @@ def start_llama(model: Path, port: int, slots: int, token: str) -> Any:
     parameters.verbosity = 1  # errors
     try:
         return llama.Server(parameters)
-    except RuntimeError:
-        sys.exit(1)
+    except RuntimeError as error:
+        sys.exit(f"the model cannot be loaded ({error})")
 
 
 def wait_for_parent_to_end(parent: int) -> None:

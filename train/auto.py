@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 
+from ..core.errors import CheckFailed
 from .plan import LEARNS_FROM_ANSWERS, MethodName, Phase
 from .settings import Above0, Positive
 
@@ -52,11 +53,15 @@ def resolve(
     """The phase with numbers, and for each that the plan does not say so what it became and why.
 
     So many `rows` go through the model, and the longest sample or row has `longest` tokens. `parameters` are the
-    model's, `context` is the most tokens that it holds; each of the `processes` has as many samples of a batch.
+    model's, `context` is the most tokens that it holds; each of the `processes` has as many samples of a batch: raises
+    CheckFailed where they cannot be dealt out.
     """
     max_length = min(phase.max_length or longest, context)
     batch = phase.batch_size or _batch(phase, rows, processes)
-    share = max(1, batch // processes)
+    if batch % processes:
+        what = f"its batch_size {batch:,} cannot be dealt out to {processes} processes"
+        raise CheckFailed(what, where=f"phase {phase.name!r}", fix=f"make it a multiple of {processes}")
+    share = batch // processes
     at_once = phase.rollout.completions if phase.method in LEARNS_FROM_ANSWERS else 1
     fitting = _MICRO_BATCH_TOKENS // (min(longest, max_length) * at_once)
     values: dict[str, int | float] = {
@@ -69,7 +74,7 @@ def resolve(
         "max_length": _why_length(max_length, longest),
         "learning_rate": f"{phase.method} of {_size(parameters)} parameters",
         "batch_size": f"{rows:,} samples",
-        "micro_batch_size": f"{_MICRO_BATCH_TOKENS:,} tokens at once"
+        "micro_batch_size": f"at most {_MICRO_BATCH_TOKENS:,} tokens at once"
         if phase.micro_batch_size is None
         else f"each process has {share:,} samples of a batch",
     }
@@ -97,7 +102,7 @@ def _batch(phase: Phase, samples: int, processes: int) -> int:
 
 
 def _largest_divisor(number: int, most: int) -> int:
-    return max(size for size in range(1, min(number, most) + 1) if number % size == 0)
+    return next(size for size in range(min(number, most), 0, -1) if number % size == 0)
 
 
 def _why_length(length: int, longest: int) -> str:

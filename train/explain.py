@@ -17,6 +17,7 @@ from .distributed import for_phase
 from .fits import free_memory
 from .flops import Shape as Work
 from .flops import peak_flops, step_flops
+from .launch import check_adapters, check_machine
 from .memory import Memory, Shape, Sharing, estimate, longest_batch, read_shape
 from .mix import Mix, Ready, Skipped, make_mixes
 from .plan import LOSS_ON_ROWS, MethodName, Phase, Plan
@@ -67,6 +68,8 @@ def explain_plan(
     Raises what `run_plan` raises before it trains: CheckFailed, ModelError, DataError.
     """
     require_libraries(plan)
+    check_machine(config.train)
+    check_adapters(plan, config)
     with quiet_transformers(), tempfile.TemporaryDirectory() as folder:
         folders = [Path(folder) / phase.name for phase in plan.phases]
         mixes = make_mixes(plan, Pool.read(new, earlier, past or Past()), read_student(student), folders, config)

@@ -20,7 +20,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,12 +28,12 @@ from typing import Any
 
 from ..core.atomic import write_text
 from ..core.config import Config, Train
-from ..core.errors import CheckFailed, ConfigError, ModelError, TilthError
+from ..core.errors import ConfigError, ModelError, TilthError
 from ..core.progress import Progress
 from ..llm.precision import device
 from .distributed import for_phase
 from .phase import Models, PhaseJob, TrainModel, signals_ask, train_model
-from .plan import LEARNS_FROM_ANSWERS, Plan
+from .plan import Plan
 from .processes import Place, Processes
 from .report_to import require_boards
 from .trainer import Watch
@@ -52,15 +52,14 @@ _DONE, _STOPPED = "done", "stopped"
 
 
 @contextlib.contextmanager
-def launching(settings: Train, jobs: Sequence[PhaseJob]) -> Generator[TrainModel | None]:
+def launching(settings: Train) -> Generator[TrainModel | None]:
     """Inside the block: how phases are trained by several processes; None where this one does it.
 
-    Raises CheckFailed before anything is started where a job cannot be shared so, ConfigError.
+    Raises ConfigError.
     """
     if settings.alone:
         yield None
         return
-    _check(jobs, settings.total_processes)
     store = _open_store(settings, at_rendezvous=True)
     numbers = itertools.count(1)
 
@@ -161,13 +160,6 @@ def check_machine(settings: Train) -> None:
         if settings.processes > (gpus := torch.cuda.device_count()):
             what = f"train.processes is {settings.processes}, but this machine has {gpus} GPU(s)"
             raise ConfigError(what, fix=f"set it to {gpus} at most")
-
-
-def _check(jobs: Sequence[PhaseJob], processes: int) -> None:
-    for phase in (job.phase for job in jobs):
-        if phase.method not in LEARNS_FROM_ANSWERS and phase.batch_size % processes:
-            what = f"its batch_size {phase.batch_size} cannot be dealt out to {processes} processes"
-            raise CheckFailed(what, where=f"phase {phase.name!r}", fix=f"make it a multiple of {processes}")
 
 
 def _address(rendezvous: str) -> tuple[str, int]:

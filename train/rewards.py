@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import math
 import sys
 import traceback
@@ -22,6 +23,7 @@ from types import ModuleType, TracebackType
 from typing import Any, cast
 
 from ..core.answers import is_correct
+from ..core.atomic import read_json
 from ..core.config import Config, Section
 from ..core.errors import ConfigError, ModelError, nearest
 from ..core.fingerprint import file_sha256, fingerprint
@@ -139,6 +141,11 @@ def load_function(name: str) -> Callable[[str, str, str], float]:
     if not callable(found):
         names = [each for each, value in vars(module).items() if callable(value) and not each.startswith("_")]
         raise ConfigError(f"there is no function {function!r}", where=file, fix=nearest(function, names))
+    try:
+        inspect.signature(found).bind("", "", "")
+    except TypeError as error:
+        fix = "let it take the question, the answer and the expected answer"
+        raise ConfigError(f"{function} cannot be called with three texts ({error})", where=file, fix=fix) from error
     return cast("Callable[[str, str, str], float]", found)
 
 
@@ -163,7 +170,12 @@ def _source(reward: Reward, reward_phases: Sequence[str], config: Config) -> str
     folder = Path(reward.model)
     if not (folder / "config.json").is_file():
         what = f"{reward.model!r} is no earlier `reward` phase of the plan and no folder of a model"
-        raise ConfigError(what, where=_WHERE, fix=nearest(reward.model, reward_phases))
+        fix = nearest(reward.model, reward_phases) if reward_phases else "put a phase with `method: reward` before it"
+        raise ConfigError(what, where=_WHERE, fix=fix)
+    kinds = read_json(folder / "config.json").get("architectures") or [""]
+    if not kinds[0].endswith("ForSequenceClassification"):
+        what = f"{reward.model!r} is no reward model: nothing in it was trained to give a score"
+        raise ConfigError(what, where=_WHERE, fix="name the folder of one, or a `reward` phase of the plan")
     return weights_sha256(folder)
 
 
@@ -209,7 +221,7 @@ def _by_function(name: str) -> Scorer:
 def _called(function: Callable[[str, str, str], float], file: str, given: Answered) -> float:
     try:
         value = function(_question(given), given.answer, given.expected)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _told(error, file) from error
     try:
         number = float(value)
@@ -232,18 +244,18 @@ def _load_module(path: Path, sha256: str) -> ModuleType:
     module.__file__ = str(path)
     try:
         exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), vars(module))  # noqa: S102
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _told(error, str(path)) from error
     return module
 
 
-def _told(error: Exception, file: str) -> ConfigError:
+def _told(error: BaseException, file: str) -> ConfigError:
     """What the user's code raised, with the last line of it that was reached."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame.lineno for frame in frames if frame.filename == str(Path(file).resolve())]
     line = error.lineno if isinstance(error, SyntaxError) else (own or [0])[-1]
-    said = (str(error).splitlines() or [""])[0]
-    return ConfigError(f"{type(error).__name__}: {said}", where=f"{file}:{line}", fix="mend the reward function")
+    said = [type(error).__name__, *str(error).splitlines()[:1]]
+    return ConfigError(": ".join(said), where=f"{file}:{line}", fix="mend the reward function")
 
 
 class _GradePrompt(Section):

@@ -115,7 +115,7 @@ def _run(
     )
     for job in to_come:
         check_memory(job.phase, job.mix, shape, for_phase(config, job.phase).train)
-    with launching(settings, to_come) as train:
+    with launching(settings) as train:
         for index, job in enumerate(jobs):
             if index < len(results):
                 progress.say(f"phase {job.phase.name}: done already")

@@ -85,7 +85,7 @@ def settled(phase: Phase, new: int, validation: int) -> tuple[Selection, str]:
 
     Raises CheckFailed when it would select by what it does not have.
     """
-    held = f"{validation:,} of {new:,} new samples are held back"
+    held = f"{validation:,} of {new:,} new samples held back"
     if phase.select.by == "validation_loss" and not validation:
         what = f"none of its {new:,} new samples can be held back to select by: each is the only one of its fact"
         fix = "let the recipe make more of each, or write `select: {by: last}`"
@@ -93,7 +93,7 @@ def settled(phase: Phase, new: int, validation: int) -> tuple[Selection, str]:
     by: Literal["auto", "last", "validation_loss", "held_out"] = phase.select.by
     if by == "auto":
         by = "validation_loss" if validation >= LEAST else "last"
-        held += "" if validation >= LEAST else f"; {LEAST} are the fewest to choose by"
+        held += "" if validation >= LEAST else f", to choose takes {LEAST}"
     return phase.select.model_copy(update={"by": by, "validation": validation / new}), f"{by} ({held})"
 
 

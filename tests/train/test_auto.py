@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tilth.core.errors import CheckFailed
 from tilth.train.auto import Resolved, resolve
 from tilth.train.plan import Phase
 
@@ -30,7 +31,7 @@ def test_every_auto_is_a_number_with_its_reason() -> None:
         "max_length": "100 (the longest sample)",
         "learning_rate": "0.00014 (sft of 135 million parameters)",
         "batch_size": "8 (400 samples)",
-        "micro_batch_size": "8 (8,192 tokens at once)",
+        "micro_batch_size": "8 (at most 8,192 tokens at once)",
     }
 
 
@@ -73,14 +74,16 @@ def test_a_micro_batch_is_a_divisor_whose_longest_samples_fit() -> None:
 
 def test_a_micro_batch_is_one_of_each_process() -> None:
     auto, reasons = resolved(batch_size=16, processes=4)
-    assert (auto.micro_batch_size, reasons["micro_batch_size"]) == (4, "4 (8,192 tokens at once)")
+    assert (auto.micro_batch_size, reasons["micro_batch_size"]) == (4, "4 (at most 8,192 tokens at once)")
     given, reasons = resolved(batch_size=24, micro_batch_size=8, processes=2)
     assert (given.micro_batch_size, reasons) == (
         6,
         {"micro_batch_size": "6 instead of 8 (each process has 12 samples of a batch)"}
         | {name: reasons[name] for name in ("max_length", "learning_rate")},
     )
-    assert resolved(batch_size=2, processes=4)[0].micro_batch_size == 1  # refused where processes are started
+    for batch_size, processes in ((2, 4), (16, 3)):
+        with pytest.raises(CheckFailed, match=rf"batch_size {batch_size} cannot be dealt out to {processes} processes"):
+            resolved(batch_size=batch_size, processes=processes)
 
 
 def test_no_row_is_longer_than_what_the_model_holds() -> None:

@@ -54,7 +54,9 @@ def test_a_function_is_given_the_question_the_answer_and_the_samples(tmp_path: P
     ("text", "message"),
     [
         ("def f(a, b, c):\n    x = 1\n    return x / 0\n", r"my.py:3: ZeroDivisionError: division by zero; mend"),
-        ("def f(a, b):\n    return 1\n", r"my.py:0?.*TypeError"),
+        ("def f(a, b):\n    return 1\n", r"f cannot be called with three texts .*; let it take the question"),
+        ("import sys\nsys.exit(0)\n", r"my.py:2: SystemExit: 0; mend"),
+        ("def f(a, b, c):\n    raise SystemExit\n", r"my.py:2: SystemExit; mend"),
         ("import nothing_there\n", r"my.py:1: ModuleNotFoundError: No module named 'nothing_there'"),
         ("def f(a, b, c)\n    return 1\n", r"my.py:1: SyntaxError"),
         ("def g(a, b, c):\n    return 1\n", r"my.py: there is no function 'f'"),
@@ -82,6 +84,13 @@ def test_a_model_is_an_earlier_phase_or_a_folder() -> None:
     assert reward_sources([Reward(model="judge"), Reward(answer="exact")], ["judge"], Config()) == []
     with pytest.raises(ConfigError, match=r"'jugde' is no earlier `reward` phase .* did you mean 'judge'"):
         reward_sources([Reward(model="jugde")], ["judge"], Config())
+
+
+def test_a_model_that_gives_no_scores_is_refused(student: Path) -> None:
+    with pytest.raises(ConfigError, match=r"student.*is no reward model: nothing in it was trained to give a score"):
+        reward_sources([Reward(model=str(student))], [], Config())
+    with pytest.raises(ConfigError, match=r"no folder of a model; put a phase with `method: reward` before it"):
+        reward_sources([Reward(model="judge")], [], Config())
 
 
 def test_a_reward_phase_that_was_skipped_is_told(tmp_path: Path) -> None:

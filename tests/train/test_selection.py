@@ -98,13 +98,13 @@ def test_what_one_phase_measures_by_no_phase_trains_or_replays(make: Any, tmp_pa
     assert held == ids(tmp_path / "again" / "validation.jsonl")  # of what it is about, it measures by the same
     assert not (tmp_path / "last" / "validation.jsonl").exists()
     assert [each.phase.select.by for each in made] == ["last"] * 3
-    assert made[0].auto["select"] == "last (10 of 40 new samples are held back; 64 are the fewest to choose by)"
+    assert made[0].auto["select"] == "last (10 of 40 new samples held back, to choose takes 64)"
 
 
 def test_enough_held_back_selects_by_it_and_says_so(make: Any, tmp_path: Path) -> None:
     [ready] = mixes(plan(phase(select=Selection(validation=0.5))), Pool(make.samples(130), []), make, tmp_path)
     assert (ready.phase.select.by, ready.phase.select.validation) == ("validation_loss", 0.5)
-    assert ready.auto["select"] == "validation_loss (65 of 130 new samples are held back)"
+    assert ready.auto["select"] == "validation_loss (65 of 130 new samples held back)"
     assert ready.mix.total.samples == 65
 
 
