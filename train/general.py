@@ -47,6 +47,8 @@ def read_general(file: Path) -> list[Sample]:
     except OSError as error:
         fix = "set replay.general_file to a JSONL of conversations, by its path from the plan's folder"
         raise DataError(f"cannot be read ({error.strerror})", where=str(file), fix=fix) from error
+    if not rows:
+        raise DataError("there is no conversation in it", where=str(file), fix=_LOOKS_LIKE)
     source = Provenance(
         leaf=GENERAL_LEAF, leaf_fingerprint=sha256, commit="", recipe="", recipe_fingerprint="", teacher=GENERAL_LEAF
     )

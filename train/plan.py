@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from ..core.config import Section
 from ..core.errors import ConfigError, nearest
 from ..core.records import Kind
+from ..core.yaml_problem import shortened
 from ..core.yaml_source import load_yaml
 from .settings import (
     Above0,
@@ -64,6 +66,12 @@ _SECTIONS: dict[str, frozenset[MethodName]] = {
 """Settings that only some methods have."""
 
 
+def _folder_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+        raise ValueError(f"the name {shortened(name)!r} becomes a folder's: use small letters, digits, - and _")
+    return name
+
+
 class Phase(Section):
     """One training method on one selection of samples.
 
@@ -71,7 +79,7 @@ class Phase(Section):
     left out or `auto` in the YAML is None until `auto.resolve` has chosen it.
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    name: Annotated[str, AfterValidator(_folder_name)]
     method: MethodName = "sft"
     kinds: tuple[Kind, ...]
     """The kinds of samples that are new in this phase."""
@@ -188,6 +196,8 @@ def _check_sections(phase: Phase) -> None:
         raise ValueError(f"too_long.policy: cut is for sft; what is too long for {phase.method} can only be dropped")
     if phase.method in {"grpo", "rloo", "ppo"} and not phase.rollout.rewards:
         raise ValueError(f"{phase.method} needs rollout.rewards: what an answer earns")
+    if phase.rollout.rewards and not any(reward.weight for reward in phase.rollout.rewards):
+        raise ValueError("every reward has the weight 0, so no answer earns anything")
     if phase.method == "distill" and phase.distill is None:
         raise ValueError("distill needs distill.teacher: the model to learn from")
     if phase.method == "distill" and (phase.rollout.rewards or phase.rollout.beta):

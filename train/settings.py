@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -22,6 +23,12 @@ AutoNumber = Annotated[Above0 | None, BeforeValidator(_auto)]
 AutoCount = Annotated[Positive | None, BeforeValidator(_auto)]
 
 
+def _budget(value: object) -> object:
+    if value and not re.fullmatch(r"[1-9][0-9]* (samples|tokens)", str(value)):
+        raise ValueError("at_most is a number and what it counts: write `500 samples` or `20000 tokens`")
+    return value
+
+
 Weighting = Literal["uniform", "age", "loss"]
 
 
@@ -38,7 +45,7 @@ class Replay(Section):
     """A general instruction set of the user's (`general.py` has its form), by its path from the plan's folder."""
     self_generated: Share = 0.0
     """Prompts of earlier contributions, answered by the release that training starts from, before it does."""
-    at_most: Annotated[str, Field(pattern=r"^([1-9][0-9]* (samples|tokens))?$")] = ""
+    at_most: Annotated[str, BeforeValidator(_budget)] = ""
     """A budget for all of it, `500 samples` or `20000 tokens`: each source has its share's part of it.
 
     Without any share it is spent half on earlier phases and half on earlier cycles, or whole on one of them where the

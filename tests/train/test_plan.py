@@ -68,7 +68,9 @@ def test_an_unknown_plan_names_the_nearest() -> None:
         ("replay: {earlier_phases: 0.5, earlier_cycles: 0.5}", "less than 1"),
         ("kinds: [test]", "cannot train on samples of kind test"),
         ("lora: {rank: 4}", "no effect without `adapter: lora`"),
-        ("name: Not/A/Folder", "text that matches"),
+        ("name: Not/A/Folder", "use small letters, digits, - and _"),
+        ("replay: {at_most: 20}", "write `500 samples` or `20000 tokens`"),
+        ("method: grpo\n    rollout: {rewards: [{answer: exact, weight: 0}]}", "no answer earns anything"),
     ],
 )
 def test_a_wrong_plan_is_refused_with_its_line(tmp_path: Path, line: str, message: str) -> None:
