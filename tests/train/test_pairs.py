@@ -283,7 +283,7 @@ LORA = [("dpo", "lora"), *(pytest.param(method, "lora", marks=pytest.mark.slow) 
 def test_the_better_answers_rise_above_the_worse(
     method: MethodName, adapter: str, student: Path, pairs: list[TrainingPair], tmp_path: Path
 ) -> None:
-    given: dict[str, Any] = {"adapter": adapter, "epochs": 6, "learning_rate": 3e-3 if adapter == "none" else 1e-2}
+    given: dict[str, Any] = {"adapter": adapter, "epochs": 12, "learning_rate": 3e-3 if adapter == "none" else 1e-2}
     trainer, steps = build(method, student, pairs, tmp_path, batch_size=4, **given)
     trainer.train()
     first, last = steps[0], steps[-1]
