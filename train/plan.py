@@ -229,7 +229,7 @@ def load_plan(name_or_path: str | Path) -> Plan:
         plan = load_yaml(path, Plan)
         return plan.model_copy(update={"phases": tuple(_from(path.parent, phase) for phase in plan.phases)})
     if str(name_or_path) not in shipped_plans():
-        fix = f"{nearest(str(name_or_path), shipped_plans())}, or give a path to a .yaml"
+        fix = f"{nearest(str(name_or_path), shipped_plans())} (a path ends in .yaml)"
         raise ConfigError(f"there is no plan {str(name_or_path)!r}", where="train.plan", fix=fix)
     return load_yaml(_SHIPPED / f"{name_or_path}.yaml", Plan)
 
