@@ -90,7 +90,8 @@ def _facts(phase: PhaseOutlook, outlook: Outlook) -> Iterator[tuple[str, str]]:
         yield "only", narrowed
     yield "samples", _samples(mix, settings)
     if settings.replay != Replay():
-        yield "replay", _replay(settings.replay)
+        there = "" if len(mix.by_origin) > 1 else "; there is nothing yet"
+        yield "replay", _replay(settings.replay) + there
     if settings.method in LEARNS_FROM_ANSWERS:
         yield "answers", _answers(settings.rollout)
     if settings.rollout.rewards:
@@ -219,6 +220,8 @@ def _sum(outlook: Outlook) -> str:
     known = [phase.seconds for phase in trained if phase.seconds is not None]
     more = "more than " if len(known) < len(trained) else "about "
     time = f"{more}{_duration(sum(known))}" if known else "a time that is not foreseen"
+    if outlook.refused:
+        return f"it would not begin: {outlook.refused}"
     most, each = max((phase.memory.total, _each(phase, outlook)) for phase in trained if phase.memory)
     disk = max(phase.disk_bytes for phase in trained)
     return (

@@ -28,7 +28,7 @@ def train(  # noqa: PLR0913  the verb's options
     """Run the plan on what the store holds; samples that are missing are generated first. `tilth cycle` goes on.
 
     --explain shows the plan with numbers before anything runs: samples and tokens, what each `auto` became and why,
-    steps, lengths, memory, disk and time.
+    steps, lengths, memory, disk and time; where it would not begin it says why, with exit code 1.
     """
     given = {"processes": processes, "nodes": nodes, "rendezvous": rendezvous}
     overrides = [*overrides, *(f"train.{name}={value}" for name, value in given.items() if value)]
@@ -43,6 +43,8 @@ def train(  # noqa: PLR0913  the verb's options
             print_json(explained.model_dump(mode="json"))
         else:
             print_outlook(explained)
+        if explained.outlook and explained.outlook.refused:
+            raise typer.Exit(1)
         return
     result = run_cycle(workspace, progress, until="train")
     if result.outcome == "nothing to do":

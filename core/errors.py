@@ -48,10 +48,15 @@ class CheckFailed(TilthError):
     exit_code = 1
 
 
+def closest(name: str, allowed: Iterable[str]) -> str:
+    """The allowed name that is most like this one; empty where none is like it."""
+    return next(iter(difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=0.6)), "")
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """The end of a message about an unknown name: the closest allowed one if there is any, else the first of them."""
     names = sorted(allowed)
-    if close := difflib.get_close_matches(name, names, n=1, cutoff=0.6):
-        return f"did you mean {close[0]!r}?"
+    if close := closest(name, names):
+        return f"did you mean {close!r}?"
     more = f", … ({len(names):,} in all)" if len(names) > _MOST_LISTED else ""
     return f"use one of: {', '.join(names[:_MOST_LISTED])}{more}"

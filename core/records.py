@@ -39,6 +39,10 @@ class Place(Record):
     span: tuple[int, int]
 
 
+BY_HAND = "seed"
+"""In place of a teacher's name: a person wrote it."""
+
+
 class Provenance(Record):
     """Where a sample came from, from the commit down to the requests that made it."""
 
@@ -62,7 +66,7 @@ class Provenance(Record):
     recipe: str
     recipe_fingerprint: str
     teacher: str
-    """The teacher's name; `seed` where a person wrote the sample, `document` where it is a passage as it stands."""
+    """The teacher's name; `BY_HAND` where a person wrote the sample, `document` where it is a passage as it stands."""
     requests: tuple[str, ...] = ()
     """Ledger keys of the requests whose answers the sample was made from, in order."""
     grades: Mapping[str, str] = Field(default_factory=dict)

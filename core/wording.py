@@ -5,12 +5,14 @@ The one place that words its errors: of YAML files, of the command line's option
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_core.core_schema import ErrorType
 
+from .errors import closest
 from .yaml_problem import Path_, shortened
 
 _WHOLE, _NUMBER, _TRUTH = "write a whole number", "write a number", "write true or false"
@@ -30,6 +32,7 @@ WHAT_TO_DO = {
     "dict_type": _KEYS, "model_type": _KEYS,
 }  # fmt: skip
 """Pydantic's name of an error -> what to do about it, with pydantic's facts put in."""
+_QUOTED = re.compile("'([^']*)'")
 
 
 class Wording(NamedTuple):
@@ -60,7 +63,12 @@ def worded(item: ErrorDetails, name: str = "") -> Wording:
         return Wording(f"the key {name!r} is missing", "add it")
     if kind == "extra_forbidden":
         return Wording(f"unknown key {name!r}", "remove it")
-    fix = WHAT_TO_DO.get(kind, "").format(**{fact: _plain(value) for fact, value in facts.items()})
+    close = closest(str(item["input"]), _QUOTED.findall(str(facts.get("expected"))))
+    fix = (
+        f"did you mean {close!r}?"
+        if close
+        else WHAT_TO_DO.get(kind, "").format(**{fact: _plain(value) for fact, value in facts.items()})
+    )
     return Wording(f"{name or 'the file'} {_shown(item['input'])}", fix)
 
 

@@ -6,6 +6,8 @@ from ..core.progress import Progress
 from ..core.records import Record
 from ..core.workspace import Workspace
 from ..llm.student import student_folder
+from ..sdg.generate import Planned
+from ..sdg.store import open_entry, read_tests
 from ..train.explain import Outlook, explain_plan
 from ..train.plan import load_plan
 from .basis import read_basis, training_files
@@ -40,7 +42,9 @@ def explain_training(workspace: Workspace, progress: Progress) -> Explained:
             new=training_files(each.folder for each in there if each.leaf.id in new),
             earlier=training_files(each.folder for each in there if each.leaf.id not in new),
             student=model_folder(workspace, parent) if parent else student_folder(config.student.model, progress),
+            out=workspace.state,
             config=config,
+            askable=len(there) < len(basis.planned) or any(map(_has_questions, there)),
             past=read_past(workspace, parent, number_of(workspace, basis.identity)),
         )
     return Explained(
@@ -50,3 +54,8 @@ def explain_training(workspace: Workspace, progress: Progress) -> Explained:
         without_samples=tuple(each.leaf.id for each in basis.planned if not each.complete and each.leaf.id in new),
         outlook=outlook,
     )
+
+
+def _has_questions(planned: Planned) -> bool:
+    """Whether held-out questions were generated with the samples of a leaf."""
+    return bool(read_tests(open_entry(planned.folder, planned.leaf.id, reused=True)))

@@ -29,10 +29,9 @@ from ..sdg.store import Entry, is_complete, open_entry, read_preferences, read_s
 from ..train.general import general_samples
 from ..train.launch import check_adapters, check_machine
 from ..train.masking import load_tokenizer
-from ..train.methods.distill import teacher_source
+from ..train.mix import outside_sources
 from ..train.plan import Plan, load_plan
 from ..train.results import TrainResult
-from ..train.rewards import reward_sources
 from ..train.run import require_libraries, run_plan
 from ..train.selection import check_askable
 from . import journal
@@ -153,11 +152,9 @@ def _check_training(plan: Plan, config: Config) -> None:
 
 def _check_sources(plan: Plan, student: Path, config: Config) -> None:
     """Raise ConfigError or ModelError where a function or a model is missing that the plan learns from."""
-    for index, phase in enumerate(plan.phases):
-        reward_phases = [each.name for each in plan.phases[:index] if each.method == "reward"]
-        reward_sources(phase.rollout.rewards, reward_phases, config)
-        if phase.distill:
-            teacher_source(phase.distill, load_tokenizer(student))
+    tokenizer = load_tokenizer(student) if any(phase.distill for phase in plan.phases) else None
+    for index in range(len(plan.phases)):
+        outside_sources(plan, index, tokenizer, config)
 
 
 def _generate(cycle: OpenCycle) -> list[Entry]:

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from .. import __version__
+from ..core.records import BY_HAND
 from ..taxonomy.attribution import Work
 from .formats import PROVENANCE, Columns
 from .generate import Planned
@@ -98,13 +99,12 @@ def _summary(facts: Facts) -> Iterator[str]:
 def _authors(numbers: Mapping[str, int]) -> Iterator[str]:
     """How many samples are whose."""
     for name, number in sorted(numbers.items()):
-        match name:
-            case "seed":
-                yield f"people wrote {number:,}, as seed examples"
-            case "document":
-                yield f"{number:,} are passages of the documents as they stand"
-            case _:
-                yield f"{number:,} are the words of the model {_plain(name)}, kept by filters"
+        if name == BY_HAND:
+            yield f"people wrote {number:,}, as seed examples"
+        elif name == "document":
+            yield f"{number:,} are passages of the documents as they stand"
+        else:
+            yield f"{number:,} are the words of the model {_plain(name)}, kept by filters"
 
 
 def _columns(facts: Facts) -> Iterator[str]:

@@ -16,7 +16,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
-from ..core.records import Kind, Preference, Provenance, Question, Record, Reject, Sample
+from ..core.records import BY_HAND, Kind, Preference, Provenance, Question, Record, Reject, Sample
 from ..llm.ask import Gateway, RequestFailed, Unanswered
 from ..llm.local_gateway import LocalGateway
 from ..taxonomy.leaf import Leaf, SeedExample
@@ -336,7 +336,7 @@ def seed_samples(run: LeafRun, kind: Callable[[SeedExample], Kind]) -> list[Outc
     """The hand-written pairs as samples, as they stand: no judge is asked; copies of held-out questions are dropped."""
     outcomes: list[Outcome] = []
     for index, example in enumerate(run.leaf.seed_examples):
-        source = run.source.model_copy(update={"seed_example": index, "teacher": "seed"})
+        source = run.source.model_copy(update={"seed_example": index, "teacher": BY_HAND})
         for pair in example.pairs:
             turn = pair.question if run.leaf.kind == "knowledge" else user_turn(example.context, pair.question)
             sample = Sample.new(kind(example), turn, pair.answer, source)

@@ -28,7 +28,7 @@ from .prompts import Prompt, load_prompt
 from .recipe import load_recipes
 
 SHIPPED_CASES = Path(__file__).parent / "judge_cases.jsonl"
-"""80 pairs about the starter taxonomy, half of them with faults that teachers make."""
+"""100 pairs, most of them about the starter taxonomy, half of them with faults that teachers make."""
 _MOST_BYTES = 50_000_000
 
 
@@ -47,12 +47,16 @@ class Case(Record):
     """The skill's task description."""
     context: str = ""
     """What a grounded skill's task is about."""
+    foundational: bool = False
+    """Whether it is of a foundational skill: its task has one right result."""
 
     @property
     def kind(self) -> str:
         """The kind of leaf that it could be of."""
         if self.passage:
             return "knowledge"
+        if self.foundational:
+            return "foundational"
         return "grounded_skill" if self.context else "skill"
 
 
@@ -130,6 +134,9 @@ def _case(text: bytes, where: str) -> Case:
     return case
 
 
+_OWN_JUDGES = {"grounded_skill": "grounded_judge", "foundational": "foundational_judge"}
+
+
 def judges(config: Config, kinds: Sequence[str], *, by: str = "", votes: int = 0) -> dict[str, Judge]:
     """The judge of each kind of case: the recipe's, or asked `by` another method where there is one, or more votes.
 
@@ -142,7 +149,8 @@ def judges(config: Config, kinds: Sequence[str], *, by: str = "", votes: int = 0
     found: dict[str, Judge] = {}
     for kind in kinds:
         settings = recipes[kind].settings
-        prompt = recipes[kind].prompts["grounded_judge" if kind == "grounded_skill" else "judge"]
+        prompts = recipes[kind].prompts
+        prompt = prompts.get(_OWN_JUDGES.get(kind, ""), prompts["judge"])
         others: Mapping[str, str] = {**SHIPPED[kind]}
         if by in others and by != method(prompt):
             prompt = load_prompt(others[by])

@@ -2,8 +2,9 @@
 
 From the weakest model to the strongest:
 
-- `answering`: he answers the question by the text, not knowing the answer; the two must tell the same (round-trip
-  consistency, Alberti et al. 2019, arXiv 1906.05416). A small model that is asked for a yes or a no says yes.
+- `answering`: he answers the question by the text, or solves the task, not knowing the answer; the two must tell the
+  same (round-trip consistency, Alberti et al. 2019, arXiv 1906.05416; of tasks: Wang et al. 2022, 2203.11171). A small
+  model that is asked for a yes or a no says yes.
 - `verdict`: yes or no.
 - `quoting`: yes or no, with the words of the text that the answer rests on. They must stand there, and hold the answer.
 - `rubric`: the worst fault, then a score from 1 to 5.
@@ -12,6 +13,7 @@ From the weakest model to the strongest:
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median_low
@@ -28,6 +30,7 @@ ANSWERS: Mapping[Method, str] = {"answering": "", "verdict": "verdict", "quoting
 """The properties that an answer must have; empty: it is plain text."""
 SHIPPED: Mapping[str, Mapping[Method, str]] = {
     "knowledge": {"answering": "knowledge_judge", "quoting": "quoting_judge"},
+    "foundational": {"answering": "foundational_judge", "verdict": "skill_judge", "rubric": "skill_rubric"},
     "skill": {"verdict": "skill_judge", "rubric": "skill_rubric"},
     "grounded_skill": {"verdict": "grounded_judge", "rubric": "grounded_rubric"},
 }
@@ -113,7 +116,9 @@ class _Opinion(NamedTuple):
 
 
 def _answering(said: str, pair: Pair) -> _Opinion:
-    return _Opinion("" if same_answer(pair.answer, said) else "judge_answers_otherwise", said)
+    first = said.strip().partition("\n")[0]  # what it says on is why
+    agrees = same_answer(pair.answer, first) and (bool(pair.evidence) or _in_order(pair.answer, first))
+    return _Opinion("" if agrees else "judge_answers_otherwise", said)
 
 
 def _verdict(said: Mapping[str, Any], _pair: Pair) -> _Opinion:
@@ -142,6 +147,23 @@ _READERS: Mapping[Method, Callable[[Any, Pair], _Opinion]] = {
     "quoting": _quoting,
     "rubric": _rubric,
 }
+
+_FEWEST_IN_ORDER, _SHARE_IN_ORDER = 4, 0.8
+
+
+def _in_order(answer: str, said: str) -> bool:
+    """Whether the words that both have come in one order, most of them: of a task the order may be the answer.
+
+    Of fewer than four words nothing is asked.
+    """
+    there, shared = normalise(answer).split(), dict.fromkeys(content_words(normalise(said)))
+    places = [there.index(word) for word in shared if word in there]
+    longest: list[int] = []  # the smallest last place of a rising run of each length
+    for place in places:
+        at = bisect_left(longest, place)
+        longest[at : at + 1] = [place]
+    return len(places) < _FEWEST_IN_ORDER or len(longest) >= _SHARE_IN_ORDER * len(places)
+
 
 _LEFT_OUT = re.compile(r"\s*(?:\[?\.{3}\]?|\[?\u2026\]?)\s*")
 _ADDRESS = re.compile(r"\]\([^()\s]*\)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import correlation, fmean, pstdev
 
-from ..core.records import Candidate, Preference, Record
+from ..core.records import BY_HAND, Candidate, Preference, Record
 from .filters import Drop
 from .words import words
 
@@ -13,7 +13,8 @@ from .words import words
 def choose(candidates: Sequence[Candidate], margin: float) -> tuple[Candidate, Candidate] | Drop:
     """The chosen and the rejected answer, or why there is no pair.
 
-    Chosen is the best; of equally good ones the sample's own answer, which was judged before, else the shortest.
+    Chosen is what a person wrote (a seed's answer), however it was graded; else the best, of equally good ones the
+    sample's own answer, which was judged before, else the shortest.
     Rejected is, of those that are worse by `margin` or more, the one whose score is nearest to the mean less two
     standard deviations of all scores, for the very worst of many teaches little (arXiv 2502.16825); of equally near
     ones that whose length is nearest to the chosen one's. Where some answered with less to go by (`side`), these alone
@@ -23,7 +24,7 @@ def choose(candidates: Sequence[Candidate], margin: float) -> tuple[Candidate, C
     may_lose = [each for each in candidates if each.side in {"", "weak"}]
     if len(candidates) < 2 or not may_win or not may_lose:
         return Drop("too_few_answers", str(len(candidates)))
-    best = max(may_win, key=lambda each: (each.score, each.side == "reference", -_length(each)))
+    best = max(may_win, key=lambda each: (each.model == BY_HAND, each.score, each.side == "reference", -_length(each)))
     worse = [each for each in may_lose if each.score <= best.score - margin]
     if not worse:
         next_best = max((each.score for each in may_lose if each is not best), default=best.score)

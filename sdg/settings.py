@@ -118,6 +118,8 @@ class SkillPrompts(Section):
     grounded_answer: str
     grounded_judge: str
     evolve: str = ""
+    foundational_judge: str = ""
+    """Of foundational skills; empty: `judge`."""
 
 
 Evolution = Literal["constraints", "deepen", "concretise", "reasoning", "form"]
@@ -289,6 +291,7 @@ PARTS: Mapping[str, Mapping[str, Part]] = {
         "grounded_answer": Part(_TASK, "", needs="examples context question"),
         "grounded_judge": Part(f"{_TASK} answer", "verdict", needs="context question answer", judges=True),
         "evolve": Part(f"{_TASK} evolution", "question", needs="question evolution"),
+        "foundational_judge": Part(_TASK, "", needs="question", judges=True),
     },
     "preferences": {
         "answer": Part("title chunk task question", "", needs="chunk question"),

@@ -65,8 +65,8 @@ def save_adapter(model: Any, weights: Mapping[str, Any], folder: Path) -> None:
     (folder / "README.md").unlink(missing_ok=True)
 
 
-def go_on_with_adapter(model: Any, folder: Path) -> None:
-    """Make the adapter in `folder`, if one of the same shape is there, that of the peft model.
+def go_on_with_adapter(model: Any, folder: Path) -> bool:
+    """Make the adapter in `folder`, if one of the same shape is there, that of the peft model; else return False.
 
     It is taken out of the weights that it was merged into, but for rounding, which is the same every time.
     """
@@ -75,16 +75,17 @@ def go_on_with_adapter(model: Any, folder: Path) -> None:
     from safetensors.torch import load_file
 
     if not (folder / _WEIGHTS).is_file() or is_in_four_bits(model):
-        return
+        return False
     kept: Mapping[str, Any] = load_file(folder / _WEIGHTS)
     own: Mapping[str, Any] = get_peft_model_state_dict(model)
     if _shapes(kept) != _shapes(own) or _alpha(folder) != model.peft_config["default"].lora_alpha:
-        return
+        return False
     set_peft_model_state_dict(model, dict(kept))
     for module in model.modules():
         if hasattr(module, "get_delta_weight"):
             with torch.no_grad():
                 module.base_layer.weight -= module.get_delta_weight("default")
+    return True
 
 
 def save_whole(model: Any, config: Any, folder: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..core.config import Config
+from ..core.errors import CheckFailed, ConfigError
 from ..core.records import Kind, Record
 from ..llm.precision import compute_dtype, device
 from ..llm.quiet import quiet_transformers
@@ -22,7 +23,8 @@ from .memory import Memory, Shape, Sharing, estimate, longest_batch, read_shape
 from .mix import Mix, Ready, Skipped, make_mixes
 from .plan import LOSS_ON_ROWS, MethodName, Phase, Plan
 from .replay_buffer import Past
-from .run import read_student, require_libraries
+from .run import check_room, read_student, require_libraries
+from .selection import check_askable
 
 _UTILISATION = 0.4
 """Of the device's peak in matrix products, what training comes to about."""
@@ -56,16 +58,27 @@ class Outlook(Record):
     processes: int
     free_memory_bytes: int | None
     """Of main memory; None: nobody knows."""
+    refused: str = ""
+    """Why it would not begin, where disk, memory or held-out questions to select by are missing."""
 
 
-def explain_plan(
-    plan: Plan, *, new: Files, earlier: Files, student: Path, config: Config, past: Past | None = None
+def explain_plan(  # noqa: PLR0913 (what `run_plan` is given)
+    plan: Plan,
+    *,
+    new: Files,
+    earlier: Files,
+    student: Path,
+    out: Path,
+    config: Config,
+    askable: bool,
+    past: Past | None = None,
 ) -> Outlook:
     """What `run_plan` would do with the same inputs; nothing is written, no model is run.
 
-    In place of answers that the student would give itself stand those of the samples.
+    In place of answers that the student would give itself stand those of the samples. `askable`: whether there are
+    held-out questions for phases that select by them.
 
-    Raises what `run_plan` raises before it trains: CheckFailed, ModelError, DataError.
+    Raises what `run_plan` raises before it trains, but for what it has no room for: CheckFailed, ModelError, DataError.
     """
     require_libraries(plan)
     check_machine(config.train)
@@ -74,6 +87,13 @@ def explain_plan(
         folders = [Path(folder) / phase.name for phase in plan.phases]
         mixes = make_mixes(plan, Pool.read(new, earlier, past or Past()), read_student(student), folders, config)
         shape = read_shape(student)
+    ready = [(mix, out / mix.phase.name) for mix in mixes if isinstance(mix, Ready)]
+    refused = ""
+    try:
+        check_askable(plan, there=askable, config=config)
+        check_room(ready, shape, config)
+    except (CheckFailed, ConfigError) as error:
+        refused = str(error)
     return Outlook(
         phases=tuple(_outlook(phase, mix, shape, config) for phase, mix in zip(plan.phases, mixes, strict=True)),
         parameters=shape.parameters,
@@ -81,6 +101,7 @@ def explain_plan(
         dtype=str(compute_dtype()).removeprefix("torch."),
         processes=config.train.total_processes,
         free_memory_bytes=free_memory(),
+        refused=refused,
     )
 
 

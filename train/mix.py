@@ -15,12 +15,12 @@ from typing import Any
 
 from ..core.atomic import write_json
 from ..core.config import Config
-from ..core.errors import CheckFailed
+from ..core.errors import CheckFailed, ConfigError, ModelError
 from ..core.fingerprint import canonical_json, file_sha256, fingerprint
 from ..core.jsonl import read_records, write_records
 from ..core.records import Record
 from .auto import Resolved, resolve
-from .data import Item, Pool, TrainingItem, of_origin
+from .data import Item, Pool, TrainingItem, in_leaves, of_origin
 from .distributed import for_phase
 from .methods.distill import PARENT, teacher_source
 from .methods.prompts import with_room
@@ -153,7 +153,7 @@ def make_mixes(
     validations = [_validation(phase, pool, held, config.seed) for phase in plan.phases]
     outsides = [_outside_sha256(plan, index, student, config) for index in range(len(plan.phases))]
     chosen = map(_Chosen, selections, validations, outsides)
-    left_out = _left_out(plan, selections)
+    left_out = _left_out(plan, selections, trained)
     if all(phase.name in left_out for phase in plan.phases if METHODS[phase.method].makes == "policy"):
         kinds = ", ".join(sorted(plan.kinds))
         narrow = any(phase.leaves != ("**",) for phase in plan.phases)
@@ -173,15 +173,14 @@ def make_mixes(
     ]
 
 
-def _left_out(plan: Plan, selections: Sequence[Selected]) -> dict[str, str]:
+def _left_out(plan: Plan, selections: Sequence[Selected], pool: Pool) -> dict[str, str]:
     """Phase -> why it is skipped: it has nothing new to train, or nobody to learn from."""
     reasons: dict[str, str] = {}
     moved = False  # whether the model is another than that which the plan starts from
     for phase, selected in zip(plan.phases, selections, strict=True):
         missing = next((reward.model for reward in phase.rollout.rewards if reward.model in reasons), "")
         if not selected.new:
-            where = "" if phase.leaves == ("**",) else f" in a leaf that matches {' or '.join(map(repr, phase.leaves))}"
-            reasons[phase.name] = f"no new sample of kind {' or '.join(phase.kinds)}{where}"
+            reasons[phase.name] = _nothing_new(phase, pool)
         elif missing:
             reasons[phase.name] = f"phase {missing!r}, whose reward model it asks, is left out"
         elif phase.distill and phase.distill.teacher == PARENT and not moved:
@@ -189,6 +188,16 @@ def _left_out(plan: Plan, selections: Sequence[Selected]) -> dict[str, str]:
         else:
             moved = moved or METHODS[phase.method].makes == "policy"
     return reasons
+
+
+def _nothing_new(phase: Phase, pool: Pool) -> str:
+    """Why a phase has nothing new."""
+    narrow, named = phase.leaves != ("**",), " or ".join(map(repr, phase.leaves))
+    if narrow and not any(in_leaves(item, phase.leaves) for item in (*pool.new, *pool.earlier)):
+        return f"no leaf that has samples matches {named}"
+    where = f" in a leaf that matches {named}" if narrow else ""
+    made = "; recipe `standard` makes some" if set(phase.kinds) <= {"document", "preference"} else ""
+    return f"no new sample of kind {' or '.join(phase.kinds)}{where}{made}"
 
 
 @dataclass(frozen=True)
@@ -245,11 +254,23 @@ def _rows(phase: Phase, tokenizer: Any, items: Sequence[Any], system_prompt: str
     return with_room(METHODS[phase.method].rows(tokenizer, items, system_prompt), phase)
 
 
-def _outside_sha256(plan: Plan, index: int, student: Student, config: Config) -> str:
-    """Raises ConfigError, ModelError where something that the phase needs is not there."""
+def outside_sources(plan: Plan, index: int, tokenizer: Any, config: Config) -> list[str]:
+    """Hashes of what phase `index` learns from beyond the plan and the data: functions, models, the judge.
+
+    Only a phase that distils needs the student's tokenizer.
+    Raises ConfigError, ModelError where one of them cannot be used.
+    """
     phase, earlier = plan.phases[index], plan.phases[:index]
-    sources = reward_sources(phase.rollout.rewards, [each.name for each in earlier if each.method == "reward"], config)
-    sources += teacher_source(phase.distill, student.tokenizer) if phase.distill else []
+    reward_phases = [each.name for each in earlier if each.method == "reward"]
+    try:
+        sources = reward_sources(phase.rollout.rewards, reward_phases, config)
+        return sources + (teacher_source(phase.distill, tokenizer) if phase.distill else [])
+    except (ConfigError, ModelError) as error:
+        raise type(error)(error.what, where=f"phase {phase.name!r}: {error.where}", fix=error.fix) from error
+
+
+def _outside_sha256(plan: Plan, index: int, student: Student, config: Config) -> str:
+    sources = outside_sources(plan, index, student.tokenizer, config)
     return fingerprint(sources, length=64) if sources else ""
 
 

@@ -25,7 +25,7 @@ from .fits import check_memory
 from .launch import check_adapters, check_machine, launching
 from .load import count_parameters, weights_sha256
 from .masking import load_tokenizer
-from .memory import Sharing, estimate, gigabytes, longest_batch, read_shape
+from .memory import Shape, Sharing, estimate, gigabytes, longest_batch, read_shape
 from .mix import Ready, Skipped, Student, in_words, make_mixes
 from .phase import Models, PhaseJob, discard_checkpoints, run_phase
 from .plan import Plan
@@ -106,16 +106,9 @@ def _run(
     models = Models(student, weights_sha256(student))
     results = _done(jobs, models)
     to_come = jobs[len(results) :]
-    settings, shape = config.train, read_shape(student)
-    check_disk(
-        [(job.phase, job.folder) for job in to_come],
-        shape,
-        keep_checkpoints=settings.keep_checkpoints,
-        distributed=settings.distributed,
-    )
-    for job in to_come:
-        check_memory(job.phase, job.mix, shape, for_phase(config, job.phase).train)
-    with launching(settings) as train:
+    shape = read_shape(student)
+    check_room([(job.ready, job.folder) for job in to_come], shape, config)
+    with launching(config.train) as train:
         for index, job in enumerate(jobs):
             if index < len(results):
                 progress.say(f"phase {job.phase.name}: done already")
@@ -129,6 +122,19 @@ def _run(
             if before.parent not in {models.parent, student}:
                 shutil.rmtree(before.parent, ignore_errors=True)
     return results, models.parent
+
+
+def check_room(phases: Sequence[tuple[Ready, Path]], shape: Shape, config: Config) -> None:
+    """Raise CheckFailed where phases to come, each with its folder, will not fit onto the disk or into main memory."""
+    settings = config.train
+    check_disk(
+        [(ready.phase, folder) for ready, folder in phases],
+        shape,
+        keep_checkpoints=settings.keep_checkpoints,
+        distributed=settings.distributed,
+    )
+    for ready, _ in phases:
+        check_memory(ready.phase, ready.mix, shape, for_phase(config, ready.phase).train)
 
 
 def _done(jobs: Sequence[PhaseJob], models: Models) -> list[PhaseResult]:

@@ -85,6 +85,9 @@ def settled(phase: Phase, new: int, validation: int) -> tuple[Selection, str]:
 
     Raises CheckFailed when it would select by what it does not have.
     """
+    if phase.select.by == "auto" and phase.method not in LOSS_ON_ROWS:
+        last = phase.select.model_copy(update={"by": "last", "validation": 0.0})
+        return last, f"last ({phase.method} has no loss on samples held back)"
     held = f"{validation:,} of {new:,} new samples held back"
     if phase.select.by == "validation_loss" and not validation:
         what = f"none of its {new:,} new samples can be held back to select by: each is the only one of its fact"

@@ -7,9 +7,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ..core.config import Section, Share
+from ..core.config import Amount, Section, Share
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Amount
 Above0 = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 

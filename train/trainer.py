@@ -41,6 +41,11 @@ _CHECKPOINT_ACTIVATIONS_FROM = 1_000_000_000
 """Parameters from which activations are recomputed in the backward pass: a third more work for most of the memory."""
 
 
+_NEW_ADAPTER = (
+    "a new adapter, on the model with the kept one merged: that one is of another rank or alpha, or the weights are in "
+    "4 bits"
+)
+
 _LibraryTrainer: Any = object
 """Stands for the trainer that `phase_trainer` puts underneath: torch is not imported before it is needed."""
 
@@ -149,7 +154,9 @@ def phase_trainer(kind: type, model: Any, lengths: Sequence[int], watch: Watch, 
         trainer: Any = kind(model=model, **given)
     if trainer.model is not model:
         adapters.train_in_float32(trainer.model)
-        adapters.go_on_with_adapter(trainer.model, Path(model.name_or_path) / adapters.FOLDER)
+        kept = Path(model.name_or_path) / adapters.FOLDER
+        if not adapters.go_on_with_adapter(trainer.model, kept) and kept.is_dir() and distributed.is_first():
+            watch.say(_NEW_ADAPTER)
     trainer.remove_callback(PrinterCallback)
     trainer.plain, trainer.untouched, trainer.shape = model, untouched, size
     trainer.lengths, trainer.watch = lengths, watch

@@ -20,7 +20,7 @@ from .form import (
     stands_alone,
 )
 from .language import same_language
-from .like_seeds import form_of
+from .like_seeds import form_of, no_instructions, shows_what_it_names, task_form_of
 
 __all__ = [
     "Bounds",
@@ -36,6 +36,7 @@ __all__ = [
     "is_finished",
     "is_question",
     "no_chat_tokens",
+    "no_instructions",
     "no_leftovers",
     "not_held_out",
     "not_like",
@@ -44,6 +45,8 @@ __all__ = [
     "same_answer",
     "same_language",
     "self_contained",
+    "shows_what_it_names",
     "stands_alone",
+    "task_form_of",
     "without_duplicates",
 ]

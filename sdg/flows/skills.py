@@ -91,7 +91,11 @@ def _practice(run: LeafRun, settings: SkillSettings, seed: _Seed, seeds: Sequenc
     about = {"task": run.leaf.task_description, "examples": [other.shown for other in alike[: settings.examples]]}
     fewest, most = settings.question_words
     context_fewest, context_most = settings.context_words if seed.context else (0, 0)
+    told = run.recipe.prompts[f"{seed.prefix}questions"].file.system
     checks = [
+        filters.no_instructions(told),
+        *([] if seed.context else [filters.shows_what_it_names]),
+        filters.task_form_of([other.sample.question for other in alike]),
         filters.question_length((fewest + context_fewest, most + context_most)),
         filters.not_like([other.sample.question for other in alike], settings.near_duplicate),
         run.not_held_out,
@@ -197,4 +201,12 @@ async def _solve(practice: _Practice, task: _Task) -> list[Outcome]:
         *([] if _OTHER_FORM in task.source.variation else [practice.form]),
         run.not_held_out,
     ]
-    return [await run.grade(sample, checks, f"{seed.prefix}judge", {**variables, "answer": sample.answer})]
+    return [await run.grade(sample, checks, _judge(practice), {**variables, "answer": sample.answer})]
+
+
+def _judge(practice: _Practice) -> str:
+    """Whom a solution is shown: of a foundational skill it can be right or wrong, so he may solve the task himself."""
+    part = "foundational_judge"
+    if practice.seed.sample.kind == "foundational" and part in practice.run.recipe.prompts:
+        return part
+    return f"{practice.seed.prefix}judge"

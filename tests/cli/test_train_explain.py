@@ -43,7 +43,7 @@ def test_it_shows_the_plan_with_numbers_and_changes_nothing(
     assert max(len(line) for line in ran.out.splitlines() if "/" not in line) <= 80  # a path is not broken
     for text in ("1. short", "2. all", "samples    ", "lengths    half up to ", "memory     about ", "1 leaf without"):
         assert text in ran.out
-    assert "\n   replay     50 % of the phase from earlier cycles\n" in ran.out
+    assert "\n   replay     50 % of the phase from earlier cycles; there is nothing yet\n" in ran.out
     short, everything = told.json["outlook"]["phases"]
     assert f"\n   steps      {short['mix']['steps']:,}: 4 epochs of " in ran.out
     assert f"\n   samples    {everything['mix']['total']['samples']} (" in ran.out

@@ -107,6 +107,11 @@ def test_every_kind_of_schema_is_known_and_its_errors_are_worded() -> None:
             "lint.licenses is 3; write a list: [a, b], or a line that begins with '- ' for each",
         ),
         ({"lint": {"licenses": [3]}}, "lint.licenses.0 is 3; write text in quotes"),
+        ({"train": {"distributed": "zreo2"}}, "train.distributed is 'zreo2'; did you mean 'zero2'?"),
+        (
+            {"train": {"distributed": "x"}},
+            "train.distributed is 'x'; write 'none', 'zero1', 'zero2', 'zero3' or 'fsdp'",
+        ),
         ({"lint": {"attribution": "maybe"}}, "lint.attribution is 'maybe'; write true or false"),
         ({"seed": True}, "seed is true; write a whole number"),
         ({"seed": {}}, "seed holds keys and values; write a whole number"),

@@ -196,7 +196,10 @@ def test_a_held_out_question_in_the_training_data_is_refused_before_training(tur
     ("phase", "message"),
     [
         ("replay: {general: 0.1, general_file: nowhere.jsonl}", r"nowhere\.jsonl: cannot be read"),
-        ("method: grpo, rollout: {rewards: [{function: nowhere.py:good}]}", r"there is no file 'nowhere\.py'"),
+        (
+            "method: grpo, rollout: {rewards: [{function: nowhere.py:good}]}",
+            r"phase 'p': rollout.rewards: there is no file 'n",
+        ),
         ("method: grpo, rollout: {rewards: [{model: nowhere}]}", "'nowhere' is no earlier `reward` phase"),
         pytest.param(  # it reads the student's tokenizer
             "method: distill, distill: {teacher: nowhere}", "there is no model in 'nowhere'", marks=pytest.mark.slow

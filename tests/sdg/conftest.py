@@ -187,6 +187,10 @@ def judge(asked: dict[str, Any]) -> dict[str, Any]:
     return {"verdict": "no" if "rye" in asked["answer"] else "yes"}
 
 
+def _solved(asked: dict[str, Any]) -> str:
+    return str(RULES["skills grounded_answer" if asked["context"] else "skills answer"](asked))
+
+
 RULES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "knowledge questions": about,
     "knowledge reword": reword,
@@ -198,6 +202,7 @@ RULES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "skills grounded_questions": _grounded_questions,
     "skills grounded_answer": lambda asked: str(sum(map(int, re.findall(r"\d", asked["context"])))),
     "skills grounded_judge": judge,
+    "skills foundational_judge": _solved,
 }
 """What the teacher says: questions ask for a sentence's last word, and the judge takes rye for oats."""
 

@@ -10,6 +10,7 @@ import tilth
 from tilth.core.errors import TilthError
 from tilth.core.records import Provenance, Sample
 from tilth.sdg import filters
+from tilth.sdg.flow import user_turn
 from tilth.taxonomy.leaf import Leaf, SeedExample, SeedPair, read_leaf
 from tilth.taxonomy.source import WorkingTree
 from tilth.taxonomy.tree import leaf_ids
@@ -83,3 +84,17 @@ def test_hardly_any_solution_of_a_skill_is_a_model_s_leftover(seeds: list[Seed])
     dropped = [sample for sample in samples if filters.no_chat_tokens(sample)]
     assert all("\ufffd" in sample.answer for sample in dropped)
     assert len(dropped) <= 1
+
+
+def test_of_all_tasks_two_are_unlike_their_leaf_s_others() -> None:
+    """A riddle in six words, and "at the following bus stop"."""
+    dropped: list[str] = []
+    for root in TREES:
+        for leaf in (each for each in readable_leaves(root) if each.kind != "knowledge"):
+            asked = [(each.context, user_turn(each.context, each.pairs[0].question)) for each in leaf.seed_examples]
+            for number, (context, question) in enumerate(asked):
+                others = [other for at, (_, other) in enumerate(asked) if at != number]
+                checks = [filters.task_form_of(others), *([] if context else [filters.shows_what_it_names])]
+                sample = Sample.new("skill", question, "", SOURCE)
+                dropped += [drop.reason] if (drop := filters.first_drop(sample, checks)) else []
+    assert len(dropped) <= 2, dropped

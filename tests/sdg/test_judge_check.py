@@ -41,12 +41,14 @@ def write(path: Path, *cases: Any) -> Path:
 
 
 def test_a_case_is_of_the_kind_that_its_fields_say(tmp_path: Path) -> None:
-    path = write(tmp_path / "cases.jsonl", GOOD, SKILL, {**SKILL, "context": "abc"})
+    foundational = {**SKILL, "foundational": True, "context": "abc"}
+    path = write(tmp_path / "cases.jsonl", GOOD, SKILL, {**SKILL, "context": "abc"}, foundational)
     path.write_text(path.read_text().replace("\n", "\n\n", 1))
     assert [(each.line, each.case.kind) for each in read_cases(path)] == [
         (1, "knowledge"),
         (3, "skill"),
         (4, "grounded_skill"),
+        (5, "foundational"),
     ]
 
 
@@ -76,7 +78,7 @@ def test_no_cases_are_no_check(tmp_path: Path) -> None:
 
 def test_the_shipped_cases_are_of_all_kinds_and_half_of_them_bad() -> None:
     cases = [each.case for each in read_cases(SHIPPED_CASES)]
-    for kind, least in (("knowledge", 40), ("skill", 10), ("grounded_skill", 10)):
+    for kind, least in (("knowledge", 40), ("skill", 10), ("grounded_skill", 10), ("foundational", 20)):
         labels = [case.good for case in cases if case.kind == kind]
         assert len(labels) >= least
         assert labels.count(True) * 2 == len(labels)
@@ -150,14 +152,15 @@ def test_the_lowest_score_that_reaches_a_precision_is_suggested() -> None:
 
 def test_the_recipe_s_judge_is_asked_unless_another_method_is_wanted() -> None:
     config = Config()
-    kinds = ["knowledge", "skill", "grounded_skill"]
+    kinds = ["knowledge", "skill", "grounded_skill", "foundational"]
     assert {kind: judge.by for kind, judge in judges(config, kinds).items()} == {
         "knowledge": "answering",
         "skill": "verdict",
         "grounded_skill": "verdict",
+        "foundational": "answering",
     }
     by_rubric = judges(config, kinds, by="rubric", votes=3)
-    assert [by_rubric[kind].by for kind in kinds] == ["answering", "rubric", "rubric"]
+    assert [by_rubric[kind].by for kind in kinds] == ["answering", "rubric", "rubric", "rubric"]
     assert all(judge.votes == 3 and judge.prompt.file.temperature > 0 for judge in by_rubric.values())
     with pytest.raises(ConfigError, match="--by: these cases cannot be judged by 'rubrik'; did you mean 'rubric'"):
         judges(config, kinds, by="rubrik")

@@ -52,6 +52,26 @@ def test_what_a_judge_says_keeps_or_drops(judge: Judge, said: Any, answer: str, 
     assert (found.score is not None) is (judge is RUBRIC)
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("C. hammer\nThe odd one out is the hammer, for the others are fruits of plants.", ""),
+        ("D. plum", "judge_answers_otherwise"),
+    ],
+)
+def test_of_a_solver_only_the_result_counts(said: str, reason: str) -> None:
+    solved = Pair("Which is the odd one out?", "C. hammer. The others are fruits.")
+    assert judgement(ANSWERING, [said], solved).reason == reason
+
+
+def test_of_a_task_the_order_may_be_the_result() -> None:
+    solved = Pair("Put them in order.", "A meaningful order: ploughing, sowing, growing, harvest.")
+    assert judgement(ANSWERING, ["ploughing sowing growing harvest"], solved).reason == ""
+    assert judgement(ANSWERING, ["harvest, growing, sowing, ploughing"], solved).reason == "judge_answers_otherwise"
+    told = Pair("What is done?", "Ploughing, sowing, growing, harvest.", TEXT)
+    assert judgement(ANSWERING, ["harvest, growing, sowing, ploughing"], told).reason == ""
+
+
 def test_a_grade_tells_what_the_judge_said() -> None:
     assert judgement(RUBRIC, [{"fault": "too  long", "score": 3}], pair("x")).grades["judge"] == "3: too long"
     quote = {"quote": "built of green\nslate", "verdict": "yes"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tilth.core.records import Candidate, Preference, Provenance
+from tilth.core.records import BY_HAND, Candidate, Preference, Provenance
 from tilth.sdg.filters import Drop
 from tilth.sdg.pairs import choose, length_bias
 
@@ -55,6 +55,13 @@ def test_of_equally_good_ones_the_shorter_and_a_rejected_one_of_its_length() -> 
 def test_who_saw_less_is_never_chosen_and_who_saw_more_never_rejected() -> None:
     assert numbers(choose(candidates(9, 2, 5, sides="ssw"), margin=1)) == ("0", "2")
     assert choose(candidates(6, 9, sides="sw"), margin=1) == Drop("tie", "6 against 9")
+
+
+def test_what_a_person_wrote_is_chosen_however_it_was_graded() -> None:
+    first, second, third = candidates(6, 10, 3)
+    by_hand = first.model_copy(update={"model": BY_HAND})
+    assert numbers(choose((by_hand, second, third), margin=1)) == ("0", "2")
+    assert choose((by_hand.model_copy(update={"score": 1.0}), second, third), margin=1) == Drop("tie", "1 against 10")
 
 
 @pytest.mark.parametrize("sides", ["s", "sss", "ww"])

@@ -139,7 +139,8 @@ def test_two_endpoints(paired: Bench) -> None:
     _, skill = paired.run()
     models = [[each.model for each in pair.candidates] for pair in read_preferences(skill)]
     assert models == [["seed", "one", "two"], ["rule", "one", "two"]]
-    assert all(pair.score_chosen - pair.score_rejected == 3 for pair in read_preferences(skill))
+    scores = [(pair.score_chosen, pair.score_rejected) for pair in read_preferences(skill)]
+    assert scores == [(OWN, 5), (8, 5)]  # what a person wrote is chosen, though the grader likes it less
 
 
 def test_a_tie_is_refused_with_all_its_candidates(paired: Bench) -> None:
@@ -159,7 +160,7 @@ def test_equal_answers_are_one_candidate_and_one_makes_no_pair(paired: Bench) ->
     paired.teacher.rules["preferences answer"] = lambda _: "always this 1"
     _, skill = paired.run()
     refused = [reject for reject in read_rejects(skill) if reject.step == "preferences"]
-    assert [(reject.reason, reject.score) for reject in refused] == [("tie", "8 against 8")] * 2
+    assert [(reject.reason, reject.score) for reject in refused] == [("tie", "7 against 8"), ("tie", "8 against 8")]
     assert paired.teacher.asked["preferences grade"] == 4
 
 
@@ -191,7 +192,7 @@ def test_votes_are_asked_apart_and_their_mean_counts(paired: Bench) -> None:
 
 def test_an_answer_that_holds_a_held_out_question_makes_no_pair(paired: Bench) -> None:
     use(paired, kinds=["skill"], questions=1)
-    held_out = Question.new(SKILL_ID, "Say alpha backwards and then omega. 1", ("?",))
+    held_out = Question.new(SKILL_ID, "Say alpha backwards and then omega. 3", ("?",))
     paired.leaves = [paired.leaves[1].model_copy(update={"questions": (held_out,), "fingerprint": "0" * 16})]
     answer = paired.teacher.rules["preferences answer"]
     paired.teacher.rules["preferences answer"] = lambda asked: answer(asked).replace(

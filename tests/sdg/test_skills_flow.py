@@ -16,6 +16,7 @@ from .test_sdg_generate import files, told
 
 EVOLVE = [*yaml.safe_load((SHIPPED / "quick.yaml").read_text())["skills"]["prompts"], "evolve"]
 PROMPTS = {part: f"skills_{part}.yaml" for part in EVOLVE}
+OLD = ["questions", "answer", "judge", "grounded_questions", "grounded_answer", "grounded_judge"]
 WAYS = ["constraints", "deepen", "concretise", "reasoning", "form"]
 
 
@@ -137,8 +138,47 @@ def test_foundational_leaves_go_through_all_of_it(skilled: Bench) -> None:
     skilled.use_recipe("skills", evolutions=WAYS, personas=["a baker"], prompts=PROMPTS)
     mixed = seeds(("", "Say alpha backwards.", "ahpla"), ("Al has 3 apples.", "How many are there?", "3"))
     skilled.leaves = [leaf("foundational_skills/reasoning/all", kind="foundational", seed_examples=mixed)]
+    solve = RULES["skills foundational_judge"]
+    skilled.teacher.rules["skills foundational_judge"] = lambda asked: (
+        solve(asked) if asked["context"] else asked["question"][::-1]
+    )
     [entry] = skilled.run()
     samples = read_samples(entry)
     assert {sample.kind for sample in samples} == {"foundational"}
     assert len(samples) == 2 + 2 * 2
     assert json.loads((entry.folder / "manifest.json").read_text())["samples_by_kind"] == {"foundational": 6}
+
+
+def test_the_judge_of_a_foundational_skill_solves_the_task_himself(skilled: Bench) -> None:
+    """Where the recipe has no prompt for that, he says yes or no as he does of any skill."""
+    mixed = seeds(("", "Say alpha backwards.", "ahpla"), ("Al has 3 apples.", "How many are there?", "3"))
+    skilled.leaves = [leaf("foundational_skills/reasoning/all", kind="foundational", seed_examples=mixed)]
+    skilled.teacher.rules["skills foundational_judge"] = lambda _: "unknown"
+    skilled.use_recipe("skills")
+    [entry] = skilled.run()
+    assert len(read_samples(entry)) == 2
+    assert {reject.reason for reject in read_rejects(entry)} == {"judge_answers_otherwise"}
+    skilled.use_recipe("skills", prompts={part: name for part, name in PROMPTS.items() if part in OLD})
+    [entry] = skilled.run(state="again")
+    assert len(read_samples(entry)) == 4
+    assert skilled.teacher.asked["skills judge"] == skilled.teacher.asked["skills grounded_judge"] == 1
+
+
+def test_a_task_that_repeats_its_prompt_or_lacks_what_it_names_costs_no_solution(skilled: Bench) -> None:
+    skilled.use_recipe("skills")
+    prompt = skilled.root / "recipes" / "skills_questions.yaml"
+    told = "The person decides only the occasion and the tone of it"
+    prompt.write_text(prompt.read_text().replace("system: skills questions", f"system: {told}"))
+    skilled.teacher.rules[told] = lambda asked: {
+        "q1": {"question": f"Say {asked['seed']['answer']} backwards. {told}."}
+        if asked["seed"]["answer"] == "ahpla"
+        else {"question": "Say the words given below backwards."}
+    }
+    skilled.leaves = skilled.leaves[:1]
+    [entry] = skilled.run()
+    assert sorted(reject.reason for reject in read_rejects(entry)) == [
+        "points_to_nothing",
+        "points_to_nothing",
+        "repeats_its_prompt",
+    ]
+    assert skilled.teacher.asked["skills answer"] == 0

@@ -25,7 +25,15 @@ def phase(name: str, kind: str, **settings: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def train(student: Path, make: Any, tmp_path: Path) -> Any:
+def said() -> list[str]:
+    """What training has said."""
+    return []
+
+
+@pytest.fixture
+def train(student: Path, make: Any, tmp_path: Path, said: list[str]) -> Any:
+    progress = SilentProgress()
+    progress.say = said.append
     new = make.file(tmp_path / "new.jsonl", make.samples(10), make.samples(6, kind="knowledge_long", leaf="b"))
 
     def run(*phases: dict[str, Any], out: str = "out") -> TrainResult:
@@ -36,7 +44,7 @@ def train(student: Path, make: Any, tmp_path: Path) -> Any:
             student=student,
             out=tmp_path / out,
             config=Config(train=Train(checkpoint_every_s=1e9)),
-            progress=SilentProgress(),
+            progress=progress,
         )
 
     return run
@@ -63,7 +71,7 @@ def test_a_kept_adapter_is_beside_a_model_that_has_it(train: Any, student: Path)
     torch.testing.assert_close(after, before + delta)
 
 
-def test_the_next_phase_of_the_same_shape_goes_on_with_the_adapter(train: Any, student: Path) -> None:
+def test_the_next_phase_of_the_same_shape_goes_on_with_the_adapter(train: Any, student: Path, said: list[str]) -> None:
     """All that both phases learned is one adapter of rank 4; with a new one for the second it would be one of 8."""
     import torch
 
@@ -74,7 +82,9 @@ def test_the_next_phase_of_the_same_shape_goes_on_with_the_adapter(train: Any, s
         return int((torch.linalg.svdvals(change) > 1e-5).sum())
 
     assert rank_of_change("same", **KEPT) == 4
+    assert not any("a new adapter" in line for line in said)
     assert rank_of_change("other", **KEPT | {"lora": {"rank": 3, "alpha": 8, "dropout": 0}}) == 7
+    assert any("a new adapter" in line for line in said)
 
 
 @pytest.mark.slow

@@ -148,7 +148,9 @@ def test_a_parent_that_would_teach_itself_is_left_out(student: Path, make: Simpl
     why = "no phase before it trains: the parent would be its own teacher"
     with pytest.raises(CheckFailed, match=f"phase 'distilled': {why}"):
         train(Plan(phases=(skills, distilled("parent"))), student, make.samples(4), tmp_path / "a", make)
-    given: dict[str, Any] = {"earlier": Files(), "student": student, "config": Config()}
+    given: dict[str, Any] = {"earlier": Files(), "student": student, "config": Config(), "out": tmp_path}
     plan = Plan(phases=(skills, distilled("parent"), short))
-    told = explain_plan(plan, new=Files([make.file(tmp_path / "samples.jsonl", make.samples(4))]), **given)
+    told = explain_plan(
+        plan, new=Files([make.file(tmp_path / "samples.jsonl", make.samples(4))]), askable=False, **given
+    )
     assert [phase.skipped for phase in told.phases] == ["no new sample of kind skill", why, ""]

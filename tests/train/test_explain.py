@@ -24,17 +24,18 @@ LONG |= {"adapter": "lora", "lora": {"rank": 2}}
 def given(student: Path, make: Any, tmp_path: Path) -> dict[str, Any]:
     new = make.file(tmp_path / "new.jsonl", make.samples(40), make.samples(6, kind="knowledge_long", leaf="b"))
     earlier = make.file(tmp_path / "earlier.jsonl", make.samples(30, leaf="old"))
-    return {"new": Files([new]), "earlier": Files([earlier]), "student": student, "config": Config()}
+    files = {"new": Files([new]), "earlier": Files([earlier])}
+    return {**files, "student": student, "config": Config(), "out": tmp_path / "out"}
 
 
 def explained(given: dict[str, Any], *phases: dict[str, Any]) -> Outlook:
-    return explain_plan(Plan.model_validate({"phases": phases}), **given)
+    return explain_plan(Plan.model_validate({"phases": phases}), **{"askable": True, **given})
 
 
 def test_what_is_explained_is_what_is_trained(given: dict[str, Any], tmp_path: Path) -> None:
     outlook = explained(given, SHORT, SKILLS, LONG)
     plan = Plan.model_validate({"phases": [SHORT, SKILLS, LONG]})
-    trained = run_plan(plan, **given, out=tmp_path / "out", progress=SilentProgress())
+    trained = run_plan(plan, **given, progress=SilentProgress())
     assert [phase.phase for phase in outlook.phases] == ["short", "skills", "long"]
     for told, done in zip(outlook.phases, trained.phases, strict=True):
         assert (told.mix, told.settings, told.auto, told.skipped) == (done.mix, done.settings, done.auto, done.reason)
@@ -70,7 +71,7 @@ def test_what_a_phase_trains_on_is_said_before_it_trains(given: dict[str, Any], 
 
     progress, said = SilentProgress(), list[str]()
     progress.say = said.append
-    run_plan(Plan.model_validate({"phases": [SHORT, LONG]}), **given, out=tmp_path / "out", progress=progress)
+    run_plan(Plan.model_validate({"phases": [SHORT, LONG]}), **given, progress=progress)
     first, second = (line for line in said if "samples (" in line)
     assert said[0] == first
     assert first.startswith("phase short: 50 samples (10 replayed), ")
@@ -93,3 +94,23 @@ def test_nothing_is_written_and_nothing_printed(
 def test_what_training_would_refuse_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(CheckFailed, match=r"'short': .* have more than 20 tokens .* raise its max_length to \d+"):
         explained(given, {**SHORT, "max_length": 20})
+
+
+def test_what_it_has_no_room_for_is_shown_and_told(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: Any) -> None:
+        raise CheckFailed("training takes about 9.0 GB", where="phase 'short'", fix="set its micro_batch_size to 1")
+
+    assert explained(given, SHORT).refused == ""
+    monkeypatch.setattr(explain, "check_room", no_room)
+    told = explained(given, SHORT)
+    assert told.refused == "phase 'short': training takes about 9.0 GB; set its micro_batch_size to 1"
+    assert told.phases[0].memory is not None
+
+
+def test_selection_by_held_out_questions_needs_some(given: dict[str, Any]) -> None:
+    chosen = {**SHORT, "select": {"by": "held_out"}}
+    assert explained(given, chosen).refused == ""
+    told = explained({**given, "askable": False}, chosen)
+    assert told.refused.startswith(
+        "phase 'short': it selects by held_out, but there are no generated held-out questions"
+    )

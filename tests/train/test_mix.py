@@ -115,6 +115,23 @@ def test_a_phase_without_new_samples_is_skipped_with_the_reason(make: Any, token
     assert not (tmp_path / "skills").exists()
 
 
+def test_the_reason_names_a_pattern_without_leaves_and_who_makes_what_is_missing(
+    make: Any, tokenizer: Any, tmp_path: Path
+) -> None:
+    phases = (
+        phase("short", "knowledge_short"),
+        phase("misspelt", "knowledge_short", leaves=("knowlege/**", "b")),
+        phase("elsewhere", "skill", leaves=("old",)),
+        phase("texts", "document"),
+    )
+    mixes = mix_all(Plan(phases=phases), Pool(make.samples(4), make.samples(9, leaf="old")), tokenizer, tmp_path)
+    assert [mix.reason for mix in mixes if isinstance(mix, Skipped)] == [
+        "no leaf that has samples matches 'knowlege/**' or 'b'",
+        "no new sample of kind skill in a leaf that matches 'old'",
+        "no new sample of kind document; recipe `standard` makes some",
+    ]
+
+
 def test_nothing_to_train_at_all_is_refused(make: Any, tokenizer: Any, tmp_path: Path) -> None:
     samples = Pool(make.samples(3, kind="document"), make.samples(9, leaf="old"))
     with pytest.raises(CheckFailed, match=r"no new sample of any kind and leaf that the plan trains .*; generate"):

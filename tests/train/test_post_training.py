@@ -35,11 +35,12 @@ def run(student: Path, make: SimpleNamespace, tmp_path: Path) -> Any:
     pairs = [make.pair(f"What is {i}?", "7", "No.") for i in range(4)]
     files = Files([make.file(tmp_path / "samples.jsonl", samples)], [make.file(tmp_path / "preferences.jsonl", pairs)])
     given: dict[str, Any] = {"new": files, "earlier": Files(), "student": student, "config": Config()}
+    given["out"] = tmp_path / "out"
 
     def train(plan: Plan, explain: bool = False) -> Any:
         if explain:
-            return explain_plan(plan, **given)
-        return run_plan(plan, **given, out=tmp_path / "out", progress=SilentProgress())
+            return explain_plan(plan, askable=False, **given)
+        return run_plan(plan, **given, progress=SilentProgress())
 
     return train
 
