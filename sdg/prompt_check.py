@@ -6,6 +6,7 @@ A fault is an error: the flow could not run. A remark is advice: it would run, b
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
@@ -30,6 +31,8 @@ def faults(prompt: Prompt, part: Part) -> Iterator[ConfigError]:
         given.append("answer")
     for variable in sorted(prompt.variables.difference(given)):
         yield ConfigError(f"unknown variable {variable!r}", where=prompt.name, fix=nearest(variable, given))
+    if part.or_text and not prompt.file.answer:
+        part = replace(part, answers="", repeat="")
     if prompt.file.repeat != part.repeat:
         what = f"`repeat` is {prompt.file.repeat!r}"
         yield ConfigError(what, where=prompt.name, fix=f"this part of the flow needs {part.repeat!r}")
@@ -69,7 +72,7 @@ def remarks(prompt: Prompt, part: Part) -> Iterator[str]:
 
 _FIXED = ("title", "heading", "chunk", "task", "examples")
 """What many requests in a row have in common: the document, or the skill. All else varies from one to the next."""
-_PAIR = {"context": "{} C", "question": "{} Q", "answer": "{} A"}
+_PAIR = {"context": "{} C", "question": "{} Q", "answer": "{} A", "turn": "{} T"}
 
 
 def _late(prompt: Prompt, given: Sequence[str]) -> str:

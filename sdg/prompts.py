@@ -50,7 +50,9 @@ class PromptFile(Section):
     """A variable, a list or a number: the answer is an object with the keys q1, q2, ... and one item for each."""
     examples: tuple[Example, ...] = ()
     shots: str = ""
-    """A variable that holds examples of the leaf's own, each with an `answer`: turns of their own, as `examples`."""
+    """A variable that holds examples of the leaf's own: turns of their own, as `examples`."""
+    says: str = "answer"
+    """What of such an example the model says in its turn."""
     max_tokens: Annotated[int, Field(ge=1)]
     """Of the answer, or (with `repeat`) of each of its items: a small model does not always end by itself."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
@@ -97,7 +99,8 @@ class Prompt:
     def _shots(self, variables: Mapping[str, Any]) -> list[Message]:
         shots = variables.get(self.file.shots, ()) if self.file.shots else ()
         turns = [
-            (self._asked({**variables, **shot}), Message(role="assistant", content=shot["answer"])) for shot in shots
+            (self._asked({**variables, **shot}), Message(role="assistant", content=shot[self.file.says]))
+            for shot in shots
         ]
         return [message for turn in turns for message in turn]
 

@@ -81,6 +81,8 @@ def load_recipe(name_or_path: str) -> dict[str, Recipe]:
     knowledge, skills = prompts["knowledge"] | tests | shared, prompts["skills"] | shared
     if file.skills.personas:
         _check_personas(prompts["skills"])
+    if file.skills.tasks_per_call > 1:
+        _check_several(prompts["skills"])
     stem = Path(name).stem
     return {
         "knowledge": Recipe(
@@ -185,3 +187,10 @@ def _check_personas(prompts: Mapping[str, Prompt]) -> None:
         if "persona" not in prompts[part].variables:
             fix = "use it there, or leave `personas` out of the recipe"
             raise ConfigError("it does not use the variable 'persona'", where=prompts[part].name, fix=fix)
+
+
+def _check_several(prompts: Mapping[str, Prompt]) -> None:
+    for part in ("questions", "grounded_questions"):
+        if not prompts[part].file.answer:
+            what = "without a schema it makes one task a call, and `tasks_per_call` asks for more"
+            raise ConfigError(what, where=prompts[part].name, fix="set it to 1, and `calls_per_seed` higher")

@@ -259,6 +259,8 @@ class Part:
     """The properties that the answer (with `repeat`, each item of it) must have; one in brackets is the whole item.
     Empty: it has no schema, but is plain text."""
     repeat: str = ""
+    or_text: bool = False
+    """Whether plain text will do too: one item, its parts by a blank line."""
     needs: str = ""
     """The variables without which it can do nothing of use; of several with a bar between them, one."""
     judges: bool = False
@@ -282,11 +284,13 @@ PARTS: Mapping[str, Mapping[str, Part]] = {
         "view": Part(_CHUNK, "", needs="chunk"),
     },
     "skills": {
-        "questions": Part("task examples seed persona number", "question", "number", needs="examples|seed"),
+        "questions": Part(
+            "task examples seed persona number", "question", "number", or_text=True, needs="examples|seed"
+        ),
         "answer": Part(_TASK, "", needs="examples question"),
         "judge": Part(f"{_TASK} answer", "verdict", needs="question answer", judges=True),
         "grounded_questions": Part(
-            "task examples seed persona number", "context question", "number", needs="examples|seed"
+            "task examples seed persona number", "context question", "number", or_text=True, needs="examples|seed"
         ),
         "grounded_answer": Part(_TASK, "", needs="examples context question"),
         "grounded_judge": Part(f"{_TASK} answer", "verdict", needs="context question answer", judges=True),
@@ -306,8 +310,9 @@ PARTS: Mapping[str, Mapping[str, Part]] = {
         "base": Part("question", "", needs="question"),
     },
 }
-"""The prompts of each flow. `examples` and `seed` have context, question and answer. `persona` may be empty;
-`evolution` is an `Evolution`. In `preferences` skills leave `title` and `chunk` empty, and knowledge leaves `task`."""
+"""The prompts of each flow. `examples` and `seed` have context, question and answer, and `turn`: context and question
+with a blank line between. `persona` may be empty, and that of an example is; `evolution` is an `Evolution`. In
+`preferences` skills leave `title` and `chunk` empty, and knowledge leaves `task`."""
 
 
 def prompt_names(section: Section | None) -> dict[str, str]:

@@ -20,7 +20,7 @@ from .form import (
     stands_alone,
 )
 from .language import same_language
-from .like_seeds import form_of, no_instructions, shows_what_it_names, task_form_of
+from .like_seeds import form_of, no_instructions, other_options, shows_what_it_names, task_form_of
 
 __all__ = [
     "Bounds",
@@ -41,6 +41,7 @@ __all__ = [
     "not_held_out",
     "not_like",
     "on_topic",
+    "other_options",
     "question_length",
     "same_answer",
     "same_language",

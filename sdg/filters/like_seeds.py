@@ -77,12 +77,11 @@ def task_form_of(questions: Sequence[str]) -> Filter:
     """Drop a task that lacks the options or the labels ("Scenario:") that all of these have, or half of their length.
 
     What a teacher leaves out of a task is mostly what it takes to solve it. Of two options that are one, one is a
-    mistake; a task with the options of one of these is that one, whatever stands around them. Of 437 hand-written tasks (the public trees', the starter's), each held against its leaf's others, it drops
+    mistake. Of 437 hand-written tasks (the public trees', the starter's), each held against its leaf's others, it drops
     one, a riddle in six words.
     """
-    known_options = [sorted(_options(question)) for question in questions]
     known = len(questions) >= _FEWEST_SEEDS
-    chooses = known and all(known_options)
+    chooses = known and all(map(_options, questions))
     labels = sorted(set[str].intersection(*(set(_LABEL.findall(each)) for each in questions))) if known else []
     shortest = min(len(words(question)) for question in questions) if known else 0
 
@@ -93,12 +92,24 @@ def task_form_of(questions: Sequence[str]) -> Filter:
             return Drop("not_the_form_of_the_seeds", lacking[0])
         if len(set(options)) < len(options):
             return Drop("repeated_option", max(options, key=options.count))
-        if options and sorted(options) in known_options:
-            return Drop("copy_of_seed", "options")
         count = len(words(sample.question))
         return Drop("not_the_form_of_the_seeds", f"{count} words") if count * _SHORTER < shortest else None
 
     return is_alike
+
+
+def other_options(questions: Sequence[str]) -> Filter:
+    """Drop a task with the options of one of these: it is that one, whatever stands around them.
+
+    For tasks without a context, which several tasks may share.
+    """
+    known = [sorted(_options(question)) for question in questions]
+
+    def is_other(sample: Sample) -> Drop | None:
+        options = sorted(_options(sample.question))
+        return Drop("copy_of_seed", "options") if options and options in known else None
+
+    return is_other
 
 
 def _options(text: str) -> list[str]:

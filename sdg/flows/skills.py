@@ -58,8 +58,9 @@ class _Seed:
 
     @property
     def shown(self) -> dict[str, str]:
-        """The seed as prompts see it."""
-        return {"context": self.context, "question": self.question, "answer": self.sample.answer}
+        """The seed as prompts see it: no persona asked for it."""
+        pair = {"context": self.context, "question": self.question, "answer": self.sample.answer}
+        return {**pair, "turn": self.sample.question, "persona": ""}
 
 
 def _kind(run: LeafRun, example: SeedExample) -> Kind:
@@ -81,6 +82,12 @@ class _Practice:
     form: filters.Filter
     """Of solutions."""
 
+    @property
+    def examples_before_seed(self) -> list[Mapping[str, str]]:
+        """As many examples as the recipe says, the seed as the last of them."""
+        others: list[Mapping[str, str]] = [each for each in self.about["examples"] if each != self.seed.shown]
+        return [*others[: self.settings.examples - 1], self.seed.shown]
+
     def draw(self, *place: int) -> random.Random:
         """The draws of one place among this seed's tasks."""
         return random.Random(f"{self.run.seed}/{self.run.leaf.id}/{self.seed.sample.source.seed_example}/{place}")  # noqa: S311
@@ -91,13 +98,14 @@ def _practice(run: LeafRun, settings: SkillSettings, seed: _Seed, seeds: Sequenc
     about = {"task": run.leaf.task_description, "examples": [other.shown for other in alike[: settings.examples]]}
     fewest, most = settings.question_words
     context_fewest, context_most = settings.context_words if seed.context else (0, 0)
+    there = [other.sample.question for other in alike]
     told = run.recipe.prompts[f"{seed.prefix}questions"].file.system
     checks = [
         filters.no_instructions(told),
-        *([] if seed.context else [filters.shows_what_it_names]),
-        filters.task_form_of([other.sample.question for other in alike]),
+        *([] if seed.context else [filters.shows_what_it_names, filters.other_options(there)]),
+        filters.task_form_of(there),
         filters.question_length((fewest + context_fewest, most + context_most)),
-        filters.not_like([other.sample.question for other in alike], settings.near_duplicate),
+        filters.not_like(there, settings.near_duplicate),
         run.not_held_out,
     ]
     return _Practice(run, settings, seed, about, checks, filters.form_of([other.sample.answer for other in alike]))
@@ -132,6 +140,7 @@ async def _vary(practice: _Practice, call: int, persona: str) -> list[Outcome]:
     varied = {"seed_example": seed.sample.source.seed_example, "variation": (persona,) if persona else ()}
     variables = {
         **practice.about,
+        "examples": practice.examples_before_seed,
         "seed": seed.shown,
         "persona": persona,
         "number": practice.settings.tasks_per_call,
@@ -139,10 +148,18 @@ async def _vary(practice: _Practice, call: int, persona: str) -> list[Outcome]:
     source = run.source.model_copy(update=varied)
     reply = await run.ask(f"{seed.prefix}questions", source, variables, index=call)
     rows: list[Row] = []
-    for number, item in enumerate(reply.items):
+    for number, item in enumerate(_items(reply.data, seed)):
         task = _Task(seed.sample.kind, item.get("context", "").strip(), item["question"].strip(), reply.source)
         rows.append(_grow(practice, task, _evolutions(practice, call, number)))
     return await run.rows(rows)
+
+
+def _items(said: Any, seed: _Seed) -> list[dict[str, str]]:
+    """The tasks of an answer; of one in plain text what stands before its last paragraph is the context."""
+    if not isinstance(said, str):
+        return list(said.values())
+    context, _, question = said.rpartition("\n\n") if seed.context else ("", "", said)
+    return [{"context": context, "question": question}]
 
 
 def _evolutions(practice: _Practice, *place: int) -> list[Evolution]:

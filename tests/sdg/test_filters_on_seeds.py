@@ -86,6 +86,11 @@ def test_hardly_any_solution_of_a_skill_is_a_model_s_leftover(seeds: list[Seed])
     assert len(dropped) <= 1
 
 
+def alone(others: list[str]) -> list[filters.Filter]:
+    """What is asked of tasks without a context."""
+    return [filters.shows_what_it_names, filters.other_options(others)]
+
+
 def test_of_all_tasks_two_are_unlike_their_leaf_s_others() -> None:
     """A riddle in six words, and "at the following bus stop"."""
     dropped: list[str] = []
@@ -94,7 +99,7 @@ def test_of_all_tasks_two_are_unlike_their_leaf_s_others() -> None:
             asked = [(each.context, user_turn(each.context, each.pairs[0].question)) for each in leaf.seed_examples]
             for number, (context, question) in enumerate(asked):
                 others = [other for at, (_, other) in enumerate(asked) if at != number]
-                checks = [filters.task_form_of(others), *([] if context else [filters.shows_what_it_names])]
+                checks = [filters.task_form_of(others), *([] if context else alone(others))]
                 sample = Sample.new("skill", question, "", SOURCE)
                 dropped += [drop.reason] if (drop := filters.first_drop(sample, checks)) else []
     assert len(dropped) <= 2, dropped

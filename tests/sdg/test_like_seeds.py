@@ -42,8 +42,10 @@ def test_two_options_are_not_one() -> None:
 
 
 def test_a_task_with_the_options_of_a_seed_is_that_one() -> None:
-    drop = dropped(filters.task_form_of(ODD), "A trader sells:\n1. book\n2. index\n3. glossary.\nWhich is it not?")
+    drop = dropped(filters.other_options(ODD), "A trader sells:\n1. book\n2. index\n3. glossary.\nWhich is it not?")
     assert drop == filters.Drop("copy_of_seed", "options")
+    assert dropped(filters.other_options(ODD), "Which is odd? 1. index 2. glossary 3. list") is None
+    assert dropped(filters.other_options(["Say it.", "Do it."]), "Which?") is None
 
 
 def test_labels_and_length_of_the_seeds_are_wanted() -> None:

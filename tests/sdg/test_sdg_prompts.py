@@ -15,7 +15,7 @@ from tilth.sdg.recipe import load_recipe
 from tilth.sdg.settings import PARTS, Part, part_of
 from tilth.sdg.suggest import PROMPTS as SUGGESTIONS
 
-SEED = {"context": "A CONTEXT", "question": "A SEED", "answer": "A SOLUTION"}
+SEED = {"context": "A CONTEXT", "question": "A SEED", "answer": "A SOLUTION", "turn": "A TURN", "persona": ""}
 SHAPED = {"examples": [SEED], "seed": SEED, "number": 3, "evolution": "deepen"}
 """Values of the variables that are no texts."""
 FOLLOWING = ("tests", "preferences")
@@ -36,7 +36,9 @@ def all_parts() -> dict[str, tuple[Prompt, Part]]:
 
 ALL = all_parts()
 USED = [pytest.param(prompt, part, id=name) for name, (prompt, part) in ALL.items()]
-REPEATED = [pytest.param(prompt, part, id=name) for name, (prompt, part) in ALL.items() if part.repeat]
+REPEATED = [
+    pytest.param(prompt, part, id=name) for name, (prompt, part) in ALL.items() if prompt.file.answer and part.repeat
+]
 JUDGES = [(name, part) for name in ("knowledge", "skills") for part in PARTS[name] if part.endswith("judge")]
 
 
@@ -164,3 +166,13 @@ def test_a_prompt_of_the_users_own(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("system: S\nuser: U\nschema: {}\nmax_tokens: 3\ncolour: red\n")
     with pytest.raises(TilthError, match=r"mine\.yaml:5:1: unknown key 'colour'"):
         load_prompt("mine.yaml", beside=tmp_path)
+
+
+def test_shots_say_what_the_prompt_names() -> None:
+    shot = {"context": "C", "question": "Q?", "answer": "A", "turn": "C\n\nQ?", "persona": ""}
+    turns = load_prompt("skill_questions").messages(task="Do.", examples=[shot], seed=shot, persona="ships")[1:]
+    assert [(turn.role, turn.content) for turn in turns] == [
+        ("user", "Skill: Do.\n\nWrite a task."),
+        ("assistant", "C\n\nQ?"),
+        ("user", "Skill: Do.\n\nWrite a task about ships."),
+    ]

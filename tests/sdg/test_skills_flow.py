@@ -29,7 +29,7 @@ def skilled(bench: Bench) -> Bench:
 
 
 def test_every_new_task_is_made_harder_and_both_are_solved(skilled: Bench) -> None:
-    skilled.use_recipe("skills", evolutions=WAYS, prompts=PROMPTS)
+    skilled.use_recipe("skills", evolutions=WAYS, prompts=PROMPTS, personas=[])
     skill, grounded = skilled.run()
     made = [sample for sample in read_samples(skill) if sample.source.teacher == "rule"]
     assert len(made) == 6
@@ -45,7 +45,7 @@ def test_every_new_task_is_made_harder_and_both_are_solved(skilled: Bench) -> No
 
 
 def test_rounds_of_evolution_follow_one_another_and_no_timing_matters(skilled: Bench) -> None:
-    skilled.use_recipe("skills", evolutions=WAYS, evolution_rounds=3, prompts=PROMPTS, tasks_per_call=2)
+    skilled.use_recipe("skills", evolutions=WAYS, evolution_rounds=3, prompts=PROMPTS, personas=[], tasks_per_call=2)
     first = skilled.run()
     longest = max(read_samples(first[0]), key=lambda sample: len(sample.source.variation))
     assert len(longest.source.variation) == 3
@@ -98,10 +98,11 @@ def test_a_persona_is_shown_to_each_call_and_none_twice_before_all_were(skilled:
     assert varied <= {(person,) for person in people}
 
 
-def test_the_shipped_personas_are_many_short_and_different() -> None:
-    people = yaml.safe_load((SHIPPED.parent / "personas" / "everyday.yaml").read_text())
+@pytest.mark.parametrize("name", ["everyday", "subjects"])
+def test_the_shipped_personas_are_many_short_and_different(name: str) -> None:
+    people = yaml.safe_load((SHIPPED.parent / "personas" / f"{name}.yaml").read_text())
     assert 55 <= len(people) == len(set(people))
-    assert all(person.startswith("a") and 3 <= len(person.split()) <= 14 for person in people)
+    assert all(len(person.split()) <= 14 for person in people)
 
 
 @pytest.mark.parametrize(
@@ -182,3 +183,47 @@ def test_a_task_that_repeats_its_prompt_or_lacks_what_it_names_costs_no_solution
         "repeats_its_prompt",
     ]
     assert skilled.teacher.asked["skills answer"] == 0
+
+
+def _without_schema(bench: Bench) -> None:
+    for part in ("questions", "grounded_questions"):
+        file = bench.root / "recipes" / f"skills_{part}.yaml"
+        prompt = yaml.safe_load(file.read_text())
+        file.write_text(yaml.safe_dump({key: prompt[key] for key in prompt.keys() - {"schema", "repeat"}}))
+
+
+def test_a_prompt_without_a_schema_makes_one_task_a_call_its_context_before_its_last_paragraph(bench: Bench) -> None:
+    prompts = {part: f"skills_{part}.yaml" for part in OLD}
+    bench.use_recipe("skills", prompts=prompts)
+    _without_schema(bench)
+    bench.teacher.rules["skills questions"] = lambda asked: f"Say {asked['seed']['answer']}1 in reverse.\n"
+    bench.teacher.rules["skills grounded_questions"] = lambda asked: (
+        f"{asked['seed']['context']}\n\nEve has 1.\n\nCount for both."
+    )
+    bench.leaves = bench.leaves[1:]
+    skill, grounded = bench.run()
+    made = [sample for entry in (skill, grounded) for sample in read_samples(entry) if sample.source.teacher == "rule"]
+    assert [sample.question for sample in made] == [
+        "Say ahpla1 in reverse.",
+        "Say ateb1 in reverse.",
+        "Say mag1 in reverse.",
+        "Al has 3 apples.\n\nEve has 1.\n\nCount for both.",
+        "Bo has 4 apples.\n\nEve has 1.\n\nCount for both.",
+    ]
+    bench.use_recipe("skills", prompts=prompts, tasks_per_call=2)
+    _without_schema(bench)
+    with pytest.raises(TilthError, match=r"skills_questions\.yaml: without a schema it makes one task a call"):
+        load_recipe(bench.config.generate.recipe)
+
+
+def test_the_seed_is_the_last_example_of_its_prompt(skilled: Bench) -> None:
+    seen: list[list[str]] = []
+    ask = RULES["skills questions"]
+    skilled.teacher.rules["skills questions"] = lambda asked: (
+        seen.append([each["answer"] for each in asked["examples"]]),
+        ask(asked),
+    )[1]
+    skilled.use_recipe("skills", examples=2)
+    skilled.leaves = skilled.leaves[:1]
+    skilled.run()
+    assert sorted(seen) == [["ahpla", "ateb"], ["ahpla", "mag"], ["ateb", "ahpla"]]
