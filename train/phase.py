@@ -7,6 +7,7 @@ In the phase's folder: `data.jsonl` and `mix.json` (written before), `metrics.js
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import shutil
 import signal
@@ -338,8 +339,11 @@ def _memory_full(whose: str, job: PhaseJob) -> ModelError:
 
 
 def _give_back_memory() -> None:
+    """To the machine: of a phase on 135M parameters 1.5 GB stayed in the C library's heap, free but kept."""
     import torch
 
     gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

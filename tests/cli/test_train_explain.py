@@ -50,6 +50,20 @@ def test_it_shows_the_plan_with_numbers_and_changes_nothing(
     assert told.json["without_samples"] == [FERRY]
 
 
+def test_what_would_not_begin_is_shown_with_the_reason(spawner: Spawner, untouched: Loop, tmp_path: Path) -> None:
+    loop = untouched.copy(tmp_path / "taxonomy")
+    (loop.root / "mine.yaml").write_text("phases: [{name: p, kinds: [knowledge_short], select: {by: held_out}}]")
+    assert spawner.run(loop.root, "generate").code == 0
+    ran = spawner.run(loop.root, "train", "--explain", "--set", "train.plan=mine.yaml")
+    assert ran.code == 1
+    assert "\n1. p\n" in ran.out
+    told = " ".join(ran.out.split())
+    assert (
+        "it would not begin: phase 'p': it selects by held_out, but there are no generated held-out questions; " in told
+    )
+    assert "nothing has been started" not in told
+
+
 def _shown(capsys: pytest.CaptureFixture[str], processes: int = 1, **settings: Any) -> str:
     """What is printed of a phase with these settings, its lines joined."""
     given = {"name": "p", "kinds": ["skill"], "epochs": 2, **settings}
