@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Sequence
 
 from ...core.records import Sample
-from ..words import words
+from ..words import content_words, stems, words
+from .content import ASKING
 from .drop import Drop, Filter
 
 _FEWEST_SEEDS = 3
@@ -77,13 +78,15 @@ def task_form_of(questions: Sequence[str]) -> Filter:
     """Drop a task that lacks the options or the labels ("Scenario:") that all of these have, or half of their length.
 
     What a teacher leaves out of a task is mostly what it takes to solve it. Of two options that are one, one is a
-    mistake. Of 437 hand-written tasks (the public trees', the starter's), each held against its leaf's others, it drops
-    one, a riddle in six words.
+    mistake. A task is of another skill if it has not most of the words that all of these share, such as "decline
+    politely"; words that only ask ("give", "which") do not count, and of one shared word nothing is asked. Of 437
+    hand-written tasks (the public trees', the starter's), each held against its leaf's others, it drops at most seven.
     """
     known = len(questions) >= _FEWEST_SEEDS
     chooses = known and all(map(_options, questions))
     labels = sorted(set[str].intersection(*(set(_LABEL.findall(each)) for each in questions))) if known else []
     shortest = min(len(words(question)) for question in questions) if known else 0
+    shared = frozenset[str].intersection(*map(_named, questions)) if known else frozenset[str]()
 
     def is_alike(sample: Sample) -> Drop | None:
         options, own = _options(sample.question), _LABEL.findall(sample.question)
@@ -92,10 +95,20 @@ def task_form_of(questions: Sequence[str]) -> Filter:
             return Drop("not_the_form_of_the_seeds", lacking[0])
         if len(set(options)) < len(options):
             return Drop("repeated_option", max(options, key=options.count))
-        count = len(words(sample.question))
-        return Drop("not_the_form_of_the_seeds", f"{count} words") if count * _SHORTER < shortest else None
+        if (count := len(words(sample.question))) * _SHORTER < shortest:
+            return Drop("not_the_form_of_the_seeds", f"{count} words")
+        missing = shared - _named(sample.question)
+        return Drop("off_skill", " ".join(sorted(missing))) if len(missing) * 2 >= len(shared) > 1 else None
 
     return is_alike
+
+
+_ASKING_STEMS = frozenset(stems(ASKING))
+
+
+def _named(task: str) -> frozenset[str]:
+    """The words of a task that say more than that something is asked."""
+    return frozenset(stems(content_words(task))) - _ASKING_STEMS
 
 
 def other_options(questions: Sequence[str]) -> Filter:

@@ -12,7 +12,11 @@ ODD = [
     "Which does not belong? A. index B. glossary C. book",
     "Which word is the odd one out?\n1) hate\n2) liking\n3) fondness",
 ]
-SCENARIOS = [f'Scenario: "{name} left the key by the door and went out." Question: Is it there?' for name in "ABC"]
+SCENARIOS = [
+    'Scenario: "Ann left the key by the door and went out." Question: Is it there?',
+    'Scenario: "In the night the wind took Ben\'s hat away." Question: Does he know?',
+    'Scenario: "Nobody has told Carla about the new bridge." Question: Which way will she go?',
+]
 
 
 def dropped(check: filters.Filter, question: str = "", answer: str = "") -> filters.Drop | None:
@@ -55,6 +59,22 @@ def test_labels_and_length_of_the_seeds_are_wanted() -> None:
     )
     assert dropped(check, "Scenario: it rains. Question: why?") == filters.Drop("not_the_form_of_the_seeds", "5 words")
     assert dropped(check, 'Scenario: "Mia left her bicycle by the church." Question: Where is it?') is None
+
+
+@pytest.mark.parametrize(
+    ("task", "missing"),
+    [
+        ("Give a few words about football.", "rhym"),
+        ("Paint a picture of a fish.", "rhym word"),
+        ("Name five words that rhyme with house.", ""),
+        ("Which word of these rhymes with it: cat, hat?", ""),
+    ],
+)
+def test_a_task_has_most_of_the_words_that_all_seeds_share(task: str, missing: str) -> None:
+    seeds = ["Give few rhyming words for cool.", "What are 5 words that rhyme with candy?", "Words rhyming with tree?"]
+    expected = filters.Drop("off_skill", missing) if missing else None
+    assert dropped(filters.task_form_of(seeds), task) == expected
+    assert dropped(filters.task_form_of(["Say it.", "Go there now.", "Name a bird."]), task) is None
 
 
 def test_of_two_seeds_nothing_is_known() -> None:
