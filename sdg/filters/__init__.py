@@ -20,7 +20,7 @@ from .form import (
     stands_alone,
 )
 from .language import same_language
-from .like_seeds import form_of, no_instructions, other_options, shows_what_it_names, task_form_of
+from .like_seeds import changes_its_context, form_of, no_instructions, other_options, shows_what_it_names, task_form_of
 
 __all__ = [
     "Bounds",
@@ -28,6 +28,7 @@ __all__ = [
     "Duplicates",
     "Filter",
     "answer_length",
+    "changes_its_context",
     "first_drop",
     "form_of",
     "grounded",

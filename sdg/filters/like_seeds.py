@@ -61,6 +61,13 @@ def form_of(answers: Sequence[str]) -> Filter:
     return is_alike
 
 
+def changes_its_context(context: str, seeds: Sequence[tuple[str, str]]) -> Filter:
+    """Drop a solution that is its context word for word, unless a seed's is. `seeds`: context and solution of each."""
+    kept = any(words(before) == words(after) for before, after in seeds)
+    there = words(context)
+    return lambda sample: Drop("repeats_its_context") if there and not kept and words(sample.answer) == there else None
+
+
 _MARK = re.compile(r"(?<![\w.])(?P<mark>[A-Za-z]|\d{1,2})[.)]\s*(?=\w)")
 _LABEL = re.compile(r"\b[A-Z]\w+(?=:)")
 _SHORTER = 2

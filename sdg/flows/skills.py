@@ -81,6 +81,8 @@ class _Practice:
     task_checks: Sequence[filters.Filter]
     form: filters.Filter
     """Of solutions."""
+    solved: Sequence[tuple[str, str]]
+    """Context and solution of each seed."""
 
     @property
     def examples_before_seed(self) -> list[Mapping[str, str]]:
@@ -108,7 +110,9 @@ def _practice(run: LeafRun, settings: SkillSettings, seed: _Seed, seeds: Sequenc
         filters.not_like(there, settings.near_duplicate),
         run.not_held_out,
     ]
-    return _Practice(run, settings, seed, about, checks, filters.form_of([other.sample.answer for other in alike]))
+    form = filters.form_of([other.sample.answer for other in alike])
+    solved = [(other.context, other.sample.answer) for other in alike]
+    return _Practice(run, settings, seed, about, checks, form, solved)
 
 
 def _works(run: LeafRun, settings: SkillSettings, practices: Sequence[_Practice]) -> Iterator[Callable[[], Row]]:
@@ -216,6 +220,7 @@ async def _solve(practice: _Practice, task: _Task) -> list[Outcome]:
         filters.answer_length(practice.settings.answer_words),
         filters.no_chat_tokens,
         *([] if _OTHER_FORM in task.source.variation else [practice.form]),
+        filters.changes_its_context(task.context, practice.solved),
         run.not_held_out,
     ]
     return [await run.grade(sample, checks, _judge(practice), {**variables, "answer": sample.answer})]

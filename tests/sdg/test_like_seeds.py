@@ -123,3 +123,13 @@ def test_what_the_teacher_was_told_is_no_task() -> None:
 def test_where_every_solution_is_a_list_a_new_one_is(answer: str, kept: bool) -> None:
     seeds = ["- salt\n- oil", "- bread", "* flour\n* eggs\n* milk"]
     assert (dropped(filters.form_of(seeds), answer=answer) is None) is kept
+
+
+def test_a_solution_is_not_its_context_unless_a_seed_s_is() -> None:
+    context = "The stove cooks food."
+    seeds = [("The master database.", "The primary database.")]
+    drop = dropped(filters.changes_its_context(context, seeds), answer="the stove cooks food")
+    assert drop == filters.Drop("repeats_its_context")
+    assert dropped(filters.changes_its_context(context, seeds), answer="The hob cooks food.") is None
+    assert dropped(filters.changes_its_context(context, [("A.", "a")]), answer=context) is None
+    assert dropped(filters.changes_its_context("", seeds), answer="") is None
