@@ -82,6 +82,11 @@ class Prompt:
         """Hash of the parsed content: comments and white space of the YAML do not count."""
         return fingerprint(self.file.model_dump())
 
+    @property
+    def told(self) -> str:
+        """Instructions and template, as they stand in the file."""
+        return f"{self.file.system}\n{self.file.user}"
+
     @functools.cached_property
     def variables(self) -> frozenset[str]:
         """The names that must be given to `messages` and `schema`."""

@@ -162,12 +162,15 @@ _RUN = 8
 """Words in a row that nobody writes by chance as the prompt has them."""
 
 
-def no_instructions(prompt: str) -> Filter:
-    """Drop a task that repeats what the teacher was told about it, eight words or more."""
-    told = frozenset(_runs(prompt))
-    return lambda sample: next(
-        (Drop("repeats_its_prompt", " ".join(run)) for run in _runs(sample.question) if run in told), None
-    )
+def no_instructions(prompt: str, evidence: str = "") -> Filter:
+    """Drop what repeats what the teacher was told or shown, eight words or more, unless it stands in the evidence."""
+    told = frozenset(_runs(prompt)).difference(_runs(evidence))
+
+    def is_own(sample: Sample) -> Drop | None:
+        runs = (run for text in (sample.question, sample.answer) for run in _runs(text))
+        return next((Drop("repeats_its_prompt", " ".join(run)) for run in runs if run in told), None)
+
+    return is_own
 
 
 def _runs(text: str) -> list[tuple[str, ...]]:

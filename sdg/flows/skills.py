@@ -101,9 +101,8 @@ def _practice(run: LeafRun, settings: SkillSettings, seed: _Seed, seeds: Sequenc
     fewest, most = settings.question_words
     context_fewest, context_most = settings.context_words if seed.context else (0, 0)
     there = [other.sample.question for other in alike]
-    told = run.recipe.prompts[f"{seed.prefix}questions"].file.system
     checks = [
-        filters.no_instructions(told),
+        filters.no_instructions(run.recipe.prompts[f"{seed.prefix}questions"].told),
         *([] if seed.context else [filters.shows_what_it_names, filters.other_options(there)]),
         filters.task_form_of(there),
         filters.question_length((fewest + context_fewest, most + context_most)),

@@ -116,6 +116,14 @@ def test_what_the_teacher_was_told_is_no_task() -> None:
     assert dropped(check, "The person decides only the occasion of a poem about a heron.") is None
 
 
+def test_what_the_teacher_was_shown_is_no_answer_unless_the_passage_says_it_too() -> None:
+    shown = 'A line would be "- Arches: Karsten Bridge has nine of them, of red granite."'
+    answer = "- Arches: Karsten Bridge has nine of them, of red granite.\n- Contest: in October"
+    drop = dropped(filters.no_instructions(shown), answer=answer)
+    assert drop == filters.Drop("repeats_its_prompt", "arches karsten bridge has nine of them of")
+    assert dropped(filters.no_instructions(shown, evidence=answer), answer=answer) is None
+
+
 @pytest.mark.parametrize(
     ("answer", "kept"),
     [("- one\n- two", True), ("- one", True), ("one, two", False), ("one\ntwo", False), ("- a " + "word " * 60, False)],
