@@ -46,3 +46,13 @@ _ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|s|e)$")
 def stems(some_words: Iterable[str]) -> list[str]:
     """Words without possessive, plural and verb endings of English: "rings", "ringing" and "ring" are one."""
     return [_ENDING.sub("", word.removesuffix("'s")) for word in some_words]
+
+
+_SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])\s+")
+_LIST_MARK = re.compile(r"\s*(?:[-*\u2022]|\d+[.)])\s+")
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences and lines of a text that hold a word, without the marks of lists."""
+    lines = (_LIST_MARK.sub("", line, count=1) for line in text.splitlines())
+    return [part for line in lines for part in _SENTENCE_END.split(line) if words(part)]

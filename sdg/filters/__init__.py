@@ -3,7 +3,7 @@
 The ones here cost no call and run before the judge. What they compare a sample with is bound when they are made.
 """
 
-from .content import grounded, on_topic, same_answer, self_contained
+from .content import grounded, grounded_throughout, on_topic, repeats_itself, same_answer, self_contained
 from .copies import not_held_out, not_like
 from .drop import Drop, Filter, first_drop
 from .duplicates import Duplicates, without_duplicates
@@ -32,6 +32,7 @@ __all__ = [
     "first_drop",
     "form_of",
     "grounded",
+    "grounded_throughout",
     "hides_answer",
     "is_answer",
     "is_finished",
@@ -44,6 +45,7 @@ __all__ = [
     "on_topic",
     "other_options",
     "question_length",
+    "repeats_itself",
     "same_answer",
     "same_language",
     "self_contained",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from ...core.normalise import normalise
 from ...core.records import Sample
-from ..words import content_words, stems, words
+from ..words import content_words, sentences, stems, words
 from .drop import Drop, Filter
 
 
@@ -25,17 +26,54 @@ def grounded(evidence: str, share: float) -> Filter:
     A number may be spelled out in the evidence, or have other separators.
     """
     known = frozenset([*words(evidence), *words(normalise(evidence))])
-    there = frozenset(stems(known))
 
     def is_supported(sample: Sample) -> Drop | None:
         for word in words(sample.answer):
             if word[0].isdigit() and known.isdisjoint([word, normalise(word)]):
                 return Drop("number_not_in_source", word)
-        wanted = stems(content_words(sample.answer))
-        supported = sum(stem in there for stem in wanted) / len(wanted) if wanted else 0.0
+        supported = _supported(content_words(sample.answer), known)
         return None if supported >= share else Drop("not_grounded", f"{supported:.2f}")
 
     return is_supported
+
+
+_FEWEST_WORDS = 3
+"""Of a sentence with fewer words that carry meaning nothing is asked: a headline, a single word of a list."""
+
+
+def grounded_throughout(evidence: str, share: float) -> Filter:
+    """Drop a text with a sentence or line that has fewer than `share` of its words from the evidence.
+
+    A line that is made up hides among many that were copied.
+    """
+    known = frozenset([*words(evidence), *words(normalise(evidence))])
+
+    def is_supported(sample: Sample) -> Drop | None:
+        for said in map(content_words, sentences(sample.answer)):
+            if len(said) >= _FEWEST_WORDS and (supported := _supported(said, known)) < share:
+                return Drop("sentence_not_grounded", f"{supported:.2f}: {' '.join(said[:6])}")
+        return None
+
+    return is_supported
+
+
+def _supported(said: Sequence[str], known: frozenset[str]) -> float:
+    """The share of words that are known, whatever their endings; 0 of none."""
+    there = frozenset(stems(known))
+    found = [stem in there or normalise(word) in known for word, stem in zip(said, stems(said), strict=True)]
+    return sum(found) / len(found) if found else 0.0
+
+
+_FEWEST_SENTENCES, _DISTINCT = 4, 0.7
+
+
+def repeats_itself(sample: Sample) -> Drop | None:
+    """Drop an answer of four sentences or lines, or more, that says fewer than seven of ten once only: a loop."""
+    said = [tuple(words(sentence)) for sentence in sentences(sample.answer)]
+    distinct = len(set(said)) / max(1, len(said))
+    return (
+        Drop("repeats_itself", f"{distinct:.2f}") if len(said) >= _FEWEST_SENTENCES and distinct < _DISTINCT else None
+    )
 
 
 _ASKING_WORDS = """

@@ -62,7 +62,9 @@ _TEXT = r"(?:text|passage|document|article|paragraph|excerpt|extract|snippet|con
 _PLACE = r"(?:table|figure|diagram|example|section|chapter|page|list|sentence|information|description|statements?)\b"
 _POINTS = re.compile(
     rf"\b(?:according to|based on|as per|from|in|by|does|do|did) (?:the|this|that) (?:\w+ )?{_TEXT}"
-    rf"|\b(?:the|this|that) {_TEXT} (?:says?|mentions?|describes?|states?|tells?|gives?|explains?|lists?|discuss\w*)\b"
+    rf"|\b(?:the|this|that) {_TEXT} (?:says?|mentions?|describ\w+|states?|tells?|gives?|explains?|lists?|discuss\w*)\b"
+    rf"|\b(?:the|this|that) {_TEXT} about\b"
+    rf"|\b(?:name|title|subject|topic|author) of (?:the|this) {_TEXT}"
     rf"|\b(?:the|this) (?:above|preceding|given|provided) (?:{_TEXT}|{_PLACE})|\bthe following {_TEXT}"
     rf"|\bthis {_TEXT}"
     rf"|\b(?:mentioned|described|listed|shown|given|stated|discussed|quoted) (?:above|below|earlier|here)\b"

@@ -218,6 +218,7 @@ async def _solve(practice: _Practice, task: _Task) -> list[Outcome]:
     checks = [
         filters.answer_length(practice.settings.answer_words),
         filters.no_chat_tokens,
+        filters.repeats_itself,
         *([] if _OTHER_FORM in task.source.variation else [practice.form]),
         filters.changes_its_context(task.context, practice.solved),
         run.not_held_out,

@@ -48,7 +48,9 @@ async def text_view(run: LeafRun, settings: KnowledgeSettings, passage: Passage,
         filters.no_chat_tokens,
         filters.no_instructions(run.recipe.prompts[step].told, passage.text),
         filters.same_language(passage.text),
+        filters.repeats_itself,
         filters.grounded(passage.evidence, settings.texts_grounded_share),
+        _throughout(passage, settings),
         run.not_held_out,
     ]
     return [await run.grade(sample, checks, "faithful", {**passage.variables, "text": sample.answer})]
@@ -62,11 +64,20 @@ async def reasons(run: LeafRun, settings: KnowledgeSettings, passage: Passage, c
     told: list[Sample] = []
     for item in reply.items:
         sample = long_question(passage, item["question"], item["answer"], reply.source)
-        if drop := _unfounded(passage, item["because"], sample, settings.texts_grounded_share):
+        made_up = _unfounded(passage, item["because"], sample, settings.texts_grounded_share)
+        if drop := made_up or _throughout(passage, settings)(sample):
             outcomes.append(run.reject(sample, drop))
         else:
             told.append(sample)
     return [*await kept(run, settings, passage, told), *outcomes]
+
+
+_ONE_SENTENCE = 0.2
+"""So much less than of the whole must stand in the passage of each sentence: one may be the teacher's own words."""
+
+
+def _throughout(passage: Passage, settings: KnowledgeSettings) -> filters.Filter:
+    return filters.grounded_throughout(passage.evidence, max(0.0, settings.texts_grounded_share - _ONE_SENTENCE))
 
 
 _FEWEST_REASON_WORDS = 4

@@ -28,6 +28,8 @@ def pair(question: str, answer: str = "amber") -> Sample:
         ("When did he leave?", "dangling_pronoun"),
         ("What is the name of this tower?", "dangling_pronoun"),
         ("Which year did they open?", "dangling_pronoun"),
+        ("What is the text describing Swifties?", "points_to_text"),
+        ("What is the name of the text about Swifties?", "points_to_text"),
     ],
 )
 def test_a_question_that_needs_its_text_is_dropped(question: str, reason: str) -> None:

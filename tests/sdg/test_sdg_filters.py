@@ -192,3 +192,37 @@ def test_whatever_a_model_says_filters_say_keep_or_drop(question: str, answer: s
 def test_two_answers_tell_the_same_or_not(answer: str, other: str, same: bool) -> None:
     assert filters.same_answer(answer, other) is same
     assert filters.same_answer(other, answer) is same
+
+
+EVIDENCE = "The zellophar has fourteen tubes, which hang in a frame of pear wood. It weighs 23 kilograms."
+
+
+@pytest.mark.parametrize(
+    ("text", "dropped"),
+    [
+        ("The zellophar weighs 23 kilograms. Its tubes hang in a frame of pear wood.", ""),
+        ("- 14 tubes\n- frame: pear wood", ""),
+        ("# A famous instrument\nThe zellophar has fourteen tubes.", ""),
+        (
+            "The zellophar has fourteen tubes. It is a beloved brand of clothing and television.",
+            "sentence_not_grounded",
+        ),
+        ("- A frame of pear wood\n- Popular among young people everywhere", "sentence_not_grounded"),
+    ],
+)
+def test_each_sentence_of_a_text_rests_on_the_passage(text: str, dropped: str) -> None:
+    drop = filters.grounded_throughout(EVIDENCE, 0.5)(pair("About it?", text))
+    assert (drop.reason if drop else "") == dropped
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("- celebrity\n- fanfare\n" * 9, "0.11"),
+        ("Swift sings. Swift writes. Swift sings. Swift sings.", "0.50"),
+        ("- rhyme\n- rhyme\n- rhyme", ""),
+        ("One bird. Two birds. Three birds. One bird.", ""),
+    ],
+)
+def test_a_loop_is_dropped(text: str, score: str) -> None:
+    assert filters.repeats_itself(pair("About it?", text)) == (filters.Drop("repeats_itself", score) if score else None)
