@@ -119,7 +119,10 @@ class Teacher:
         request = json.loads(body)
         form = request.get("response_format")
         prompt = first_turn(request) if form else request["messages"][-1]["content"]  # behind examples
-        text = json.dumps(self._value(form["json_schema"]["schema"], prompt, "", 0)) if form else _plain(prompt)
+        if form:
+            text = json.dumps(self._value(form["json_schema"]["schema"], prompt, "", 0))
+        else:
+            text = _task(request) if prompt.endswith("Write a task.") else _plain(prompt)
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
         usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(text.split()), "total_tokens": 0}
         head = {"id": "1", "object": "chat.completion", "created": 0, "model": "rule"}
@@ -143,6 +146,12 @@ class Teacher:
             word = re.findall(r"Say (\w+) backwards", prompt)[-1]
             return f"Say {word}{number}x backwards."
         return _about(prompt, name, number, pair=pair)
+
+
+def _task(request: dict[str, Any]) -> str:
+    """A task of the same form as the last one that is shown."""
+    word = re.findall(r"Say (\w+) backwards", json.dumps(request["messages"]))[-1]
+    return f"Say {word}1x backwards."
 
 
 def _plain(prompt: str) -> str:

@@ -61,7 +61,7 @@ def test_an_unknown_plan_names_the_nearest() -> None:
     ("line", "message"),
     [
         ("epoch: 3", r"plan\.yaml:6:5: unknown key .* did you mean 'epochs'"),
-        ("kinds: [skil]", r"kinds\.0 is 'skil'; write "),
+        ("kinds: [skil]", r"kinds\.0 is 'skil'; did you mean 'skill'"),
         ("kinds: []", "at least one kind"),
         ("learning_rate: -1", "learning_rate is -1; write a number above 0"),
         ("batch_size: 8\n    micro_batch_size: 3", "not a multiple of micro_batch_size 3"),
