@@ -11,7 +11,7 @@ import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -51,7 +51,7 @@ class PromptFile(Section):
     examples: tuple[Example, ...] = ()
     shots: str = ""
     """A variable that holds examples of the leaf's own: turns of their own, as `examples`."""
-    says: str = "answer"
+    says: Literal["answer", "question", "turn"] = "answer"
     """What of such an example the model says in its turn."""
     max_tokens: Annotated[int, Field(ge=1)]
     """Of the answer, or (with `repeat`) of each of its items: a small model does not always end by itself."""
@@ -79,8 +79,8 @@ class Prompt:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Hash of the parsed content: comments and white space of the YAML do not count."""
-        return fingerprint(self.file.model_dump())
+        """Hash of the parsed content: comments, white space and what is left at its default do not count."""
+        return fingerprint(self.file.model_dump(exclude_defaults=True))
 
     @property
     def told(self) -> str:

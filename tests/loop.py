@@ -47,9 +47,11 @@ phases:
     kinds: [knowledge_short, knowledge_long, skill]
     replay: {earlier_cycles: 0.5}
     epochs: 24
-    learning_rate: 5.0e-3
+    learning_rate: 3.0e-3
+    schedule: linear
 """
-"""Enough for the held-out questions to be answered rightly by far. After 12 epochs some processors forget."""
+"""Enough for the held-out questions to be answered rightly by far, whatever the seed (four were tried). At a rate of
+5e-3 that does not fall some seeds forget on some processors."""
 
 
 # The taxonomy --------------------------------------------------------------------------------------------------------
@@ -150,8 +152,8 @@ class Teacher:
 
 def _task(request: dict[str, Any]) -> str:
     """A task of the same form as the last one that is shown."""
-    word = re.findall(r"Say (\w+) backwards", json.dumps(request["messages"]))[-1]
-    return f"Say {word}1x backwards."
+    shown = [turn["content"] for turn in request["messages"] if turn["role"] == "assistant"]
+    return shown[-1].replace(" backwards", "1x backwards")
 
 
 def _plain(prompt: str) -> str:

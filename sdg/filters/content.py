@@ -26,12 +26,13 @@ def grounded(evidence: str, share: float) -> Filter:
     A number may be spelled out in the evidence, or have other separators.
     """
     known = frozenset([*words(evidence), *words(normalise(evidence))])
+    there = frozenset(stems(known))
 
     def is_supported(sample: Sample) -> Drop | None:
         for word in words(sample.answer):
             if word[0].isdigit() and known.isdisjoint([word, normalise(word)]):
                 return Drop("number_not_in_source", word)
-        supported = _supported(content_words(sample.answer), known)
+        supported = _supported(content_words(sample.answer), there)
         return None if supported >= share else Drop("not_grounded", f"{supported:.2f}")
 
     return is_supported
@@ -46,21 +47,20 @@ def grounded_throughout(evidence: str, share: float) -> Filter:
 
     A line that is made up hides among many that were copied.
     """
-    known = frozenset([*words(evidence), *words(normalise(evidence))])
+    there = frozenset(stems([*words(evidence), *words(normalise(evidence))]))
 
     def is_supported(sample: Sample) -> Drop | None:
         for said in map(content_words, sentences(sample.answer)):
-            if len(said) >= _FEWEST_WORDS and (supported := _supported(said, known)) < share:
+            if len(said) >= _FEWEST_WORDS and (supported := _supported(said, there)) < share:
                 return Drop("sentence_not_grounded", f"{supported:.2f}: {' '.join(said[:6])}")
         return None
 
     return is_supported
 
 
-def _supported(said: Sequence[str], known: frozenset[str]) -> float:
-    """The share of words that are known, whatever their endings; 0 of none."""
-    there = frozenset(stems(known))
-    found = [stem in there or normalise(word) in known for word, stem in zip(said, stems(said), strict=True)]
+def _supported(said: Sequence[str], there: frozenset[str]) -> float:
+    """The share of words that are there, whatever their endings, numbers spelled out or not; 0 of none."""
+    found = [stem in there or normalise(word) in there for word, stem in zip(said, stems(said), strict=True)]
     return sum(found) / len(found) if found else 0.0
 
 
