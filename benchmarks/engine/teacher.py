@@ -35,7 +35,7 @@ from tilth.llm import scripted_answers  # pyright: ignore[reportMissingImports] 
 
 POISON = "poison-5f2c"
 """A request that holds this word is refused with 400, always."""
-_FILLER = "The quick brown fox jumps over the lazy dog. " * 14
+_FILLER = " ".join(f"The quick brown fox number {number} jumps over the lazy dog." for number in range(11))
 
 
 @dataclass(frozen=True)

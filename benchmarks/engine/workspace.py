@@ -17,6 +17,8 @@ import yaml
 from .teacher import Teacher
 
 RECIPE = Path(__file__).parents[2] / "sdg" / "recipes" / "quick.yaml"
+SEVERAL = {"questions": "persona_questions", "grounded_questions": "grounded_persona_questions"}
+"""Prompts whose answers hold several tasks."""
 COMMAND = [str(Path(sys.executable).with_name("tilth")), "generate"]
 
 
@@ -46,6 +48,7 @@ def build(root: Path, shape: Shape, teacher: Teacher) -> Path:
     """Write and commit it. Returns `root`."""
     recipe = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
     recipe["skills"] |= {"judge": shape.judge, "tasks_per_call": shape.tasks}
+    recipe["skills"]["prompts"] |= SEVERAL
     server = {"model": "mock", "base_url": teacher.url, "concurrency": shape.concurrency}
     files = {
         "tilth.yaml": {"teacher": server, "generate": {"recipe": "recipe.yaml"}},
@@ -115,9 +118,13 @@ def dataset_digest(root: Path) -> str:
     return digest.hexdigest()
 
 
+_SEED_WORDS = 6
+"""The teacher's tasks have three words and more: as a filter wants it, half as many at least."""
+
+
 def _leaf(number: int, shape: Shape) -> dict[str, object]:
     words = random.Random(number)  # noqa: S311
-    examples = [{"question": _text(words, 20) + "?", "answer": _text(words, 20)} for _ in range(shape.seeds)]
+    examples = [{"question": _text(words, _SEED_WORDS) + "?", "answer": _text(words, 20)} for _ in range(shape.seeds)]
     if shape.poison:
         middle = examples[shape.seeds // 2]
         middle["question"] = f"{shape.poison} {middle['question']}"
