@@ -216,12 +216,12 @@ def _time(seconds: float | None) -> str:
 
 
 def _sum(outlook: Outlook) -> str:
+    if outlook.refused:
+        return f"it would not begin: {outlook.refused}"
     trained = [phase for phase in outlook.phases if not phase.skipped]
     known = [phase.seconds for phase in trained if phase.seconds is not None]
     more = "more than " if len(known) < len(trained) else "about "
     time = f"{more}{_duration(sum(known))}" if known else "a time that is not foreseen"
-    if outlook.refused:
-        return f"it would not begin: {outlook.refused}"
     most, each = max((phase.memory.total, _each(phase, outlook)) for phase in trained if phase.memory)
     disk = max(phase.disk_bytes for phase in trained)
     return (

@@ -64,11 +64,8 @@ def worded(item: ErrorDetails, name: str = "") -> Wording:
     if kind == "extra_forbidden":
         return Wording(f"unknown key {name!r}", "remove it")
     close = closest(str(item["input"]), _QUOTED.findall(str(facts.get("expected"))))
-    fix = (
-        f"did you mean {close!r}?"
-        if close
-        else WHAT_TO_DO.get(kind, "").format(**{fact: _plain(value) for fact, value in facts.items()})
-    )
+    known = WHAT_TO_DO.get(kind, "").format(**{fact: _plain(value) for fact, value in facts.items()})
+    fix = f"did you mean {close!r}?" if close else known
     return Wording(f"{name or 'the file'} {_shown(item['input'])}", fix)
 
 

@@ -11,7 +11,7 @@ from ..sdg.store import open_entry, read_tests
 from ..train.explain import Outlook, explain_plan
 from ..train.plan import load_plan
 from .basis import read_basis, training_files
-from .journal import number_of
+from .journal import TRAIN, cycle_folder, number_of
 from .past import read_past
 from .releases import model_folder
 
@@ -35,17 +35,17 @@ def explain_training(workspace: Workspace, progress: Progress) -> Explained:
     basis, config = read_basis(workspace), workspace.config
     new, parent = set(basis.new), basis.parent
     there = [each for each in basis.planned if each.complete]
-    outlook = None
+    outlook, number = None, number_of(workspace, basis.identity)
     if any(each.leaf.id in new for each in there):
         outlook = explain_plan(
             load_plan(config.train.plan),
             new=training_files(each.folder for each in there if each.leaf.id in new),
             earlier=training_files(each.folder for each in there if each.leaf.id not in new),
             student=model_folder(workspace, parent) if parent else student_folder(config.student.model, progress),
-            out=workspace.state,
+            out=cycle_folder(workspace, number) / TRAIN,
             config=config,
             askable=len(there) < len(basis.planned) or any(map(_has_questions, there)),
-            past=read_past(workspace, parent, number_of(workspace, basis.identity)),
+            past=read_past(workspace, parent, number),
         )
     return Explained(
         plan=config.train.plan,

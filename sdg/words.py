@@ -49,10 +49,10 @@ def stems(some_words: Iterable[str]) -> list[str]:
 
 
 _SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])\s+")
-_LIST_MARK = re.compile(r"\s*(?:[-*\u2022]|\d+[.)])\s+")
+LIST_MARK = re.compile(r"\s*(?:[-*\u2022]|\d+[.)])\s+")
 
 
 def sentences(text: str) -> list[str]:
     """The sentences and lines of a text that hold a word, without the marks of lists."""
-    lines = (_LIST_MARK.sub("", line, count=1) for line in text.splitlines())
+    lines = (LIST_MARK.sub("", line, count=1) for line in text.splitlines())
     return [part for line in lines for part in _SENTENCE_END.split(line) if words(part)]

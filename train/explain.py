@@ -23,7 +23,7 @@ from .memory import Memory, Shape, Sharing, estimate, longest_batch, read_shape
 from .mix import Mix, Ready, Skipped, make_mixes
 from .plan import LOSS_ON_ROWS, MethodName, Phase, Plan
 from .replay_buffer import Past
-from .run import check_room, read_student, require_libraries
+from .run import check_room, phase_folders, read_student, require_libraries
 from .selection import check_askable
 
 _UTILISATION = 0.4
@@ -87,7 +87,8 @@ def explain_plan(  # noqa: PLR0913 (what `run_plan` is given)
         folders = [Path(folder) / phase.name for phase in plan.phases]
         mixes = make_mixes(plan, Pool.read(new, earlier, past or Past()), read_student(student), folders, config)
         shape = read_shape(student)
-    ready = [(mix, out / mix.phase.name) for mix in mixes if isinstance(mix, Ready)]
+    places = zip(mixes, phase_folders(plan, out), strict=True)
+    ready = [(mix, place) for mix, place in places if isinstance(mix, Ready)]
     refused = ""
     try:
         check_askable(plan, there=askable, config=config)

@@ -66,7 +66,7 @@ def run_plan(  # noqa: PLR0913 (what a training run is given; every one of them 
     if device() == "cpu":  # trl imports deepspeed where it is installed, and that would tell what it had to guess
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     with quiet_transformers():
-        folders = [out / f"{number:02}-{phase.name}" for number, phase in enumerate(plan.phases, start=1)]
+        folders = phase_folders(plan, out)
         pool, model_read = Pool.read(new, earlier, past or Past()), read_student(student)
         own = OwnAnswers(
             model=student,
@@ -90,6 +90,11 @@ def run_plan(  # noqa: PLR0913 (what a training run is given; every one of them 
         if isinstance(mix, Skipped):
             by_phase[mix.phase] = PhaseResult(phase=mix.phase, status="skipped", reason=mix.reason)
     return TrainResult(model=model, phases=tuple(by_phase[phase.name] for phase in plan.phases))
+
+
+def phase_folders(plan: Plan, out: Path) -> list[Path]:
+    """Where the phases of a plan that is run into `out` have their files."""
+    return [out / f"{number:02}-{phase.name}" for number, phase in enumerate(plan.phases, start=1)]
 
 
 def read_student(folder: Path) -> Student:

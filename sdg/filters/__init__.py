@@ -3,7 +3,7 @@
 The ones here cost no call and run before the judge. What they compare a sample with is bound when they are made.
 """
 
-from .content import grounded, grounded_throughout, on_topic, repeats_itself, same_answer, self_contained
+from .content import grounded, grounded_throughout, on_topic, same_answer, self_contained
 from .copies import not_held_out, not_like
 from .drop import Drop, Filter, first_drop
 from .duplicates import Duplicates, without_duplicates
@@ -15,12 +15,14 @@ from .form import (
     is_finished,
     is_question,
     no_chat_tokens,
+    no_instructions,
     no_leftovers,
     question_length,
+    repeats_itself,
     stands_alone,
 )
 from .language import same_language
-from .like_seeds import changes_its_context, form_of, no_instructions, other_options, shows_what_it_names, task_form_of
+from .like_seeds import changes_its_context, form_of, other_options, shows_what_it_names, task_form_of
 
 __all__ = [
     "Bounds",

@@ -64,18 +64,6 @@ def _supported(said: Sequence[str], there: frozenset[str]) -> float:
     return sum(found) / len(found) if found else 0.0
 
 
-_FEWEST_SENTENCES, _DISTINCT = 4, 0.7
-
-
-def repeats_itself(sample: Sample) -> Drop | None:
-    """Drop an answer of four sentences or lines, or more, that says fewer than seven of ten once only: a loop."""
-    said = [tuple(words(sentence)) for sentence in sentences(sample.answer)]
-    distinct = len(set(said)) / max(1, len(said))
-    return (
-        Drop("repeats_itself", f"{distinct:.2f}") if len(said) >= _FEWEST_SENTENCES and distinct < _DISTINCT else None
-    )
-
-
 _ASKING_WORDS = """
     about calculate choose classify color colour compare complete compute convert day define describe explain far fill
     find give heavy high how identify large list long many measure mention much name number often old outline provide

@@ -9,7 +9,7 @@ import re
 
 from ...core.normalise import normalise
 from ...core.records import Sample
-from ..words import content_words, words
+from ..words import LIST_MARK, content_words, sentences, words
 from .content import ASKING, PRONOUN
 from .drop import Drop, Filter
 
@@ -126,14 +126,24 @@ def is_answer(sample: Sample) -> Drop | None:
 
 
 _END = re.compile(r"[.!?\u2026\u3002\uff01\uff1f\u0964\u06d4][\"')\]\u201d\u2019\u00bb\u300d\u300f`*]*$|[`|)\]}]$")
-_LIST_LINE = re.compile(r"\s*(?:[-*\u2022]|\d+[.)]) ")
 
 
 def is_finished(sample: Sample) -> Drop | None:
     """Drop a long answer that stops in the middle of a sentence. The last item of a list needs no full stop."""
     answer = sample.answer.rstrip()
     last = answer.rsplit("\n", 1)[-1]
-    return None if _END.search(answer) or _LIST_LINE.match(last) else Drop("unfinished", " ".join(last.split()[-3:]))
+    return None if _END.search(answer) or LIST_MARK.match(last) else Drop("unfinished", " ".join(last.split()[-3:]))
+
+
+_FEWEST_SENTENCES, _DISTINCT = 4, 0.7
+
+
+def repeats_itself(sample: Sample) -> Drop | None:
+    """Drop an answer of four sentences or lines, or more, of which fewer than seven in ten differ: a loop."""
+    said = [tuple(words(sentence)) for sentence in sentences(sample.answer)]
+    if len(said) < _FEWEST_SENTENCES or (distinct := len(set(said)) / len(said)) >= _DISTINCT:
+        return None
+    return Drop("repeats_itself", f"{distinct:.2f}")
 
 
 _LEFTOVER = re.compile(
@@ -170,3 +180,23 @@ def no_chat_tokens(sample: Sample) -> Drop | None:
     if mark := next((mark for text in texts if (mark := _TOKEN.search(text))), None):
         return Drop("leftover", mark[0])
     return Drop("no_answer", said[0].lower()) if (said := _SELF.search(sample.answer)) else None
+
+
+_RUN = 8
+"""Words in a row that nobody writes by chance as the prompt has them."""
+
+
+def no_instructions(prompt: str, evidence: str = "") -> Filter:
+    """Drop what repeats what the teacher was told or shown, eight words or more, unless it stands in the evidence."""
+    told = frozenset(_runs(prompt)).difference(_runs(evidence))
+
+    def is_own(sample: Sample) -> Drop | None:
+        runs = (run for text in (sample.question, sample.answer) for run in _runs(text))
+        return next((Drop("repeats_its_prompt", " ".join(run)) for run in runs if run in told), None)
+
+    return is_own
+
+
+def _runs(text: str) -> list[tuple[str, ...]]:
+    there = words(text)
+    return [tuple(there[start : start + _RUN]) for start in range(len(there) - _RUN + 1)]

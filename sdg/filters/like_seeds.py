@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from ...core.records import Sample
-from ..words import content_words, stems, words
+from ..words import LIST_MARK, content_words, stems, words
 from .content import ASKING
 from .drop import Drop, Filter
 
@@ -20,7 +20,6 @@ _FEWEST_SEEDS = 3
 _LENGTHS, _SLACK = 5, 20
 """A new answer may be so many times as long as the longest of the seeds and so many words more, or a part of the
 shortest."""
-_BULLET = re.compile(r"\s*(?:[-*\u2022]|\d+[.)])\s+\S")
 
 
 def _lines(text: str) -> list[str]:
@@ -35,7 +34,7 @@ def _is_json(text: str) -> bool:
 
 
 _TRAITS: dict[str, Callable[[str], bool]] = {
-    "a list with a mark before each line": lambda text: all(_BULLET.match(line) for line in _lines(text)),
+    "a list with a mark before each line": lambda text: all(LIST_MARK.match(line) for line in _lines(text)),
     "several lines": lambda text: len(_lines(text)) > 1,
     "one line": lambda text: len(_lines(text)) == 1,
     "JSON": _is_json,
@@ -156,23 +155,3 @@ def shows_what_it_names(sample: Sample) -> Drop | None:
         if not _SHOWN.search(sample.question, pointer.end()) and not _options(sample.question):
             return Drop("points_to_nothing", pointer[0].lower())
     return None
-
-
-_RUN = 8
-"""Words in a row that nobody writes by chance as the prompt has them."""
-
-
-def no_instructions(prompt: str, evidence: str = "") -> Filter:
-    """Drop what repeats what the teacher was told or shown, eight words or more, unless it stands in the evidence."""
-    told = frozenset(_runs(prompt)).difference(_runs(evidence))
-
-    def is_own(sample: Sample) -> Drop | None:
-        runs = (run for text in (sample.question, sample.answer) for run in _runs(text))
-        return next((Drop("repeats_its_prompt", " ".join(run)) for run in runs if run in told), None)
-
-    return is_own
-
-
-def _runs(text: str) -> list[tuple[str, ...]]:
-    there = words(text)
-    return [tuple(there[start : start + _RUN]) for start in range(len(there) - _RUN + 1)]

@@ -22,7 +22,7 @@ def loop(untouched: Loop, copy: Callable[[Loop], Loop]) -> Generator[Loop]:
     (loop.root / "tilth.yaml").write_text(
         (loop.root / "tilth.yaml").read_text().replace("plan: ", "checkpoint_every_s: 0.1\n  plan: ")
     )
-    loop.teacher.slow_s = 0.02
+    loop.teacher.slow_s = 0.05
     yield loop
     loop.teacher.slow_s = 0.0
 

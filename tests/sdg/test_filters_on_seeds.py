@@ -103,3 +103,8 @@ def test_few_tasks_are_unlike_their_leaf_s_others() -> None:
                 sample = Sample.new("skill", question, "", SOURCE)
                 dropped += [drop.reason] if (drop := filters.first_drop(sample, checks)) else []
     assert len(dropped) <= 8, dropped
+
+
+def test_no_solution_of_a_person_is_a_loop(seeds: list[Seed]) -> None:
+    for leaf, _, pair in seeds:
+        assert filters.repeats_itself(Sample.new("skill", pair.question, pair.answer, SOURCE)) is None, leaf.id
