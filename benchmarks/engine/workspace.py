@@ -119,12 +119,15 @@ def dataset_digest(root: Path) -> str:
 
 
 _SEED_WORDS = 6
-"""The teacher's tasks have three words and more: as a filter wants it, half as many at least."""
+"""The teacher's tasks have three words and more, and its solutions any number of lines: the form of these seeds."""
 
 
 def _leaf(number: int, shape: Shape) -> dict[str, object]:
     words = random.Random(number)  # noqa: S311
-    examples = [{"question": _text(words, _SEED_WORDS) + "?", "answer": _text(words, 20)} for _ in range(shape.seeds)]
+    examples = [
+        {"question": _text(words, _SEED_WORDS) + "?", "answer": _text(words, 20) + "\n" * (seed % 2) + _text(words, 20)}
+        for seed in range(shape.seeds)
+    ]
     if shape.poison:
         middle = examples[shape.seeds // 2]
         middle["question"] = f"{shape.poison} {middle['question']}"
