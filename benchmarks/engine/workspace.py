@@ -123,9 +123,12 @@ _SEED_WORDS = 6
 
 
 def _leaf(number: int, shape: Shape) -> dict[str, object]:
-    words = random.Random(number)  # noqa: S311
+    words, between = random.Random(number), (" ", "\n")  # noqa: S311
     examples = [
-        {"question": _text(words, _SEED_WORDS) + "?", "answer": _text(words, 20) + "\n" * (seed % 2) + _text(words, 20)}
+        {
+            "question": _text(words, _SEED_WORDS) + "?",
+            "answer": f"{mark(number)} {_text(words, 20)}{between[seed % 2]}{_text(words, 20)}",
+        }
         for seed in range(shape.seeds)
     ]
     if shape.poison:
