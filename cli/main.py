@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import threading
 from importlib import import_module
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -91,6 +92,7 @@ def options(
 def main() -> NoReturn:
     """Run one command and exit: 0 done, 1 a check said no, 2 an error (told in one line), 130 stopped by the user."""
     signal.signal(signal.SIGTERM, _terminated)
+    sys.unraisablehook = _interrupt_again
     _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -111,6 +113,17 @@ def main() -> NoReturn:
     except OSError as error:
         _fail(_os_error(error), 2)
     sys.exit(0)
+
+
+_AGAIN_S = 0.01
+
+
+def _interrupt_again(lost: sys.UnraisableHookArgs) -> None:
+    """Ctrl-C that came while an object was cleaned up, where Python drops the exception: ask for the stop once more."""
+    if lost.exc_type is KeyboardInterrupt:
+        threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _open_streams() -> None:

@@ -91,3 +91,22 @@ def test_stopped_while_it_answers(spawner: Spawner, trained: Loop, copy: Callabl
     assert (ran.code, ran.out) == (130, "")
     assert ran.err.splitlines()[-1] == "tilth: stopped; the same command goes on from here"
     assert "Traceback" not in ran.err
+
+
+def test_a_stop_that_comes_while_an_object_is_cleaned_up_is_not_lost(spawner: Spawner, loop: Loop) -> None:
+    """Python drops what is raised there."""
+    before = """
+import signal, time, weakref
+import tilth.cli.tree as verb
+class Held: pass
+def interrupted(_): signal.raise_signal(signal.SIGINT)
+def read(*_, **__):
+    held = Held()
+    seen = weakref.ref(held, interrupted)
+    del held
+    time.sleep(20)
+verb.open_workspace = read
+"""
+    ran = spawner.run(loop.root, "tree", before=before)
+    assert (ran.code, ran.out) == (130, "")
+    assert ran.err == "tilth: stopped; the same command goes on from here\n"
