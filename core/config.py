@@ -186,15 +186,31 @@ class Eval(Section):
     """How models are scored."""
 
     max_new_tokens: Amount = 32
-    """Longest answer to a held-out question, in tokens."""
+    """Longest answer to a held-out question that has a short one, in tokens."""
+    max_new_tokens_judged: Amount = 192
+    """Longest answer to one that a judge grades, in tokens."""
     batch_size: Amount = 16
+    general: bool = True
+    """Whether each cycle measures general ability too, on the small set that ships with tilth."""
+    open_book: bool = False
+    """Whether models answer with the passages of the leaf before them too: what retrieval would give."""
+    pairwise: bool = False
+    """Whether the judge also compares parent and candidate, answer by answer, in both orders."""
 
 
 class Gate(Section):
     """What a candidate must prove before it becomes a release."""
 
     significance: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """Level of the paired tests that call a leaf learned or forgotten."""
+    """Level of the tests, over all leaves, that call a leaf learned or forgotten, and of the bounds held to a margin."""
+    min_gain: Share = 0.0
+    """What a changed leaf must gain at least, as a share of its held-out questions: its lower bound lies above this."""
+    max_loss: Share = 0.1
+    """What the other leaves may lose at most, as a share of their held-out questions."""
+    max_general_loss: Share = 0.05
+    """What the general set may lose at most."""
+    max_unjudged: Share = 0.1
+    """The share of answers that the judge may fail to grade."""
 
 
 class Config(Section):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -181,6 +181,18 @@ class Reject(Record):
     """Of a question whose answers make no pair: all of them."""
 
 
+Scoring = Literal["match", "choice", "judge", "form"]
+"""By the accepted answers, by the likelihood of each option, by a judge, by checks of its form."""
+
+
+class HowScored(TypedDict, total=False):
+    """How a question is scored and what hangs on it; the fields are as in `Question`."""
+
+    judged: bool
+    forms: tuple[str, ...]
+    must_pass: bool
+
+
 class Question(Record):
     """A held-out question of a leaf: shown to no model before the evaluation, trained on never."""
 
@@ -191,6 +203,12 @@ class Question(Record):
     """Accepted answers; the first is the reference, the others are variants of it."""
     options: tuple[str, ...] = ()
     """Of a multiple-choice question: what there is to choose from, the reference among them."""
+    judged: bool = False
+    """Whether a judge grades the answer against the reference: there is no one wording of it."""
+    forms: tuple[str, ...] = ()
+    """Checks that an answer must pass, as `eval.forms` reads them; then `answers` may be empty."""
+    must_pass: bool = False
+    """Whether the gate refuses a model that does not answer it rightly."""
     source: Provenance | None = None
     """Where a generated question was made from; None: a person wrote it."""
 
@@ -202,12 +220,24 @@ class Question(Record):
         answers: tuple[str, ...],
         options: tuple[str, ...] = (),
         source: Provenance | None = None,
+        **how: Unpack[HowScored],
     ) -> Question:
-        """The id is a hash of question, answers and options, so an edited question is another question."""
-        identity = [question, list(answers), *([list(options)] if options else [])]
+        """The id is a hash of question, answers, options and forms, so an edited question is another question."""
+        identity = [question, list(answers), *(list(part) for part in (options, how.get("forms", ())) if part)]
         return cls(
-            id=fingerprint(identity), leaf=leaf, question=question, answers=answers, options=options, source=source
+            id=fingerprint(identity),
+            leaf=leaf,
+            question=question,
+            answers=answers,
+            options=options,
+            source=source,
+            **how,
         )
+
+    @property
+    def scoring(self) -> Scoring:
+        """How an answer to it is scored."""
+        return "form" if self.forms else "choice" if self.options else "judge" if self.judged else "match"
 
     @property
     def asked(self) -> str:

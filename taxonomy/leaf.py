@@ -12,7 +12,17 @@ from ..core.yaml_source import Problem, YamlSource
 from . import formats
 from .globs import matching
 from .qna import LeafProblems, parse_qna
-from .schema import QNA_NAME, KnowledgeSeed, KnowledgeSeedV3, KnowledgeV3, KnowledgeV4, Qna, SkillSeed, SkillV4
+from .schema import (
+    QNA_NAME,
+    HeldOutQuestion,
+    KnowledgeSeed,
+    KnowledgeSeedV3,
+    KnowledgeV3,
+    KnowledgeV4,
+    Qna,
+    SkillSeed,
+    SkillV4,
+)
 from .source import Source
 
 LeafKind = Literal["knowledge", "skill", "grounded_skill", "foundational"]
@@ -160,9 +170,24 @@ def _leaf(leaf_id: str, qna: Qna, spec: DocumentSpec | None, digests: list[str])
         id=leaf_id,
         title=leaf_id.rsplit("/", 1)[-1].replace("_", " ").strip().capitalize(),
         version=qna.version,
-        questions=tuple(Question.new(leaf_id, question, answers) for question, answers in asked),
+        questions=tuple(_question(leaf_id, item) for item in held_out),
         fingerprint=fingerprint([content, asked, digests]),
         **content,
+    )
+
+
+_SHORT_ANSWER_WORDS = 12
+"""A longer answer has no one wording; the reference is then an example that the judge is shown."""
+
+
+def _question(leaf_id: str, item: HeldOutQuestion) -> Question:
+    answer = item.answer.strip()
+    return Question.new(
+        leaf_id,
+        item.question.strip(),
+        _answers(answer, item.accept),
+        judged=not item.accept and ("\n" in answer or len(answer.split()) > _SHORT_ANSWER_WORDS),
+        must_pass=item.must_pass,
     )
 
 

@@ -131,10 +131,20 @@ class HeldOutQuestion(_Part):
     question: Annotated[
         Text, Field(description="A question in other words than the seed examples', with one short answer.")
     ]
-    answer: Annotated[Text, Field(description="The answer, as short as it can be: a name, a number, a few words.")]
+    answer: Annotated[
+        Text,
+        Field(
+            description="The answer, as short as it can be: a name, a number, a few words. One of several lines or of "
+            "more than twelve words is an example of a good answer, and a judge grades what the model writes."
+        ),
+    ]
     accept: Annotated[
         list[Text], Field(description="Other ways to write the answer that count as right, such as: nine miles.")
     ] = Field(default_factory=list)
+    must_pass: Annotated[
+        bool,
+        Field(description="Whether a model that answers this wrongly is never released, whatever else it learned."),
+    ] = False
 
 
 _REPO = Field(description="The address of the git repository that holds the documents.", examples=["https://…/….git"])
