@@ -202,7 +202,7 @@ class Gate(Section):
     """What a candidate must prove before it becomes a release."""
 
     significance: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """Level of the tests, over all leaves, that call a leaf learned or forgotten, and of the bounds held to a margin."""
+    """Level of the tests, over all leaves, that call a leaf learned or forgotten, and of bounds held to a margin."""
     min_gain: Share = 0.0
     """What a changed leaf must gain at least, as a share of its held-out questions: its lower bound lies above this."""
     max_loss: Share = 0.1
