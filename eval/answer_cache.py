@@ -11,18 +11,18 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import DataError
 from ..core.fingerprint import fingerprint
-from .evaluation import Settings
 
 
 class AnswerCache:
     """The answers of one model under one set of settings, by the question's text."""
 
-    def __init__(self, folder: Path, model: str, settings: Settings) -> None:
+    def __init__(self, folder: Path, model: str, settings: Mapping[str, Any]) -> None:
         """`model` is its fingerprint. Raises DataError when the file is broken elsewhere than at its torn end."""
-        self._path = folder / f"{model}-{fingerprint(settings.model_dump())}.jsonl"
+        self._path = folder / f"{model}-{fingerprint(dict(settings))}.jsonl"
         self._answers = self._read()
 
     def __getitem__(self, question: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from ..core.errors import DataError
 from ..core.rate import Rate, wilson
@@ -11,31 +12,65 @@ from .scores import Score
 
 
 class Settings(Record):
-    """What decides a model's answer besides its weights and the question. Answers under other settings are others."""
+    """What decides an answer besides the weights and the question. Answers under other settings are others."""
 
     system_prompt: str
     max_new_tokens: int
+    max_new_tokens_judged: int
+    choice: Literal["likelihood", "letter"]
+    """How a multiple-choice question is answered: by the likeliest option, or in words, by its letter or its own."""
+
+
+class Judge(Record):
+    """Who graded, and how he was asked."""
+
+    model: str
+    """As `llm.endpoint.identity` names it."""
+    prompt: str
+    """Fingerprint of the judging prompts."""
 
 
 class Answer(Score):
     """One model's answer to one question, and its scores."""
 
     text: str
+    grade: int | None = None
+    """What the judge gave it, 1 to 5."""
+    reason: str = ""
+    """Why: the judge's words, the forms that it lacks, or what kept it from being judged."""
+
+
+class Duel(Record):
+    """Two models' answers to one question, compared by the judge in both orders."""
+
+    question_id: str
+    first: str
+    second: str
+    """Names of the models."""
+    winner: Literal["first", "second", "tie", "unjudged"]
+    """Who won in both orders; a judge who prefers a place and no answer makes a tie."""
+    orders: tuple[str, str]
+    """What the judge said with the first model's answer as A, then as B; empty: nothing that could be used."""
 
 
 class Evaluation(Record):
     """Models scored on the same held-out questions."""
 
     settings: Settings
+    judge: Judge | None = None
+    """None: no question needed one."""
     models: Mapping[str, str]
     """Name -> fingerprint of the weights, in the order in which they are shown."""
     questions: tuple[Question, ...]
     answers: Mapping[str, Mapping[str, Answer]]
     """Model name -> question id -> answer. Every model answered every question."""
+    duels: tuple[Duel, ...] = ()
+    open_book: Mapping[str, Mapping[str, Answer]] = {}
+    """As `answers`, with the best passages of the leaf before the question; of leaves that have a document."""
 
     @property
     def leaves(self) -> tuple[str, ...]:
-        """The leaves that have questions, sorted."""
+        """The leaves that have questions, sorted; the parts of the general set among them."""
         return tuple(sorted({question.leaf for question in self.questions}))
 
     def of_leaf(self, leaf: str) -> tuple[Question, ...]:
@@ -49,7 +84,42 @@ class Evaluation(Record):
         return self.answers[model]
 
     def rate(self, model: str, leaf: str) -> Rate:
-        """How many of a leaf's questions a model answers rightly. Raises DataError for a model that was not asked."""
+        """How many of a leaf's questions a model answers rightly; an answer that no judge could grade is not right.
+
+        Raises DataError for a model that was not asked.
+        """
         given = self.answers_of(model)
-        answers = [given[question.id] for question in self.of_leaf(leaf)]
-        return wilson(sum(answer.correct for answer in answers), len(answers))
+        return _right([given[question.id] for question in self.of_leaf(leaf)])
+
+    def open_book_rate(self, model: str, leaf: str) -> Rate:
+        """The same with the passages before the questions: 0 of 0 where it was not asked so."""
+        given = self.open_book.get(model, {})
+        return _right([given[question.id] for question in self.of_leaf(leaf) if question.id in given])
+
+    def unjudged(self, model: str) -> Rate:
+        """Of a model's answers that a judge was to grade, those that he failed to. Raises DataError as `rate`."""
+        given = self.answers_of(model)
+        judged = [given[question.id] for question in self.questions if question.scoring == "judge"]
+        return wilson(sum(answer.outcome == "unjudged" for answer in judged), len(judged))
+
+
+def refuse_unlike(one: Evaluation, other: Evaluation) -> None:
+    """Raise DataError where scores of two evaluations cannot be compared: another judge, prompt or setting.
+
+    A judge is no matter where one of the two had no question for him.
+    """
+    if one.judge and other.judge and one.judge != other.judge:
+        raise _unlike(one.judge, other.judge, "the judge's ")
+    if one.settings != other.settings:
+        raise _unlike(one.settings, other.settings, "")
+
+
+def _unlike(one: Record, other: Record, whose: str) -> DataError:
+    left, right = one.model_dump(), other.model_dump()
+    differing = [f"{whose}{name} {left[name]!r} and {right[name]!r}" for name in left if left[name] != right[name]]
+    what = f"these evaluations cannot be compared: {'; '.join(differing)}"
+    return DataError(what, fix="evaluate both again with the same settings")
+
+
+def _right(answers: Sequence[Answer]) -> Rate:
+    return wilson(sum(answer.correct for answer in answers), len(answers))

@@ -27,11 +27,16 @@ def evaluate(
     `cache` is a folder; what a model answered before is read from there, and when nothing is missing torch is not
     imported. Raises ModelError when a folder holds no model, DataError when the cache is broken.
     """
-    settings = Settings(system_prompt=config.student.system_prompt, max_new_tokens=config.eval.max_new_tokens)
+    settings = Settings(
+        system_prompt=config.student.system_prompt,
+        max_new_tokens=config.eval.max_new_tokens,
+        max_new_tokens_judged=config.eval.max_new_tokens_judged,
+        choice="letter",
+    )
     fingerprints = {name: model_fingerprint(folder, cache / "files.json") for name, folder in models.items()}
     answers: dict[str, dict[str, Answer]] = {}
     for name, folder in models.items():
-        known = AnswerCache(cache, fingerprints[name], settings)
+        known = AnswerCache(cache, fingerprints[name], settings.model_dump(include={"system_prompt", "max_new_tokens"}))
         missing = list(dict.fromkeys(item.asked for item in questions if item.asked not in known))
         progress.say(f"{name}: {len(missing)} of {len(questions)} held-out questions to answer")
         _answer(missing, folder, known, settings=settings, batch_size=config.eval.batch_size, progress=progress)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
 
 from ..core.answers import first_line, is_correct
 from ..core.choices import chosen
@@ -19,15 +20,23 @@ from ..core.records import Question, Record
 class Score(Record):
     """What one answer to one question is worth."""
 
-    correct: bool
+    outcome: Literal["right", "wrong", "unjudged"]
+    """`unjudged`: a judge was to grade it and could not."""
     exact: bool
     f1: float
+
+    @property
+    def correct(self) -> bool:
+        """Whether it counts as right."""
+        return self.outcome == "right"
 
 
 def score(answer: str, accepted: Sequence[str]) -> Score:
     """All three scores of a model's answer against the accepted answers."""
     return Score(
-        correct=is_correct(answer, accepted), exact=exact_match(answer, accepted), f1=round(f1(answer, accepted), 6)
+        outcome=outcome(right=is_correct(answer, accepted)),
+        exact=exact_match(answer, accepted),
+        f1=round(f1(answer, accepted), 6),
     )
 
 
@@ -35,7 +44,12 @@ def score_choice(answer: str, question: Question) -> Score:
     """All scores of an answer to a multiple-choice question: 1 for the right option, by its letter or words, else 0."""
     index = chosen(answer, question.options)
     right = index is not None and question.options[index] == question.answers[0]
-    return Score(correct=right, exact=right, f1=float(right))
+    return Score(outcome=outcome(right=right), exact=right, f1=float(right))
+
+
+def outcome(*, right: bool) -> Literal["right", "wrong"]:
+    """The word for it."""
+    return "right" if right else "wrong"
 
 
 def exact_match(answer: str, accepted: Sequence[str]) -> bool:

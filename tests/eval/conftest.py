@@ -60,7 +60,7 @@ def evaluation(rights: dict[str, dict[str, int]], asked: list[Question]) -> Eval
             )
             answers[model][question.id] = Answer(text=text, **score(text, question.answers).model_dump())
     fingerprints = {model: f"{number:016x}" for number, model in enumerate(rights, start=0xA1)}
-    settings = Settings(system_prompt="", max_new_tokens=32)
+    settings = Settings(system_prompt="", max_new_tokens=32, max_new_tokens_judged=192, choice="likelihood")
     return Evaluation(settings=settings, models=fingerprints, questions=tuple(asked), answers=answers)
 
 

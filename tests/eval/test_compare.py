@@ -12,12 +12,12 @@ def evaluation(before: dict[str, str], after: dict[str, str]) -> Evaluation:
         name: dict(zip((question.id for question in asked), map(_answer, "".join(marks.values())), strict=True))
         for name, marks in (("old", before), ("new", after))
     }
-    settings = Settings(system_prompt="", max_new_tokens=8)
+    settings = Settings(system_prompt="", max_new_tokens=8, max_new_tokens_judged=16, choice="letter")
     return Evaluation(settings=settings, models={"old": "a", "new": "b"}, questions=tuple(asked), answers=answers)
 
 
 def _answer(mark: str) -> Answer:
-    return Answer(text=mark, correct=mark == "1", exact=mark == "1", f1=float(mark))
+    return Answer(text=mark, outcome="right" if mark == "1" else "wrong", exact=mark == "1", f1=float(mark))
 
 
 def test_findings():

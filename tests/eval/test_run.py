@@ -12,11 +12,11 @@ from tilth.core.progress import SilentProgress
 from tilth.core.records import Message, Question
 from tilth.eval import run
 from tilth.eval.answer_cache import AnswerCache
-from tilth.eval.evaluation import Evaluation, Settings
+from tilth.eval.evaluation import Evaluation
 from tilth.eval.model_fingerprint import model_fingerprint
 
 CONFIG = Config.model_validate({"eval": {"max_new_tokens": 4, "batch_size": 1}})
-SETTINGS = Settings(system_prompt="", max_new_tokens=4)
+SETTINGS = {"system_prompt": "", "max_new_tokens": 4}
 QUESTIONS = [
     Question.new(leaf, f"What is {leaf} {number}?", (f"answer {number}",)) for leaf in ("a", "b") for number in range(6)
 ]
