@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from ..cycle.releases import current_release
@@ -12,14 +14,21 @@ from .scores import print_scores
 from .terminal import TerminalProgress
 
 
-def cycle(overrides: Set = [], *, as_json: Json = False) -> None:  # noqa: B006  typer copies it
+def cycle(
+    overrides: Set = [],  # noqa: B006  typer copies it
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Release the candidate though the gate refuses it; its record says so.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Generate, train, evaluate, judge, release, report: whatever is not done yet.
 
     Exit code 1 when the gate refuses the candidate.
     """
     workspace, progress = open_workspace(overrides), TerminalProgress()
     say_uncommitted(workspace, progress)
-    result = run_cycle(workspace, progress)
+    result = run_cycle(workspace, progress, force=force)
     if as_json:
         print_json(_as_json(result))
     else:
@@ -42,7 +51,8 @@ def print_result(result: CycleResult) -> None:
     for reason in result.verdict.reasons:
         print(f"  {reason}")
     if result.outcome == "released":
-        print(f"cycle {result.number}: the gate passed; this is release {result.release}")
+        gate = "the gate passed" if result.verdict.passed else f"the gate said {result.verdict.outcome}, forced"
+        print(f"cycle {result.number}: {gate}; this is release {result.release}")
     else:
         print(f"cycle {result.number}: the gate says {result.verdict.outcome}; no release")
     print(f"report: {shown_path(result.report)}")

@@ -41,7 +41,7 @@ def judge_candidate(cycle: OpenCycle, trained: TrainResult) -> Verdict:
 
 
 def release_candidate(cycle: OpenCycle, trained: TrainResult, entries: Sequence[Entry], verdict: Verdict) -> int:
-    """Make the candidate a release, evaluated under its own name. Returns its number."""
+    """Make the candidate a release, evaluated under its own name, whatever the verdict. Returns its number."""
     workspace, inputs = cycle.workspace, cycle.inputs
     number = max((release.number for release in releases(workspace)), default=0) + 1
     evaluation = _evaluate(cycle, {f"release {number}": trained.model})
@@ -61,6 +61,7 @@ def release_candidate(cycle: OpenCycle, trained: TrainResult, entries: Sequence[
         ][-1],
         scores={leaf: evaluation.rate(f"release {number}", leaf) for leaf in evaluation.leaves},
         verdict=verdict,
+        forced=not verdict.passed,
         tilth=__version__,
     )
     write_bytes(replay_buffer(workspace, number), (cycle.folder / TRAIN / BUFFER_NAME).read_bytes())

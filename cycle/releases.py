@@ -57,6 +57,8 @@ class Release(Record):
     scores: Mapping[str, Rate]
     """Leaf -> its held-out questions answered rightly."""
     verdict: Verdict
+    forced: bool = False
+    """Whether somebody released it against the gate's verdict."""
     tilth: str
     """The version that made it."""
 

@@ -72,8 +72,12 @@ class CycleResult:
     report: Path | None = None
 
 
-def run_cycle(workspace: Workspace, progress: Progress, *, until: Literal["train", "end"] = "end") -> CycleResult:
+def run_cycle(
+    workspace: Workspace, progress: Progress, *, until: Literal["train", "end"] = "end", force: bool = False
+) -> CycleResult:
     """Do what is missing of the cycle that HEAD and `tilth.yaml` ask for, up to its training or to its end.
+
+    With `force` what the gate refuses, or has refused when it was last asked, is released, and its record says so.
 
     Raises CheckFailed when a held-out question stands in the training data or a phase cannot be trained as planned,
     another TilthError when something is wrong. That the gate refuses a candidate is no error: the outcome says so.
@@ -85,7 +89,8 @@ def run_cycle(workspace: Workspace, progress: Progress, *, until: Literal["train
         if inputs is None:
             last = journal.last_cycle(workspace)
             return settled or CycleResult(last.number if last else 0, "nothing to do")
-        if journal.done(workspace, inputs.number):
+        done = journal.done(workspace, inputs.number)
+        if done and not (force and done.outcome == "refused"):
             return read_result(workspace, inputs.number)
         training = load_plan(workspace.config.train.plan)
         _check_training(training, workspace.config)  # first: what is missing, or a wrong name, costs no answers
@@ -100,7 +105,7 @@ def run_cycle(workspace: Workspace, progress: Progress, *, until: Literal["train
         if until == "train":
             return CycleResult(inputs.number, "trained")
         verdict = judge_candidate(cycle, trained)
-        released = release_candidate(cycle, trained, entries, verdict) if verdict.passed else 0
+        released = release_candidate(cycle, trained, entries, verdict) if verdict.passed or force else 0
         return _finish(workspace, inputs.number, released)
 
 

@@ -145,6 +145,11 @@ def test_a_student_that_forgot_is_refused_and_the_candidate_kept(turned_once: Lo
     asked = len(loop.teacher.requests)
     assert turn(loop) == result
     assert len(loop.teacher.requests) == asked
+    forced = run_cycle(loop.workspace, SilentProgress(), force=True)
+    assert (forced.outcome, forced.release, len(loop.teacher.requests)) == ("released", 2, asked)
+    first, second = releases(loop.workspace)
+    assert (first.forced, second.forced, second.verdict.outcome) == (False, True, "fail")
+    assert turn(loop).outcome == "nothing to do"
 
 
 def test_roll_back_then_the_same_cycle_gives_its_result_again(turned_twice: Loop, copy: Copy) -> None:
