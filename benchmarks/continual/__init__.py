@@ -1,0 +1,1 @@
+"""The five-contribution experiment; `__main__.py` says what it measures."""

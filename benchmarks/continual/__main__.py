@@ -1,0 +1,102 @@
+"""Five contributions, one after the other: what is learned, forgotten and otherwise lost, by plan and by replay.
+
+    python -m benchmarks.continual FOLDER [--only VARIANT]...
+
+The embedded student learns five invented leaves (`taxonomy/`), a cycle for each, from the samples that the embedded
+teacher made of them once (recipe `quick`). After every cycle it is asked all held-out questions of all five leaves,
+twenty each, and the general set. `variants.py` lists what is compared; joint training, all leaves in one cycle, is the
+upper bound. A cycle is trained and evaluated by the product's own parts (`train.run`, `eval.run`); there is no gate,
+for a student that is refused would not forget.
+
+FOLDER keeps samples, models (about 3 GB a variant) and answers: killed and called again, it goes on. Writes
+`benchmarks/results/continual.json` after every variant, then `docs/results.md` and its plot (`pip install matplotlib`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tilth.cli.terminal import TerminalProgress
+from tilth.core.atomic import write_json
+from tilth.core.progress import Progress
+from tilth.core.records import Question
+from tilth.core.workspace import Workspace
+from tilth.eval.evaluation import Evaluation
+from tilth.eval.general import general_questions
+from tilth.eval.run import evaluate
+from tilth.llm.student import student_folder
+from tilth.sdg.store import Entry
+
+from ..machine import describe
+from .cycles import Course, cycles
+from .outcome import BASE, Cycle, Outcome, outcome
+from .page import write_page
+from .samples import generated, workspace_in
+from .variants import VARIANTS, Variant
+
+RESULTS = Path(__file__).parents[1] / "results" / "continual.json"
+
+
+def main() -> None:
+    options, progress = _options(), TerminalProgress()
+    workspace = workspace_in(options.folder / "made")
+    leaves, entries = generated(workspace, progress)
+    student = student_folder(workspace.config.student.model, progress)
+    questions = [*(question for leaf in leaves for question in leaf.questions), *general_questions()]
+    course = Course(entries, student, workspace.config, options.folder / "runs", progress)
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"variants": {}}
+    results |= {"machine": describe()} | _setting(workspace, entries)
+    ask = functools.partial(_evaluated, questions=questions, workspace=workspace, progress=progress)
+    for variant in [variant for variant in VARIANTS if not options.only or variant.name in options.only]:
+        found = _run(variant, course, ask)
+        results["variants"][variant.name] = found.model_dump(mode="json")
+        write_json(RESULTS, results)
+    write_page(results)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    names = [variant.name for variant in VARIANTS]
+    parser.add_argument("--only", action="append", choices=names, help="a variant; again for more")
+    return parser.parse_args()
+
+
+def _setting(workspace: Workspace, entries: Sequence[Entry]) -> dict[str, Any]:
+    config = workspace.config
+    return {
+        "student": config.student.model,
+        "teacher": config.teacher.model,
+        "recipe": config.generate.recipe,
+        "samples": {entry.leaf: entry.samples for entry in entries},
+    }
+
+
+def _run(variant: Variant, course: Course, ask: Callable[[dict[str, Path]], Evaluation]) -> Outcome:
+    """Train its cycles and evaluate after each, base model first."""
+    models, costs, leaves = {BASE: course.student}, list[Cycle](), [entry.leaf for entry in course.entries]
+    evaluation = ask(models)
+    for number, (model, cost) in enumerate(cycles(variant, course), start=1):
+        models[f"after {number}"] = model
+        costs.append(cost)
+        evaluation = ask(models)
+        rates = {leaf: evaluation.rate(f"after {number}", leaf) for leaf in evaluation.leaves}
+        said = ", ".join(f"{leaf} {rate.correct} of {rate.total}" for leaf, rate in rates.items())
+        course.progress.say(f"{variant.name}, after {number}: {said}")
+    return outcome(variant, leaves, costs, evaluation)
+
+
+def _evaluated(
+    models: dict[str, Path], questions: Sequence[Question], workspace: Workspace, progress: Progress
+) -> Evaluation:
+    cache = workspace.state / "answers"
+    return evaluate(models, questions, config=workspace.config, cache=cache, progress=progress)
+
+
+if __name__ == "__main__":
+    main()

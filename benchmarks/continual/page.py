@@ -1,0 +1,150 @@
+"""`docs/results.md` from the results file: what was asked for and whether it is reached, the table, the plot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tilth.core.atomic import write_text
+from tilth.core.rate import Rate
+from tilth.eval.continual import Estimate, Matrix
+from tilth.eval.general import is_general
+
+from .outcome import Outcome
+from .plot import write_plot
+from .variants import VARIANTS
+
+DOCS = Path(__file__).parents[2] / "docs"
+PLOT = "results-continual.svg"
+DEFAULT = "lab"
+LEARNED, FORGOTTEN, GENERAL_LOST = 0.90, 0.03, 0.02
+"""What the default plan is to reach: of each leaf, on average over leaves, of the general set."""
+
+_PAGE = """\
+# Results: five contributions, one after the other
+
+Written by `python -m benchmarks.continual` from `benchmarks/results/continual.json`; do not edit it by hand.
+
+Five invented subjects, a page each, are contributed one after the other to the embedded student ({student}); the
+embedded teacher ({teacher}) made the samples of each once, by the recipe `{recipe}`. After every cycle the student
+answers all held-out questions of all five leaves, closed book, {questions} a leaf, and the general set, {general}
+questions. What stands in brackets is the 95 % interval.
+
+- **learning**: accuracy on a leaf right after its own cycle, mean over the five (Riemer et al. 2019).
+- **forgetting**: the best that a leaf had after an earlier cycle, less what it has after the last, mean over the first
+  four (Chaudhry et al. 2018).
+- **backward transfer**: what a leaf has after the last cycle, less what it had after its own, mean over the first four
+  (Lopez-Paz & Ranzato 2017).
+- **general**: the share of the general set that the last model answers rightly, less that of the base model.
+
+{summary}
+
+![Learning against forgetting, and the accuracy on the leaves so far after each cycle]({plot})
+
+**The goal of the default plan**: each leaf learned at {learned:.2f} or more, forgetting at most {forgotten:.2f}, the
+general set within {general_lost:.2f} of the base model.
+
+{goal}
+
+## After each cycle
+
+{matrices}
+
+## How
+
+{machine}. One run of each variant, seed 42 unless it says another; intervals are over leaves and questions, not over
+seeds. Times are of a machine that did other work beside it.{missing}
+"""
+
+
+def write_page(results: Mapping[str, Any]) -> None:
+    """Write the page and its plot."""
+    found = {
+        variant.name: Outcome.model_validate(results["variants"][variant.name])
+        for variant in VARIANTS
+        if variant.name in results["variants"]
+    }
+    first = next(iter(found.values()))
+    write_plot(found, DOCS / PLOT, learned=LEARNED, forgotten=FORGOTTEN)
+    missing = [variant.name for variant in VARIANTS if variant.name not in found]
+    page = _PAGE.format(
+        student=results["student"],
+        teacher=results["teacher"],
+        recipe=results["recipe"],
+        questions=_questions(first.matrix),
+        general=first.general.total,
+        summary=_markdown(
+            [_summary_row(name, outcome) for name, outcome in found.items()],
+            ["variant", "learning", "forgetting", "backward transfer", "at the end", "general", "tokens", "time"],
+        ),
+        plot=PLOT,
+        learned=LEARNED,
+        forgotten=FORGOTTEN,
+        general_lost=GENERAL_LOST,
+        goal="\n".join(_goal(found[DEFAULT])) if DEFAULT in found else "Not run.",
+        matrices="\n\n".join(f"**{name}**\n\n{_matrix(outcome.matrix)}" for name, outcome in found.items()),
+        machine=_machine(results["machine"]),
+        missing=f" Not run: {'; '.join(missing)}." if missing else "",
+    )
+    write_text(DOCS / "results.md", page)
+
+
+def _questions(matrix: Matrix) -> str:
+    """How many a leaf has."""
+    return " or ".join(sorted({str(rate.total) for leaf in matrix.tasks if (rate := matrix.base.rates[leaf])}))
+
+
+def _summary_row(name: str, outcome: Outcome) -> list[str]:
+    summary, general = outcome.summary, outcome.general
+    return [
+        name,
+        _estimate(summary.learning_accuracy),
+        _estimate(summary.forgetting),
+        _estimate(summary.backward_transfer),
+        _estimate(summary.average_accuracy),
+        f"{general.value:+.3f} ({general.low:+.3f} to {general.high:+.3f})",
+        f"{sum(cycle.tokens for cycle in outcome.cycles) / 1000:,.0f} k",
+        f"{sum(cycle.wall_s for cycle in outcome.cycles) / 60:.0f} min",
+    ]
+
+
+def _goal(outcome: Outcome) -> list[str]:
+    """Each part of the goal, and whether it is reached."""
+    summary, general = outcome.summary, outcome.general
+    learned = summary.learning_accuracy.terms if summary.learning_accuracy else {}
+    short = [f"{_name(leaf)} {value:.2f}" for leaf, value in learned.items() if value < LEARNED]
+    forgetting = summary.forgetting.value if summary.forgetting else 0.0
+    return [
+        f"- learning: {'missed by ' + ', '.join(short) if short else 'reached by each leaf'};",
+        f"- forgetting: {forgetting:.3f}, {'reached' if forgetting <= FORGOTTEN else 'missed'};",
+        f"- general set: {general.value:+.3f}, {'reached' if general.value >= -GENERAL_LOST else 'missed'}.",
+    ]
+
+
+def _matrix(matrix: Matrix) -> str:
+    general = [leaf for leaf in matrix.base.rates if is_general(leaf)]
+    columns = [*matrix.tasks, *general]
+    rows = [[row.name, *(_share(row.rates.get(leaf)) for leaf in columns)] for row in (matrix.base, *matrix.rows)]
+    return _markdown(rows, ["", *map(_name, columns)])
+
+
+def _name(leaf: str) -> str:
+    return leaf if is_general(leaf) else leaf.rpartition("/")[2]
+
+
+def _share(rate: Rate | None) -> str:
+    return f"{rate.value:.2f} ({rate.low:.2f}-{rate.high:.2f})" if rate else ""
+
+
+def _estimate(estimate: Estimate | None) -> str:
+    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})" if estimate else ""
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    return f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB, no GPU"
+
+
+def _markdown(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
