@@ -23,8 +23,9 @@ from ..core.records import Record
 from ..core.wording import worded
 from ..llm.ask import Gateway, RequestFailed
 from ..llm.ledger import Ledger
+from ..llm.prompts import Prompt
 from .judges import SHIPPED, Judge, Judgement, Pair, for_votes, judgement, method
-from .prompts import Prompt, load_prompt
+from .prompts import load_prompt
 from .recipe import load_recipes
 
 SHIPPED_CASES = Path(__file__).parent / "judge_cases.jsonl"

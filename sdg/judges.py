@@ -20,8 +20,8 @@ from statistics import median_low
 from typing import Any, Literal, NamedTuple
 
 from ..core.normalise import normalise
+from ..llm.prompts import Prompt
 from .filters import same_answer
-from .prompts import Prompt
 from .words import content_words, stems
 
 Method = Literal["answering", "verdict", "quoting", "rubric"]

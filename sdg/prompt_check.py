@@ -11,8 +11,8 @@ from itertools import takewhile
 from typing import Any
 
 from ..core.errors import ConfigError, nearest
+from ..llm.prompts import Prompt
 from .judges import ANSWERS, method
-from .prompts import Prompt
 from .settings import Part
 
 _TEXT: dict[str, Any] = {"type": "string"}

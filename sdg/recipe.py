@@ -16,9 +16,10 @@ from ..core.fingerprint import fingerprint
 from ..core.reworded import Likeness
 from ..core.yaml_source import YamlProblems, read_yaml
 from ..llm.embedding import embed
+from ..llm.prompts import Prompt
 from .judges import for_votes
 from .prompt_check import faults, remarks
-from .prompts import Prompt, load_prompt
+from .prompts import load_prompt
 from .settings import (
     PARTS,
     KnowledgeSettings,

@@ -13,7 +13,7 @@ from tilth.core.config import Config
 from tilth.core.wording import WHAT_TO_DO, worded
 from tilth.core.yaml_problem import YamlProblems
 from tilth.core.yaml_source import YamlSource
-from tilth.sdg.prompts import PromptFile
+from tilth.llm.prompts import PromptFile
 from tilth.sdg.settings import RecipeFile
 from tilth.taxonomy.schema import KNOWLEDGE, SKILLS
 from tilth.train.plan import Plan

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 from tilth.core.errors import ConfigError
+from tilth.llm.prompts import Prompt, PromptFile
 from tilth.sdg.judges import ANSWERS, SHIPPED, VOTE_TEMPERATURE, Judge, Pair, for_votes, judgement, method, stands_in
-from tilth.sdg.prompts import Prompt, PromptFile, load_prompt
+from tilth.sdg.prompts import load_prompt
 
 TEXT = """The tower is built of green slate, cut on the island itself, and it is **37 metres** tall. Its light is amber,
 so that sailors cannot mistake it; see [the chart](maps/hesk.md). The first keeper stayed for twenty-six years."""

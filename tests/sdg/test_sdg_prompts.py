@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from tilth.core.errors import ConfigError, TilthError
+from tilth.llm.prompts import Prompt, PromptFile
 from tilth.sdg.judges import SHIPPED as JUDGES_SHIPPED
 from tilth.sdg.prompt_check import remarks
-from tilth.sdg.prompts import SHIPPED, Prompt, PromptFile, load_prompt
+from tilth.sdg.prompts import SHIPPED, load_prompt
 from tilth.sdg.recipe import SHIPPED as RECIPES
 from tilth.sdg.recipe import load_recipe
 from tilth.sdg.settings import PARTS, Part, part_of
