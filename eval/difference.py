@@ -6,14 +6,11 @@ In pure Python, checked against independent numerics in the tests: the gate runs
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Sequence
 from statistics import NormalDist
 
 from ..core.records import Record
-
-HALVINGS = 64
-"""An interval within [-1, 1], halved as often, is smaller than the spacing of the floats in it."""
+from .clusters import HALVINGS, mean_interval
 
 
 class Difference(Record):
@@ -63,16 +60,19 @@ def questions_needed(difference: Difference, *, margin: float, level: float) -> 
 def clustered_interval(
     clusters: Sequence[Sequence[int]], *, level: float = 0.95, seed: int, draws: int = 2_000
 ) -> tuple[float, float]:
-    """The bootstrap interval of the mean of per-question differences (-1, 0 or 1) when whole clusters are drawn."""
-    if len(clusters) < 2:
+    """The interval of the mean of per-question differences (-1, 0 or 1) that come in clusters.
+
+    The wider end, on each side, of the bootstrap over whole clusters (`clusters.mean_interval`) and of the score
+    interval that takes the questions as independent: where no question flips the bootstrap alone would claim to be
+    certain. One cluster says nothing about others: -1 to 1.
+    """
+    filled = [cluster for cluster in clusters if cluster]
+    if len(filled) < 2:
         return -1.0, 1.0
-    longest = len(clusters) * max(map(len, clusters)) + 1
-    draw = random.Random(seed)  # noqa: S311
-    packed = [sum(cluster) * longest + len(cluster) for cluster in clusters]
-    sums = (divmod(sum(draw.choices(packed, k=len(packed))), longest) for _ in range(draws))
-    means = sorted(total / size for total, size in sums if size)
-    tail = round(len(means) * (1 - level) / 2)
-    return means[tail], means[-1 - tail]
+    values = [value for cluster in filled for value in cluster]
+    alone = paired_difference(values.count(1), values.count(-1), len(values), level=level)
+    low, high = mean_interval(filled, level=level, seed=seed, draws=draws)
+    return max(-1.0, min(low, alone.low)), min(1.0, max(high, alone.high))
 
 
 def _z(level: float) -> float:
