@@ -7,25 +7,23 @@ answers to held-out questions are kept by model and question. So the same call g
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from ..core.atomic import write_json
 from ..core.config import Config
-from ..core.errors import CheckFailed, DataError
-from ..core.held_out import find_leaks
+from ..core.errors import DataError
 from ..core.progress import Progress
-from ..core.records import Sample
 from ..core.workspace import Workspace
 from ..eval.compare import Comparison
 from ..eval.evaluation import Evaluation
 from ..eval.gate import Verdict
 from ..llm.student import student_folder
 from ..sdg.generate import bring_up_to_date
-from ..sdg.store import Entry, is_complete, open_entry, read_preferences, read_samples, read_tests
+from ..sdg.store import Entry
 from ..train.general import general_samples
 from ..train.launch import check_adapters, check_machine
 from ..train.masking import load_tokenizer
@@ -38,6 +36,7 @@ from . import journal
 from .basis import Basis, documents_cache, read_basis, training_files
 from .candidate import judge_candidate, release_candidate
 from .choosing import right_answers, set_apart
+from .hold_out import hold_out
 from .journal import (
     ENTRIES,
     EVALUATION,
@@ -100,7 +99,7 @@ def run_cycle(
         cycle = OpenCycle(workspace, basis, inputs, student, progress)
         progress.say(f"cycle {inputs.number} at commit {inputs.commit[:8]}: new {', '.join(inputs.new)}")
         entries = _generate(cycle)
-        cycle = set_apart(_hold_out(cycle, entries, general), training)
+        cycle = set_apart(hold_out(cycle, entries, general), training)
         trained = _train(cycle, entries)
         if until == "train":
             return CycleResult(inputs.number, "trained")
@@ -176,44 +175,6 @@ def _generate(cycle: OpenCycle) -> list[Entry]:
     )
     write_json(cycle.folder / ENTRIES, {entry.leaf: entry.folder.name for entry in entries})
     return entries
-
-
-def _hold_out(cycle: OpenCycle, entries: Sequence[Entry], general: Sequence[Sample] = ()) -> OpenCycle:
-    """The cycle with its generated questions, after a look at all that it trains or replays and releases trained on.
-
-    A generated question that stands there is left out: samples of other leaves, and older ones, know nothing of it.
-    Raises CheckFailed when one that a person wrote stands there. Reworded ones, where the recipe minds them, are looked
-    for in this cycle's samples only: older ones were made as the recipe of their day had it.
-    """
-    before = {data.entry: data.leaf for release in releases(cycle.workspace) for data in release.datasets}
-    folders = {cycle.workspace.store / name: leaf for name, leaf in before.items()}
-    older = [open_entry(folder, leaf, reused=True) for folder, leaf in folders.items() if is_complete(folder)]
-    older = [entry for entry in older if entry.folder not in {entry.folder for entry in entries}]
-    tests = [test for entry in entries for test in read_tests(entry)]
-    written = {question.id: question for question in cycle.questions}
-    likeness = next((each.recipe.likeness for each in cycle.basis.planned), None)
-    asked = [*cycle.questions, *tests]
-    found = find_leaks(asked, _samples(entries), likeness) + find_leaks(asked, [*_samples(older), *general])
-    if leaks := [leak for leak in found if leak.question_id in written]:
-        clearest = min(leaks, key=lambda leak: leak.kind)  # a copy before a near copy
-        question, count = written[clearest.question_id], len({leak.sample_id for leak in leaks})
-        what = f"{count} training sample(s) hold a held-out question, such as {question.question!r}"
-        fix = "reword that question, or the seed or general sample that repeats it"
-        raise CheckFailed(what, where=question.leaf, fix=fix)
-    leaked = {leak.question_id for leak in found}
-    kept = tuple(test for test in tests if test.id not in leaked)
-    if len(kept) < len(tests):
-        cycle.progress.say(
-            f"{len(tests) - len(kept)} generated held-out questions are left out: something trained holds them"
-        )
-    return replace(cycle, tests=kept)
-
-
-def _samples(entries: Sequence[Entry]) -> Iterator[Sample]:
-    """All that may be trained, of a pair both conversations."""
-    for entry in entries:
-        yield from read_samples(entry)
-        yield from (side for pair in read_preferences(entry) for side in pair.sides)
 
 
 def _train(cycle: OpenCycle, entries: Sequence[Entry]) -> TrainResult:

@@ -12,9 +12,9 @@ from tilth.core.errors import CheckFailed
 from tilth.core.progress import SilentProgress
 from tilth.core.records import Candidate, Preference, Provenance, Question, Sample
 from tilth.core.reworded import Likeness
-from tilth.cycle import run
+from tilth.cycle import hold_out as checked
+from tilth.cycle.hold_out import hold_out
 from tilth.cycle.open_cycle import OpenCycle
-from tilth.cycle.run import _hold_out
 from tilth.sdg.engine import Job, Made
 from tilth.sdg.flow import Tally
 from tilth.sdg.recipe import load_recipe
@@ -50,7 +50,7 @@ def cycle(root: Path, *questions: Question, likeness: Likeness | None = None) ->
 def test_generated_questions_stand_behind_those_of_people(tmp_path: Path) -> None:
     entry = made(tmp_path / "store", "knowledge/a", ["How tall is the tower?"], ["Who built the old harbour wall?"])
     written = Question.new("knowledge/a", "When did the ferry first sail?", ("1902",))
-    held_out = _hold_out(cycle(tmp_path, written), [entry])
+    held_out = hold_out(cycle(tmp_path, written), [entry])
     assert [question.question for question in held_out.questions] == [
         "When did the ferry first sail?",
         "Who built the old harbour wall?",
@@ -63,7 +63,7 @@ def test_one_that_another_leaf_trains_is_left_out(tmp_path: Path) -> None:
         made(tmp_path / "store", "knowledge/a", [], [copied, "Which fish is sold on Monday morning?"]),
         made(tmp_path / "store", "knowledge/b", [copied], []),
     ]
-    assert [test.question for test in _hold_out(cycle(tmp_path), entries).tests] == [
+    assert [test.question for test in hold_out(cycle(tmp_path), entries).tests] == [
         "Which fish is sold on Monday morning?"
     ]
 
@@ -72,14 +72,14 @@ def test_one_that_a_person_wrote_and_something_trains_is_refused(tmp_path: Path)
     entry = made(tmp_path / "store", "knowledge/a", ["When did the ferry first sail?"], [])
     written = Question.new("knowledge/a", "When did the ferry first sail?", ("1902",))
     with pytest.raises(CheckFailed, match=r"knowledge/a: 1 training sample\(s\) hold a held-out question"):
-        _hold_out(cycle(tmp_path, written), [entry])
+        hold_out(cycle(tmp_path, written), [entry])
 
 
 def test_a_general_set_is_looked_at_too(tmp_path: Path) -> None:
     general = [Sample.new("skill", "Tell me: when did the ferry first sail?", "In 1902.", SOURCE)]
     written = Question.new("knowledge/a", "When did the ferry first sail?", ("1902",))
     with pytest.raises(CheckFailed, match=r"1 training sample\(s\) hold .* or the seed or general sample"):
-        _hold_out(cycle(tmp_path, written), [], general)
+        hold_out(cycle(tmp_path, written), [], general)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_pairs_are_looked_at_too(tmp_path: Path, question: str, chosen: str, rej
     entry = made(tmp_path / "store", "knowledge/a", [], [], [pair])
     written = Question.new("knowledge/a", "When did the ferry first sail?", ("1902",))
     with pytest.raises(CheckFailed, match=r"knowledge/a: 1 training sample\(s\) hold a held-out question"):
-        _hold_out(cycle(tmp_path, written), [entry])
+        hold_out(cycle(tmp_path, written), [entry])
 
 
 def test_a_reworded_one_counts_in_what_is_made_now_and_not_in_older_samples(
@@ -106,9 +106,9 @@ def test_a_reworded_one_counts_in_what_is_made_now_and_not_in_older_samples(
     entry = made(tmp_path / "store", "knowledge/a", trained, tests)
     written = Question.new("knowledge/b", "When did the ferry set out on its first voyage?", ("this",))
     minding = cycle(tmp_path, written, likeness=Likeness(lambda _: (1.0,), 0.95))
-    assert len(_hold_out(cycle(tmp_path, written), [entry]).tests) == 1
+    assert len(hold_out(cycle(tmp_path, written), [entry]).tests) == 1
     with pytest.raises(CheckFailed, match=r"knowledge/b: 1 training sample\(s\) hold a held-out question"):
-        _hold_out(minding, [entry])
+        hold_out(minding, [entry])
     before = SimpleNamespace(datasets=[SimpleNamespace(entry=entry.folder.name, leaf=entry.leaf)])
-    monkeypatch.setattr(run, "releases", lambda _: [before])
-    assert _hold_out(minding, []).questions == [written]
+    monkeypatch.setattr(checked, "releases", lambda _: [before])
+    assert hold_out(minding, []).questions == [written]
