@@ -201,11 +201,11 @@ class Eval(Section):
 class Gate(Section):
     """What a candidate must prove before it becomes a release."""
 
-    significance: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    significance: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Level of the tests, over all leaves, that call a leaf learned or forgotten, and of bounds held to a margin."""
     min_gain: Share = 0.0
     """What a changed leaf must gain at least, as a share of its held-out questions: its lower bound lies above this."""
-    max_loss: Share = 0.1
+    max_loss: Share = 0.15
     """What the other leaves may lose at most, as a share of their held-out questions."""
     max_general_loss: Share = 0.05
     """What the general set may lose at most."""

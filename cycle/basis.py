@@ -11,6 +11,7 @@ from ..core.errors import TaxonomyError
 from ..core.fingerprint import fingerprint
 from ..core.workspace import Workspace
 from ..eval.report.data import LeafChanges
+from ..llm.endpoint import identity
 from ..sdg.generate import Planned, plan
 from ..sdg.store import PREFERENCES, SAMPLES
 from ..taxonomy.leaf import Leaf
@@ -58,7 +59,8 @@ def _identity(config: Config, planned: list[Planned], parent: Release | None) ->
             "parent": [parent.number, parent.weights_sha256] if parent else [],
             "plan": load_plan(config.train.plan).model_dump(mode="json"),
             "student": config.student.model_dump(mode="json"),
-            "max_new_tokens": config.eval.max_new_tokens,
+            "eval": config.eval.model_dump(mode="json", exclude={"batch_size", "open_book"}),
+            "judge": identity(config.judge or config.teacher),
             "gate": config.gate.model_dump(mode="json"),
             "seed": config.seed,
         }

@@ -9,9 +9,10 @@ from pathlib import Path
 from .. import __version__
 from ..core.atomic import write_bytes, write_json
 from ..core.fingerprint import file_sha256
-from ..eval.compare import compare
 from ..eval.evaluation import Evaluation
+from ..eval.findings import Contest, find
 from ..eval.gate import Verdict, judge
+from ..eval.general import general_questions
 from ..eval.run import evaluate
 from ..llm.endpoint import identity
 from ..sdg.store import SAMPLES, Entry
@@ -30,12 +31,17 @@ def judge_candidate(cycle: OpenCycle, trained: TrainResult) -> Verdict:
 
     That no held-out question stands in the training data was checked before training.
     """
-    evaluation = _evaluate(cycle, {CANDIDATE: trained.model})
-    significance = cycle.workspace.config.gate.significance
-    leaves, parent = [leaf.id for leaf in cycle.basis.leaves], cycle.basis.parent
-    comparisons = compare(evaluation, parent.name if parent else BASE, CANDIDATE, leaves, significance=significance)
-    verdict = judge(comparisons, changed=set(cycle.inputs.new), leaks=(), significance=significance)
-    judgement = Judgement(comparisons=comparisons, verdict=verdict)
+    evaluation, basis, gate = _evaluate(cycle, CANDIDATE, trained.model), cycle.basis, cycle.workspace.config.gate
+    contest = Contest(
+        base=BASE,
+        parent=basis.parent.name if basis.parent else BASE,
+        candidate=CANDIDATE,
+        leaves=[leaf.id for leaf in basis.leaves],
+        changed=set(cycle.inputs.new),
+    )
+    findings = find(evaluation, contest, significance=gate.significance, seed=cycle.workspace.config.seed)
+    verdict = judge(findings, gate)
+    judgement = Judgement(comparisons=tuple(findings.comparisons), together=findings.together, verdict=verdict)
     write_json(cycle.folder / JUDGEMENT, judgement.model_dump(mode="json"))
     return verdict
 
@@ -44,7 +50,7 @@ def release_candidate(cycle: OpenCycle, trained: TrainResult, entries: Sequence[
     """Make the candidate a release, evaluated under its own name, whatever the verdict. Returns its number."""
     workspace, inputs = cycle.workspace, cycle.inputs
     number = max((release.number for release in releases(workspace)), default=0) + 1
-    evaluation = _evaluate(cycle, {f"release {number}": trained.model})
+    evaluation = _evaluate(cycle, f"release {number}", trained.model)
     release = Release(
         number=number,
         cycle=inputs.number,
@@ -79,15 +85,15 @@ def _dataset(entry: Entry) -> Dataset:
     )
 
 
-def _evaluate(cycle: OpenCycle, candidate: dict[str, Path]) -> Evaluation:
+def _evaluate(cycle: OpenCycle, name: str, candidate: Path) -> Evaluation:
     """Base, parent and candidate on every held-out question, in that order; what was answered before is read."""
     workspace, parent = cycle.workspace, cycle.basis.parent
     models = {BASE: cycle.student}
     if parent:
         models[parent.name] = model_folder(workspace, parent)
     evaluation = evaluate(
-        models | candidate,
-        cycle.questions,
+        models | {name: candidate},
+        [*cycle.questions, *(general_questions() if workspace.config.eval.general else ())],
         config=workspace.config,
         cache=workspace.state / "answers",
         progress=cycle.progress,

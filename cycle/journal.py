@@ -18,7 +18,7 @@ from ..core.errors import DataError
 from ..core.records import Record
 from ..core.wording import first_fault
 from ..core.workspace import Workspace
-from ..eval.compare import Comparison
+from ..eval.compare import Comparison, Together
 from ..eval.gate import Verdict
 from ..eval.report.data import LeafChanges
 
@@ -60,6 +60,8 @@ class Judgement(Record):
 
     comparisons: tuple[Comparison, ...]
     """Of every leaf."""
+    together: tuple[Together, ...] = ()
+    """The changed leaves, the other ones and the general set, each as one."""
     verdict: Verdict
 
 

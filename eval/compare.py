@@ -1,19 +1,25 @@
-"""Two models compared on the same questions, leaf by leaf: what was learned, what was forgotten, what is not known.
+"""Two models compared on the same questions: what was learned, what was forgotten, what is not known.
 
-"Learned" and "forgotten" are said only when the paired test says so: exact McNemar per leaf, Holm over the leaves.
+"Learned" and "forgotten" are said of a leaf only when the paired test says so: exact McNemar per leaf, Holm over the
+leaves that are compared together. Leaves taken as one have an interval besides, which the gate holds to its margins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from ..core.rate import Rate
-from ..core.records import Record
+from ..core.rate import Rate, wilson
+from ..core.records import Question, Record
+from .difference import Difference, clustered_interval, paired_difference
 from .evaluation import Evaluation
 from .statistics import holm, mcnemar
 
 Finding = Literal["learned", "forgotten", "no change shown", "not measured"]
+
+FEWEST_CLUSTERS = 10
+"""So many documents must stand behind a bootstrap over them: with fewer its interval is too narrow."""
 
 
 class Comparison(Record):
@@ -23,12 +29,17 @@ class Comparison(Record):
     before: Rate
     after: Rate
     gained: tuple[str, ...]
-    """Ids of the questions that only the later model answers rightly."""
+    """Ids of the questions that only the later model answers rightly; of those whose answers a judge compared, those
+    that it won."""
     lost: tuple[str, ...]
-    """Ids of the questions that only the earlier model answers rightly."""
+    """Ids of the questions that only the earlier model answers rightly, or won."""
     p_value: float
     """Exact McNemar, two-sided, adjusted by Holm for the leaves compared with it; 1 where nothing was measured."""
     verdict: Finding
+
+    def difference(self, significance: float) -> Difference:
+        """What was gained less what was lost; either end of its interval is a bound at this significance."""
+        return paired_difference(len(self.gained), len(self.lost), self.after.total, level=1 - 2 * significance)
 
     @property
     def numbers(self) -> str:
@@ -41,6 +52,35 @@ class Comparison(Record):
         """The finding with its numbers, as the report and the gate say it."""
         said = "it has no held-out questions" if self.verdict == "not measured" else self.numbers
         return f"{self.leaf}: {self.verdict}, {said}"
+
+
+class Together(Record):
+    """Several leaves as one, before and after."""
+
+    name: str
+    """What they are: "changed leaves", "other leaves", "general set"."""
+    against: str
+    """The model before."""
+    leaves: tuple[str, ...]
+    before: Rate
+    after: Rate
+    p_value: float
+    """Exact McNemar, two-sided, over all of the questions."""
+    difference: Difference
+    """Each end is a bound at the significance that was asked for. Of ten documents and more it is the wider one of the
+    score interval, which takes questions as independent, and of the bootstrap over documents."""
+
+    @property
+    def numbers(self) -> str:
+        """Both scores, the difference and its bounds, in words."""
+        found = self.difference
+        flips = f"{found.gained} gained, {found.lost} lost, {_p(self.p_value)}"
+        interval = f"{_points(found.value)}, {_points(found.low)} to {_points(found.high)} points"
+        return f"{_of(self.after)} right, {_of(self.before)} {self._then} ({flips}; {interval})"
+
+    @property
+    def _then(self) -> str:
+        return "before" if self.against.startswith("release") else f"by {self.against}"
 
 
 def compare(
@@ -77,12 +117,67 @@ def compare(
     return tuple(comparisons)
 
 
+def together(
+    name: str,
+    evaluation: Evaluation,
+    against: str,
+    comparisons: Sequence[Comparison],
+    *,
+    significance: float,
+    seed: int,
+) -> Together | None:
+    """The comparisons, made with the model named `against`, as one; None where none of them was measured."""
+    gained = {id_ for item in comparisons for id_ in item.gained}
+    lost = {id_ for item in comparisons for id_ in item.lost}
+    questions = [question for item in comparisons for question in evaluation.of_leaf(item.leaf)]
+    if not questions:
+        return None
+    level = 1 - 2 * significance
+    found = paired_difference(len(gained), len(lost), len(questions), level=level)
+    if len(clusters := _by_document(questions, gained, lost)) >= FEWEST_CLUSTERS:
+        low, high = clustered_interval(clusters, level=level, seed=seed)
+        found = found.model_copy(update={"low": min(low, found.low), "high": max(high, found.high)})
+    return Together(
+        name=name,
+        against=against,
+        leaves=tuple(item.leaf for item in comparisons if item.after.total),
+        before=_sum(item.before for item in comparisons),
+        after=_sum(item.after for item in comparisons),
+        p_value=mcnemar(len(gained), len(lost)),
+        difference=found,
+    )
+
+
 def _flips(evaluation: Evaluation, before: str, after: str, leaf: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    old, new = evaluation.answers_of(before), evaluation.answers_of(after)
-    ids = [question.id for question in evaluation.of_leaf(leaf)]
-    gained = tuple(id_ for id_ in ids if new[id_].correct and not old[id_].correct)
-    lost = tuple(id_ for id_ in ids if old[id_].correct and not new[id_].correct)
+    better = {question.id: _better(evaluation, before, after, question.id) for question in evaluation.of_leaf(leaf)}
+    gained = tuple(id_ for id_, model in better.items() if model == after)
+    lost = tuple(id_ for id_, model in better.items() if model == before)
     return gained, lost
+
+
+def _better(evaluation: Evaluation, before: str, after: str, question_id: str) -> str:
+    """The model whose answer is better; empty where neither is, or where one of them could not be judged."""
+    for duel in evaluation.duels:
+        if duel.question_id == question_id and {duel.first, duel.second} == {before, after}:
+            return {"first": duel.first, "second": duel.second}.get(duel.winner, "")
+    old, new = evaluation.answers_of(before)[question_id], evaluation.answers_of(after)[question_id]
+    if old.correct == new.correct or "unjudged" in {old.outcome, new.outcome}:
+        return ""
+    return after if new.correct else before
+
+
+def _by_document(questions: Sequence[Question], gained: set[str], lost: set[str]) -> list[list[int]]:
+    """1 for each gained question, -1 for each lost one, 0 for the rest, grouped by leaf and document."""
+    clusters: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for question in questions:
+        document = question.source.document if question.source else ""
+        clusters[question.leaf, document].append((question.id in gained) - (question.id in lost))
+    return list(clusters.values())
+
+
+def _sum(rates: Iterable[Rate]) -> Rate:
+    counted = list(rates)
+    return wilson(sum(rate.correct for rate in counted), sum(rate.total for rate in counted))
 
 
 def _of(rate: Rate) -> str:
@@ -91,3 +186,7 @@ def _of(rate: Rate) -> str:
 
 def _p(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}"

@@ -1,21 +1,35 @@
 """The gate: whether a candidate may become a release, and why.
 
-It fails a candidate on contamination, on a leaf shown forgotten, and on a changed leaf that shows no sign of learning.
-It passes one whose changed leaves were each shown to be learned. What lies between is inconclusive: the numbers point
-the right way, but too few questions were asked to say so.
+Each thing that it asks for is a check of its own, with a sentence of its own; the worst outcome is the verdict's.
+
+- No held-out question stands in what was trained, every must-pass question is answered rightly, the judge did judge.
+- The changed leaves together gained: exact McNemar says so, and the low bound of the difference lies above
+  `gate.min_gain`. Each of them rose.
+- The other leaves together did not lose more than `gate.max_loss`: the low bound lies above minus that
+  (non-inferiority, as in Wellek 2010, "Testing Statistical Hypotheses of Equivalence and Noninferiority", chapter 1).
+  None of them is shown to be forgotten, and none was seen to lose more.
+- The general set did not lose more than `gate.max_general_loss` against the model as it came, by the same bound:
+  against the parent many small losses would pass one by one.
+
+What the numbers point to but do not show is inconclusive, and the sentence says how many more questions would show it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from ..core.config import Gate
 from ..core.held_out import Leak
-from ..core.records import Record
-from .compare import Comparison
+from ..core.records import Question, Record
+from .compare import Comparison, Together
+from .difference import Difference, questions_needed
+from .findings import Findings
 from .statistics import mcnemar
 
 Outcome = Literal["pass", "fail", "inconclusive"]
+
+_WORST_FIRST: dict[Outcome, int] = {"fail": 0, "inconclusive": 1, "pass": 2}
 
 
 class Verdict(Record):
@@ -31,49 +45,150 @@ class Verdict(Record):
         return self.outcome == "pass"
 
 
-def judge(
-    comparisons: Sequence[Comparison], *, changed: Collection[str], leaks: Sequence[Leak], significance: float
-) -> Verdict:
-    """The verdict on a candidate from its comparisons with its parent, over every leaf of the taxonomy.
+def judge(findings: Findings, settings: Gate) -> Verdict:
+    """The verdict on a candidate."""
+    checks = [
+        *_leaked(findings.leaks),
+        *_must_pass(findings),
+        *_judged(findings, settings),
+        *_measured(findings),
+        *_changed(findings, settings),
+        *_others(findings, settings),
+        *_general(findings.general, settings),
+    ]
+    checks.sort(key=lambda check: _WORST_FIRST[check[0]])
+    return Verdict(outcome=checks[0][0], reasons=tuple(sentence for _, sentence in checks))
 
-    `changed` are the leaves added or modified in this cycle; `significance` is the level that the comparisons were
-    made at.
-    """
-    found: list[tuple[Outcome, str]] = []
+
+_Checks = Iterator[tuple[Outcome, str]]
+
+
+def _leaked(leaks: Sequence[Leak]) -> _Checks:
     if leaks:
-        found.append(("fail", _leak_sentence(leaks)))
-    ordered = sorted(comparisons, key=lambda item: item.leaf not in changed)
-    found += [_found(item, changed=item.leaf in changed, significance=significance) for item in ordered]
-    if all(item.verdict == "not measured" for item in comparisons):
-        found.append(("inconclusive", "Nothing was measured: no leaf has held-out questions."))
-    weight: dict[Outcome, int] = {"fail": 0, "inconclusive": 1, "pass": 2}
-    found.sort(key=lambda item: weight[item[0]])
-    return Verdict(outcome=found[0][0], reasons=tuple(reason for _, reason in found))
+        questions, samples = len({leak.question_id for leak in leaks}), len({leak.sample_id for leak in leaks})
+        copies = sum(leak.kind == "copy" for leak in leaks)
+        what = f"{questions} held-out question(s) stand in {samples} training sample(s)"
+        yield "fail", f"Contamination: {what}, {copies} word for word and {len(leaks) - copies} nearly."
 
 
-def _found(item: Comparison, *, changed: bool, significance: float) -> tuple[Outcome, str]:
-    if changed and item.verdict == "no change shown":
-        return _not_shown(item, significance)
-    sentence = f"{'Changed' if changed else 'Other'} leaf {item.sentence}."
-    return "fail" if item.verdict == "forgotten" else "pass", sentence
+def _must_pass(findings: Findings) -> _Checks:
+    given = findings.evaluation.answers_of(findings.candidate)
+    needed = [question for question in findings.evaluation.questions if question.must_pass]
+    for question in needed:
+        if not given[question.id].correct:
+            yield "fail", f"Must-pass question of {question.leaf} is not answered rightly: {_short(question)!r}."
+    if needed and all(given[question.id].correct for question in needed):
+        yield "pass", f"Must-pass questions: all {len(needed)} are answered rightly."
 
 
-def _not_shown(item: Comparison, significance: float) -> tuple[Outcome, str]:
-    """A changed leaf that was measured and not shown to be learned."""
-    if item.after.correct > item.before.correct:
-        return "inconclusive", f"Changed leaf {item.sentence}: it rose, but not by enough to be sure."
+def _judged(findings: Findings, settings: Gate) -> _Checks:
+    for model in findings.evaluation.models:
+        failed = findings.evaluation.unjudged(model)
+        if failed.total and failed.value > settings.max_unjudged:
+            what = f"{failed.correct} of {failed.total} answers of {model} that it was asked about"
+            yield "inconclusive", f"The judge could not grade {what}; at most {settings.max_unjudged:.0%} may be."
+
+
+def _measured(findings: Findings) -> _Checks:
+    if findings.changed_together is None and findings.others_together is None:
+        yield "inconclusive", "Nothing was measured: no leaf has held-out questions."
+
+
+def _changed(findings: Findings, settings: Gate) -> _Checks:
+    group = findings.changed_together
+    if group is not None and len(group.leaves) > 1:
+        yield _gained(f"Changed leaves together: {group.numbers}", group, settings)
+    for item in findings.comparisons:
+        if item.leaf in findings.changed:
+            yield _changed_leaf(item, group, settings)
+
+
+def _gained(numbers: str, group: Together, settings: Gate) -> tuple[Outcome, str]:
+    shown = group.p_value <= settings.significance and group.difference.gained > group.difference.lost
+    if shown and group.difference.low > settings.min_gain:
+        return "pass", f"{numbers}."
+    needed = _needed(group, settings.min_gain, settings)
+    above = f" above {settings.min_gain:.0%}" if settings.min_gain else ""
+    return "inconclusive", f"{numbers}: a gain{above} is not shown; {needed}."
+
+
+def _changed_leaf(item: Comparison, group: Together | None, settings: Gate) -> tuple[Outcome, str]:
+    sentence = f"Changed leaf {item.sentence}"
+    if item.verdict == "forgotten":
+        return "fail", f"{sentence}."
+    if item.verdict == "not measured" or group is None:
+        return "pass", f"{sentence}."
+    if item.difference(settings.significance).value <= settings.min_gain:
+        return _not_risen(sentence, item, settings)
+    if len(group.leaves) == 1:
+        return _gained(sentence, group, settings)
+    alone = "" if item.verdict == "learned" else ": it rose, and is shown together with the others only"
+    return "pass", f"{sentence}{alone}."
+
+
+def _not_risen(sentence: str, item: Comparison, settings: Gate) -> tuple[Outcome, str]:
     open_questions = item.before.total - item.before.correct
-    if item.after.correct == item.before.correct and mcnemar(open_questions, 0) > significance:
+    if mcnemar(open_questions, 0) > settings.significance and not item.lost:
         left = f"{open_questions} question{'' if open_questions == 1 else 's'}"
-        return "inconclusive", f"Changed leaf {item.sentence}: the parent left {left} to learn, too few to show it."
-    return "fail", f"Changed leaf {item.sentence}: nothing was learned."
+        return "inconclusive", f"{sentence}: the parent left {left} to learn, too few to show it."
+    return "fail", f"{sentence}: nothing was learned."
 
 
-def _leak_sentence(leaks: Sequence[Leak]) -> str:
-    questions = len({leak.question_id for leak in leaks})
-    samples = len({leak.sample_id for leak in leaks})
-    copies = sum(leak.kind == "copy" for leak in leaks)
-    return (
-        f"Contamination: {questions} held-out question(s) stand in {samples} training sample(s), "
-        f"{copies} word for word and {len(leaks) - copies} nearly."
-    )
+def _others(findings: Findings, settings: Gate) -> _Checks:
+    if (group := findings.others_together) is not None:
+        yield _kept(f"Other leaves together: {group.numbers}", group, settings.max_loss, settings)
+    for item in findings.comparisons:
+        if item.leaf not in findings.changed:
+            yield _other_leaf(item, settings)
+
+
+def _other_leaf(item: Comparison, settings: Gate) -> tuple[Outcome, str]:
+    lost = -item.difference(settings.significance).value
+    if item.verdict == "forgotten":
+        return "fail", f"Other leaf {item.sentence}."
+    if lost > settings.max_loss:
+        return "inconclusive", (
+            f"Other leaf {item.sentence}: it lost {lost:.0%}, at most {settings.max_loss:.0%} may be, "
+            f"and {item.after.total} questions are too few to tell that from chance."
+        )
+    return "pass", f"Other leaf {item.sentence}."
+
+
+def _general(group: Together | None, settings: Gate) -> _Checks:
+    if group is not None:
+        yield _kept(f"General set: {group.numbers}", group, settings.max_general_loss, settings)
+
+
+def _kept(numbers: str, group: Together, margin: float, settings: Gate) -> tuple[Outcome, str]:
+    """Non-inferiority, or that the loss is shown to be larger than the margin."""
+    found = group.difference
+    if found.low > -margin:
+        return "pass", f"{numbers}."
+    if found.high < -margin:
+        return "fail", f"{numbers}: more than {margin:.0%} was lost."
+    needed = _needed(group, -margin, settings)
+    return "inconclusive", f"{numbers}: that no more than {margin:.0%} was lost is not shown; {needed}."
+
+
+def _needed(group: Together, margin: float, settings: Gate) -> str:
+    found = group.difference
+    more = questions_needed(found, margin=margin, level=1 - 2 * settings.significance)
+    if more is None:
+        return "as things stand no number of questions would show it"
+    if margin >= 0:
+        more = max(more, _more_to_gain(found, settings.significance))
+    if more == 0:
+        return "the documents differ too much to show it"  # the bootstrap over documents is the wider one
+    return f"about {more} more question{' is' if more == 1 else 's are'} needed"
+
+
+def _more_to_gain(found: Difference, significance: float) -> int:
+    """How many more questions exact McNemar needs, if the shares of gained and lost stay as they are."""
+    total = found.total
+    while mcnemar(found.gained * total // found.total, found.lost * total // found.total) > significance:
+        total += 1
+    return total - found.total
+
+
+def _short(question: Question) -> str:
+    return question.question if len(question.question) <= 80 else f"{question.question[:79]}…"

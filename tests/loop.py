@@ -302,8 +302,8 @@ class Loop:
             "teacher": {"model": "rule", "base_url": self.teacher.url, "concurrency": 4},
             "student": {"model": str(self.student)},
             "train": {"plan": "plan.yaml"},
-            "eval": {"max_new_tokens": 6},
-            "gate": {"significance": 0.6},
+            "eval": {"max_new_tokens": 6, "general": False},
+            "gate": {"significance": 0.2, "max_loss": 0.6},
             **changes,
         }
         (self.root / "tilth.yaml").write_text(yaml.safe_dump(config))
