@@ -43,7 +43,7 @@ _MY_RULES = r"my (?:\w+ )?(?:guidelines|policy|policies|principles|programming|r
 _UNWILLING = re.compile(
     rf"\bi {_SURELY}(?:can|could|will|would|must|should|may|do|am) not {_SURELY}{_HELP}"
     rf"|\bi am {_SURELY}unable to {_SURELY}{_HELP}"
-    r"|\bi (?:can|could|will|would|must) not(?:[.,!;]|$)"
+    rf"|\bi {_SURELY}(?:can|could|will|would|must) not(?:[.,!;]|$)"
     r"|\bi (?:\w+ ){0,3}(?:decline|refuse|advise against)\b"
     r"|\bi (?:do|am) not (?:feel )?comfortable\b"
     r"|\bi do not (?:think|believe) (?:that )?(?:i|you|we|it|this|that|there)\b"
