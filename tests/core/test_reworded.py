@@ -102,8 +102,8 @@ def test_an_instruction_is_compared_with_and_without_what_follows_it() -> None:
         seen.append(text)
         return embed(TALL)
 
-    find_leaks([HELD_OUT], [sample("Tell me its height. Be brief.")], Likeness(note, 0.95))
-    assert seen == [TALL, "Tell me its height.", "Tell me its height. Be brief."]
+    find_leaks([HELD_OUT], [sample("Tell me the tower's height. Be brief.")], Likeness(note, 0.95))
+    assert seen == ["Tell me the tower's height.", TALL, "Tell me the tower's height. Be brief."]
 
 
 def test_nothing_is_embedded_whose_answer_differs() -> None:
