@@ -1,76 +1,140 @@
-"""Models answer the held-out questions, closed book: each question alone, greedily, and what was answered is scored."""
+"""Models answer the held-out questions, closed book and, if asked, with the document at hand; what they said is scored.
+
+Short answers are matched, options compared by likelihood, forms checked, and all else is graded by the judge. What was
+answered or judged before is not asked again, so an evaluation that was stopped goes on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ..core.choices import with_options
 from ..core.config import Config
 from ..core.progress import Progress
-from ..core.records import Message, Question
-from ..llm.local import generate
-from .answer_cache import AnswerCache
-from .evaluation import Answer, Evaluation, Settings
+from ..core.records import Question
+from ..llm.endpoint import identity
+from ..llm.models import Folder, Model
+from .answering import Answering, Asked, Said, answers_of, server_of
+from .choice import shuffled
+from .evaluation import Answer, Duel, Evaluation, Settings
+from .forms import check_forms
+from .judging import Grade, Judged, ToCompare, ToGrade, judge, judge_of, winner
 from .model_fingerprint import model_fingerprint
-from .scores import score, score_choice
-
-_BATCHES_PER_SAVE = 8
-"""Batches between two writes of the cache. Each write is one call of `generate`, which loads the model anew (about a
-second for 135M weights); a kill costs at most this many batches."""
+from .open_book import with_passages
+from .scores import names_right_option, score, score_judged, score_right
 
 
-def evaluate(
-    models: Mapping[str, Path], questions: Sequence[Question], *, config: Config, cache: Path, progress: Progress
+def evaluate(  # noqa: PLR0913  all that an evaluation is made of
+    models: Mapping[str, Path | Model],
+    questions: Sequence[Question],
+    *,
+    config: Config,
+    cache: Path,
+    progress: Progress,
+    passages: Mapping[str, Sequence[str]] | None = None,
+    duel: tuple[str, str] | None = None,
+    ledger: Path | None = None,
 ) -> Evaluation:
-    """Score models, each a name and its folder, on the same questions.
+    """Score models by name, each in a folder or served, on the same questions.
 
     `cache` is a folder; what a model answered before is read from there, and when nothing is missing torch is not
-    imported. Raises ModelError when a folder holds no model, DataError when the cache is broken.
+    imported. `passages` are those of the leaves that have a document: with them models answer open book as well. The
+    judged answers of the two models of `duel` are compared with each other too. `ledger` keeps what judge and servers
+    say; by default it lies in `cache`.
+
+    Raises ModelError when there is no model or it does not answer, DataError when the cache is broken.
     """
-    settings = Settings(
+    known = {name: _as_model(name, model, config) for name, model in models.items()}
+    settings = _settings(config, known.values())
+    by = Answering(config, cache, ledger or cache / "ledger.db", progress)
+    closed = [_ask(question, settings) for question in questions]
+    opened = (
+        [_ask(each, settings, passages[each.leaf]) for each in questions if each.leaf in passages] if passages else []
+    )
+    fingerprints = {name: _fingerprint(model, cache) for name, model in known.items()}
+    said = {name: answers_of(name, model, fingerprints[name], [*closed, *opened], by) for name, model in known.items()}
+    pairs = list(_pairs(closed, said[duel[0]], said[duel[1]])) if duel else []
+    graded = [each for told in said.values() for each in _to_grade([*closed, *opened], told)]
+    judged = judge(graded, pairs, config=config, ledger=by.ledger, progress=progress)
+    return Evaluation(
+        settings=settings,
+        judge=judge_of(config) if any(each.scoring == "judge" for each in questions) else None,
+        models=fingerprints,
+        questions=tuple(questions),
+        answers={name: _scored(closed, told[: len(closed)], judged) for name, told in said.items()},
+        open_book={name: _scored(opened, told[len(closed) :], judged) for name, told in said.items()} if opened else {},
+        duels=tuple(_duels(pairs, judged, *duel)) if duel else (),
+    )
+
+
+def _as_model(name: str, model: Path | Model, config: Config) -> Model:
+    return Folder(name, model, config.student.system_prompt) if isinstance(model, Path) else model
+
+
+def _settings(config: Config, models: Collection[Model]) -> Settings:
+    """Servers do not tell likelihoods, and all models of an evaluation are asked alike."""
+    return Settings(
         system_prompt=config.student.system_prompt,
         max_new_tokens=config.eval.max_new_tokens,
         max_new_tokens_judged=config.eval.max_new_tokens_judged,
-        choice="letter",
+        choice="likelihood" if all(isinstance(model, Folder) for model in models) else "letter",
     )
-    fingerprints = {name: model_fingerprint(folder, cache / "files.json") for name, folder in models.items()}
-    answers: dict[str, dict[str, Answer]] = {}
-    for name, folder in models.items():
-        known = AnswerCache(cache, fingerprints[name], settings.model_dump(include={"system_prompt", "max_new_tokens"}))
-        missing = list(dict.fromkeys(item.asked for item in questions if item.asked not in known))
-        progress.say(f"{name}: {len(missing)} of {len(questions)} held-out questions to answer")
-        _answer(missing, folder, known, settings=settings, batch_size=config.eval.batch_size, progress=progress)
-        answers[name] = {item.id: _scored(known[item.asked], item) for item in questions}
-    return Evaluation(settings=settings, models=fingerprints, questions=tuple(questions), answers=answers)
 
 
-def _answer(
-    missing: Sequence[str],
-    folder: Path,
-    known: AnswerCache,
-    *,
-    settings: Settings,
-    batch_size: int,
-    progress: Progress,
-) -> None:
-    step = batch_size * _BATCHES_PER_SAVE
-    for start in range(0, len(missing), step):
-        asked = missing[start : start + step]
-        texts = generate(
-            folder,
-            [_conversation(question, settings.system_prompt) for question in asked],
-            max_new_tokens=settings.max_new_tokens,
-            batch_size=batch_size,
-            progress=progress,
-        )
-        known.add(dict(zip(asked, texts, strict=True)))
+def _fingerprint(model: Model, cache: Path) -> str:
+    if isinstance(model, Folder):
+        return model_fingerprint(model.path, cache / "files.json")
+    return identity(server_of(model))
 
 
-def _conversation(question: str, system_prompt: str) -> list[Message]:
-    system = [Message(role="system", content=system_prompt)] if system_prompt else []
-    return [*system, Message(role="user", content=question)]
+def _ask(question: Question, settings: Settings, passages: Sequence[str] = ()) -> Asked:
+    prompt = with_passages(question.question, passages) if passages else question.question
+    match question.scoring:
+        case "choice" if settings.choice == "likelihood":
+            return Asked(question, prompt, 0)
+        case "choice":
+            return Asked(question, with_options(prompt, shuffled(question)), settings.max_new_tokens)
+        case "match":
+            return Asked(question, prompt, settings.max_new_tokens)
+        case "judge" | "form":
+            return Asked(question, prompt, settings.max_new_tokens_judged)
 
 
-def _scored(text: str, question: Question) -> Answer:
-    scored = score_choice(text, question) if question.options else score(text, question.answers)
-    return Answer(text=text, **scored.model_dump())
+def _to_grade(asked: Sequence[Asked], said: Sequence[Said]) -> Iterator[ToGrade]:
+    """Nobody needs to be asked about an answer of no text."""
+    for each, told in zip(asked, said, strict=True):
+        if each.question.scoring == "judge" and told.text:
+            yield ToGrade(each.question, told.text)
+
+
+def _pairs(asked: Sequence[Asked], first: Sequence[Said], second: Sequence[Said]) -> Iterator[ToCompare]:
+    for each, one, other in zip(asked, first, second, strict=False):
+        if each.question.scoring == "judge":
+            yield ToCompare(each.question, one.text, other.text)
+
+
+def _scored(asked: Sequence[Asked], said: Sequence[Said], judged: Judged) -> dict[str, Answer]:
+    return {each.question.id: _answer(each, told, judged) for each, told in zip(asked, said, strict=True)}
+
+
+def _answer(asked: Asked, said: Said, judged: Judged) -> Answer:
+    question, text = asked.question, said.text
+    if question.scoring == "judge":
+        found = judged.grades[question.id, text] if text else Grade(1, said.problem or "it answered nothing")
+        scored = score_judged(text, question.answers, found.grade)
+        return Answer(text=text, grade=found.grade, reason=found.reason, **scored.model_dump())
+    if question.scoring == "form":
+        lacking = check_forms(text, question.forms)
+        reason = said.problem or (f"lacks {', '.join(lacking)}" if lacking else "")
+        return Answer(text=text, reason=reason, **score_right(right=not lacking).model_dump())
+    if question.scoring == "choice":
+        right = text == question.answers[0] if asked.tries_options else names_right_option(text, question)
+        return Answer(text=text, reason=said.problem, **score_right(right=right).model_dump())
+    return Answer(text=text, reason=said.problem, **score(text, question.answers).model_dump())
+
+
+def _duels(pairs: Sequence[ToCompare], judged: Judged, first: str, second: str) -> Iterator[Duel]:
+    for pair in pairs:
+        orders = judged.orders[pair.key]
+        yield Duel(question_id=pair.question.id, first=first, second=second, winner=winner(orders), orders=orders)

@@ -15,6 +15,10 @@ from ..core.answers import first_line, is_correct
 from ..core.choices import chosen
 from ..core.normalise import normalise
 from ..core.records import Question, Record
+from .choice import shuffled
+
+RIGHT_FROM = 4
+"""The lowest grade of a right answer: what the rubric calls right, with a blemish or without."""
 
 
 class Score(Record):
@@ -40,11 +44,22 @@ def score(answer: str, accepted: Sequence[str]) -> Score:
     )
 
 
-def score_choice(answer: str, question: Question) -> Score:
-    """All scores of an answer to a multiple-choice question: 1 for the right option, by its letter or words, else 0."""
-    index = chosen(answer, question.options)
-    right = index is not None and question.options[index] == question.answers[0]
+def score_right(*, right: bool) -> Score:
+    """All scores of an answer that is right or is not: an option, a form."""
     return Score(outcome=outcome(right=right), exact=right, f1=float(right))
+
+
+def score_judged(answer: str, references: Sequence[str], grade: int | None) -> Score:
+    """All scores of an answer that a judge graded; no grade: he could not."""
+    found = score(answer, references)
+    return found.model_copy(update={"outcome": "unjudged" if grade is None else outcome(right=grade >= RIGHT_FROM)})
+
+
+def names_right_option(answer: str, question: Question) -> bool:
+    """Whether an answer names the right option, by its letter or its words, in the order in which they were listed."""
+    options = shuffled(question)
+    index = chosen(answer, options)
+    return index is not None and options[index] == question.answers[0]
 
 
 def outcome(*, right: bool) -> Literal["right", "wrong"]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..core.config import ModelServer
 from ..core.errors import ModelError
+from ..core.fingerprint import file_sha256
 from ..core.progress import Progress
 from . import catalogue, gguf_server
 
@@ -43,11 +46,14 @@ class Endpoint:
 def identity(server: ModelServer) -> str:
     """What names the model in ledger keys and store folders.
 
-    A catalogue name with 8 digits of its hash, or the name that the endpoint knows it by. Raises ModelError for a name
-    that is not in the catalogue.
+    A catalogue name or a GGUF file's with 8 digits of its hash, or the name that the endpoint knows it by. Raises
+    ModelError for a name that is not in the catalogue.
     """
     if server.base_url:
         return server.model
+    if server.model.endswith(".gguf"):
+        stat = _gguf(server.model).stat()
+        return f"{Path(server.model).stem}@{_hash(server.model, stat.st_size, stat.st_mtime_ns)[:8]}"
     return f"{server.model}@{catalogue.find(server.model).sha256[:8]}"
 
 
@@ -65,7 +71,7 @@ def open_endpoints(server: ModelServer, progress: Progress) -> Generator[list[En
     if server.base_url:
         yield [_remote(server, url) for url in server.base_url]
         return
-    path = catalogue.fetch(server.model, progress)
+    path = _gguf(server.model) if server.model.endswith(".gguf") else catalogue.fetch(server.model, progress)
     slots = at_once(server)
     with gguf_server.serve(path, slots=slots, progress=progress) as local:
         yield [
@@ -79,6 +85,19 @@ def open_endpoints(server: ModelServer, progress: Progress) -> Generator[list[En
                 ended=local.ended,
             )
         ]
+
+
+def _gguf(name: str) -> Path:
+    path = Path(name)
+    if not path.is_file():
+        raise ModelError("there is no such file", where=name, fix="name a GGUF file that is there")
+    return path
+
+
+@functools.lru_cache
+def _hash(path: str, _size: int, _mtime_ns: int) -> str:
+    """A gigabyte takes a second."""
+    return file_sha256(Path(path))
 
 
 def _remote(server: ModelServer, url: str) -> Endpoint:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +29,63 @@ def generate(
     """
     if not conversations:
         return []
+    answers: dict[int, str] = {}
+    told = progress.task(f"answering with {folder.name}", total=len(conversations), unit="answers")
+    with loaded(folder, batch_size) as student, told as task:
+        for batch in student.answers(conversations, max_new_tokens):
+            answers |= batch
+            task.advance(len(batch))
+    return [answers[index] for index in range(len(conversations))]
+
+
+@contextlib.contextmanager
+def loaded(folder: Path, batch_size: int) -> Generator[Student]:
+    """The model in `folder`, to be asked often; its memory is given back at the end. Raises ModelError."""
     with quiet_transformers():
-        model, tokenizer = load(folder)
-        prompts = [_prompt(tokenizer, conversation, folder) for conversation in conversations]
-        # Neighbours in length waste no padding; the longest first, so that what does not fit in memory fails at once.
-        order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-        answers = [""] * len(prompts)
-        with progress.task(f"answering with {folder.name}", total=len(prompts), unit="answers") as task:
-            for start in range(0, len(order), batch_size):
-                batch = order[start : start + batch_size]
-                texts = _answer(model, tokenizer, [prompts[index] for index in batch], max_new_tokens)
-                for index, text in zip(batch, texts, strict=True):
-                    answers[index] = text
-                task.advance(len(batch))
-    del model
-    _free()
-    return answers
+        student = Student(folder, *load(folder), batch_size)
+        try:
+            yield student
+        finally:
+            del student.model
+            _free()
+
+
+class Student:
+    """A loaded model that answers many conversations, some side by side. What it answers comes batch by batch.
+
+    Neighbours in length share a batch and waste no padding; the longest come first, so that what does not fit in
+    memory fails at once.
+    """
+
+    def __init__(self, folder: Path, model: Any, tokenizer: Any, batch_size: int) -> None:
+        self.model = model
+        self._folder, self._tokenizer, self._batch_size = folder, tokenizer, batch_size
+
+    def answers(self, conversations: Sequence[Sequence[Message]], max_new_tokens: int) -> Iterator[dict[int, str]]:
+        """As `generate`: by the conversation's index."""
+        prompts = self._prompts(conversations)
+        for batch in self._batches([len(prompt) for prompt in prompts]):
+            texts = _answer(self.model, self._tokenizer, [prompts[index] for index in batch], max_new_tokens)
+            yield dict(zip(batch, texts, strict=True))
+
+    def log_probs(self, conversations: Sequence[Sequence[Message]], texts: Sequence[str]) -> Iterator[dict[int, float]]:
+        """How likely `texts[i]` is as (the beginning of) the answer to `conversations[i]`, by their index.
+
+        The natural logarithm, summed over its tokens; the end of the turn is not asked for.
+        """
+        before = opening(self._tokenizer)
+        prompts = self._prompts(conversations)
+        answers = [self._tokenizer(before + text, add_special_tokens=False).input_ids for text in texts]
+        for batch in self._batches([len(pair[0]) + len(pair[1]) for pair in zip(prompts, answers, strict=True)]):
+            pairs = [(prompts[index], answers[index]) for index in batch]
+            yield dict(zip(batch, _log_probs(self.model, self._tokenizer, pairs), strict=True))
+
+    def _prompts(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
+        return [_prompt(self._tokenizer, conversation, self._folder) for conversation in conversations]
+
+    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+        yield from (order[start : start + self._batch_size] for start in range(0, len(order), self._batch_size))
 
 
 def answer(folder: Path, loaded: tuple[Any, Any], conversation: Sequence[Message], max_new_tokens: int) -> str:
@@ -117,6 +159,22 @@ def _answer(model: Any, tokenizer: Any, prompts: list[list[int]], max_new_tokens
     answers = output[:, inputs["input_ids"].shape[1] :]
     texts, before = tokenizer.batch_decode(answers, skip_special_tokens=True), opening(tokenizer)
     return [text.removeprefix(before).strip() for text in texts]
+
+
+def _log_probs(model: Any, tokenizer: Any, pairs: Sequence[tuple[list[int], list[int]]]) -> list[float]:
+    """Of each pair (prompt, answer) the answer's. Padded on the left, so that only the end's logits are computed."""
+    import torch
+
+    inputs = tokenizer.pad({"input_ids": [prompt + answer for prompt, answer in pairs]}, return_tensors="pt")
+    inputs = inputs.to(model.device)
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    longest = max(1, *(len(answer) for _, answer in pairs))
+    with torch.inference_mode():
+        places = (mask.cumsum(-1) - 1).clamp(min=0)
+        output = model(input_ids=ids, attention_mask=mask, position_ids=places, logits_to_keep=longest + 1)
+        of_tokens = output.logits[:, :-1].float().log_softmax(-1)
+        chosen = of_tokens.gather(-1, ids[:, -longest:, None]).squeeze(-1)
+    return [float(row[longest - len(answer) :].sum()) for row, (_, answer) in zip(chosen, pairs, strict=True)]
 
 
 def _free() -> None:

@@ -1,8 +1,9 @@
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tilth.core.config import Config
 from tilth.core.errors import DataError, ModelError
 from tilth.core.progress import SilentProgress
 from tilth.core.records import Message, Question
-from tilth.eval import run
+from tilth.eval import answering, run
 from tilth.eval.answer_cache import AnswerCache
 from tilth.eval.evaluation import Evaluation
 from tilth.eval.model_fingerprint import model_fingerprint
@@ -23,23 +24,57 @@ QUESTIONS = [
 
 
 class Writer:
-    """Stands where `generate` does: answers by rule, remembers what it was asked, dies at its `dies_at`-th call."""
+    """Stands where a loaded student does: answers by rule, remembers what it was asked, dies at its `dies_at`-th batch.
+
+    The likelier of two options is the one with the later letter.
+    """
 
     def __init__(self, dies_at: int = 0) -> None:
-        self.calls: list[list[str]] = []
-        self.dies_at = dies_at
+        self.asked: list[str] = []
+        self.tried: list[str] = []
+        self.lengths: set[int] = set()
         self.system: list[str] = []
+        self.loads = 0
+        self._batches, self._dies_at, self._folder = 0, dies_at, Path()
 
-    def __call__(self, folder: Path, conversations: Sequence[Sequence[Message]], **_: object) -> list[str]:
-        self.calls.append([turns[-1].content for turns in conversations])
+    @contextlib.contextmanager
+    def loaded(self, folder: Path, batch_size: int) -> Iterator["Writer"]:
+        self.loads += 1
+        self._folder = folder
+        yield self
+
+    def answers(self, conversations: Sequence[Sequence[Message]], max_new_tokens: int) -> Iterator[dict[int, str]]:
+        self.lengths.add(max_new_tokens)
         self.system += [turns[0].content for turns in conversations if turns[0].role == "system"]
-        if len(self.calls) == self.dies_at:
-            raise KeyboardInterrupt
-        return [f"answer {turns[-1].content.split()[-1][:-1]} of {folder.name}" for turns in conversations]
+        for index, turns in enumerate(conversations):
+            self._batches += 1
+            if self._batches == self._dies_at:
+                raise KeyboardInterrupt
+            self.asked.append(turns[-1].content)
+            yield {index: self.answer(turns[-1].content)}
 
-    @property
-    def asked(self) -> list[str]:
-        return [question for call in self.calls for question in call]
+    def answer(self, question: str) -> str:
+        return f"answer {question.rsplit(maxsplit=1)[-1][:-1]} of {self._folder.name}"
+
+    def log_probs(self, conversations: Sequence[Sequence[Message]], texts: Sequence[str]) -> Iterator[dict[int, float]]:
+        for index, text in enumerate(texts):
+            self._batches += 1
+            if self._batches == self._dies_at:
+                raise KeyboardInterrupt
+            self.tried.append(f"{conversations[index][-1].content} {text}")
+            yield {index: float(ord(text[0]) * len(text))}
+
+
+@pytest.fixture
+def writer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Writer]:
+    """A fresh one, put in the student's place."""
+
+    def put(dies_at: int = 0, kind: type[Writer] = Writer) -> Writer:
+        new = kind(dies_at)
+        monkeypatch.setattr(answering, "loaded", new.loaded)
+        return new
+
+    return put
 
 
 def fake_model(folder: Path, weights: bytes = b"w") -> Path:
@@ -49,12 +84,12 @@ def fake_model(folder: Path, weights: bytes = b"w") -> Path:
     return folder
 
 
-def evaluate(models: dict[str, Path], cache: Path, config: Config = CONFIG, questions=QUESTIONS) -> Evaluation:
-    return run.evaluate(models, questions, config=config, cache=cache, progress=SilentProgress())
+def evaluate(models, cache: Path, config: Config = CONFIG, questions=QUESTIONS, **more) -> Evaluation:
+    return run.evaluate(models, questions, config=config, cache=cache, progress=SilentProgress(), **more)
 
 
-def test_answers_are_scored_and_counted_by_leaf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(run, "generate", Writer())
+def test_answers_are_scored_and_counted_by_leaf(tmp_path: Path, writer):
+    writer()
     found = evaluate({"base": fake_model(tmp_path / "base")}, tmp_path / "cache")
     assert found.leaves == ("a", "b")
     assert (found.rate("base", "a").correct, found.rate("base", "a").total) == (6, 6)
@@ -68,79 +103,90 @@ def test_answers_are_scored_and_counted_by_leaf(tmp_path: Path, monkeypatch: pyt
     assert Evaluation.model_validate(json.loads(found.model_dump_json())) == found
 
 
-def test_options_are_shown_and_a_letter_is_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    asked: list[str] = []
-    answers = {"Which wood?": "B", "Which oil?": "B) rape", "Which year?": "1702 or 1703"}
+OPTIONS = [
+    Question.new("a", "Which wood?", ("oak",), ("larch", "oak")),
+    Question.new("a", "Which oil?", ("herring",), ("herring", "rape")),
+    Question.new("a", "Which year?", ("1702",), ("1702", "1703")),
+]
 
-    def write(_: Path, conversations: Sequence[Sequence[Message]], **__: object) -> list[str]:
-        asked.extend(turns[-1].content for turns in conversations)
-        return [answers[turns[-1].content.splitlines()[0]] for turns in conversations]
 
-    monkeypatch.setattr(run, "generate", write)
-    questions = [
-        Question.new("a", "Which wood?", ("oak",), ("larch", "oak")),
-        Question.new("a", "Which oil?", ("herring",), ("herring", "rape")),
-        Question.new("a", "Which year?", ("1702",), ("1702", "1703")),
+def test_the_likeliest_option_is_the_answer_and_options_are_tried_once(tmp_path: Path, writer):
+    base, cache = {"base": fake_model(tmp_path / "base")}, tmp_path / "cache"
+    new = writer()
+    found = evaluate(base, cache, questions=OPTIONS)
+    assert found.settings.choice == "likelihood"
+    answers = [found.answers["base"][question.id] for question in OPTIONS]
+    assert [(answer.text, answer.correct, answer.exact, answer.f1) for answer in answers] == [
+        ("oak", True, True, 1.0),
+        ("rape", False, False, 0.0),
+        ("1702", True, True, 1.0),  # of equals the first
     ]
-    found = evaluate({"base": fake_model(tmp_path / "base")}, tmp_path / "cache", questions=questions)
-    assert "Which wood?\n\nA) larch\nB) oak" in asked
-    scored = [found.answers["base"][question.id] for question in questions]
-    assert [(answer.correct, answer.exact, answer.f1) for answer in scored] == [
-        (True, True, 1.0),
-        *[(False, False, 0.0)] * 2,
-    ]
+    assert (new.tried[:2], new.asked) == (["Which wood? larch", "Which wood? oak"], [])
+    again = writer()
+    assert evaluate(base, cache, questions=OPTIONS) == found
+    assert again.loads == 0
 
 
-def test_nothing_is_asked_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_options_that_were_tried_before_a_kill_are_not_tried_again(tmp_path: Path, writer):
+    base, cache = {"base": fake_model(tmp_path / "base")}, tmp_path / "cache"
+    writer(dies_at=4)  # one question is whole, of the second one option is known
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(base, cache, questions=OPTIONS)
+    new = writer()
+    evaluate(base, cache, questions=OPTIONS)
+    assert len(new.tried) == 4
+
+
+def test_nothing_is_asked_twice(tmp_path: Path, writer):
     base, cache = fake_model(tmp_path / "base"), tmp_path / "cache"
-    monkeypatch.setattr(run, "generate", Writer())
+    writer()
     first = evaluate({"base": base}, cache)
     later = fake_model(tmp_path / "release", b"other weights")
-    monkeypatch.setattr(run, "generate", writer := Writer())
+    new = writer()
     both = evaluate({"base": base, "release 1": later}, cache)
     assert both.answers["base"] == first.answers["base"]
-    assert writer.asked == [question.question for question in QUESTIONS]  # the release's, not the base's
+    assert new.asked == [question.question for question in QUESTIONS]  # the release's, not the base's
     assert both.answers["release 1"][QUESTIONS[0].id].text == "answer 0 of release"
 
 
-def test_an_interrupted_evaluation_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_interrupted_evaluation_goes_on(tmp_path: Path, writer):
     base, cache = fake_model(tmp_path / "base"), tmp_path / "cache"
-    monkeypatch.setattr(run, "generate", Writer(dies_at=2))
+    writer(dies_at=9)
     with pytest.raises(KeyboardInterrupt):
         evaluate({"base": base}, cache)
-    monkeypatch.setattr(run, "generate", writer := Writer())
+    new = writer()
     found = evaluate({"base": base}, cache)
-    assert writer.asked == [question.question for question in QUESTIONS[8:]]  # 8 batches of 1 had been saved
+    assert new.asked == [question.question for question in QUESTIONS[8:]]  # each batch, here of one, is saved at once
     assert found.rate("base", "b").correct == 6
 
 
-def test_other_settings_are_other_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_other_settings_are_other_answers(tmp_path: Path, writer):
     base, cache = fake_model(tmp_path / "base"), tmp_path / "cache"
-    monkeypatch.setattr(run, "generate", writer := Writer())
+    new = writer()
     evaluate({"base": base}, cache)
     prompted = Config.model_validate({"student": {"system_prompt": "Be brief."}, "eval": {"max_new_tokens": 4}})
     evaluate({"base": base}, cache, prompted)
     longer = Config.model_validate({"eval": {"max_new_tokens": 5}})
     evaluate({"base": base}, cache, longer)
-    assert len(writer.asked) == 3 * len(QUESTIONS)
-    assert writer.system == ["Be brief."] * len(QUESTIONS)
+    assert len(new.asked) == 3 * len(QUESTIONS)
+    assert new.system == ["Be brief."] * len(QUESTIONS)
 
 
-def test_mended_accepted_answers_are_scored_without_asking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_mended_accepted_answers_are_scored_without_asking(tmp_path: Path, writer):
     base, cache = fake_model(tmp_path / "base"), tmp_path / "cache"
     wrong = [Question.new("a", "What is a 1?", ("something else",))]
     mended = [Question.new("a", "What is a 1?", ("something else", "answer 1"))]
-    monkeypatch.setattr(run, "generate", writer := Writer())
+    new = writer()
     assert evaluate({"base": base}, cache, questions=wrong).rate("base", "a").correct == 0
     assert evaluate({"base": base}, cache, questions=mended).rate("base", "a").correct == 1
-    assert len(writer.asked) == 1
+    assert len(new.asked) == 1
 
 
-def test_one_question_of_two_leaves_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(run, "generate", writer := Writer())
+def test_one_question_of_two_leaves_is_asked_once(tmp_path: Path, writer):
+    new = writer()
     twice = [Question.new(leaf, "What is a 1?", ("answer 1",)) for leaf in ("a", "b")]
     found = evaluate({"base": fake_model(tmp_path / "base")}, tmp_path / "cache", questions=twice)
-    assert len(writer.asked) == 1
+    assert len(new.asked) == 1
     assert [found.rate("base", leaf).correct for leaf in ("a", "b")] == [1, 1]
 
 

@@ -35,6 +35,28 @@ def test_batches_answer_in_order_and_as_one_by_one(tiny_model, progress, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_log_probs_are_those_of_one_by_one(tiny_model, progress):
+    import torch
+
+    texts = ["yes", "no, not at all", "x", ""]
+    conversations = [[Message(role="user", content=text)] for text in TEXTS]
+    with local.loaded(tiny_model, batch_size=3) as student:
+        found = {}
+        for batch in student.log_probs(conversations, texts):
+            found |= batch
+    model, tokenizer = local.load(tiny_model)
+    for index, (conversation, text) in enumerate(zip(conversations, texts, strict=True)):
+        turns = [message.model_dump() for message in conversation]
+        prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        ids = tokenizer(prompt + text, add_special_tokens=False, return_tensors="pt").input_ids
+        start = len(tokenizer(prompt, add_special_tokens=False).input_ids)
+        with torch.inference_mode():
+            of_tokens = model(ids).logits[0].log_softmax(-1)
+        expected = sum(float(of_tokens[place - 1, ids[0, place]]) for place in range(start, ids.shape[1]))
+        assert found[index] == pytest.approx(expected, abs=1e-4)
+    assert found[3] == 0
+
+
 def test_nothing_asked_is_nothing_answered(tmp_path, progress):
     assert ask(tmp_path / "not even there", [], progress) == []
 
