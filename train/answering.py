@@ -11,6 +11,8 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .determinism import sums
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -85,7 +87,7 @@ def draw(
             use_cache=True,
             logits_to_keep=1,
         )
-        cache, shares = output.past_key_values, (output.logits[:, -1].float() / temperature).softmax(-1).cumsum(-1)
+        cache, shares = output.past_key_values, sums((output.logits[:, -1].float() / temperature).softmax(-1))
         where = chances[:, place, None].to(shares) * shares[:, -1:]
         drawn = (shares <= where).sum(dim=1).clamp(max=shares.shape[1] - 1)
         for row, token in enumerate(drawn.tolist()):

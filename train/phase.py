@@ -28,6 +28,7 @@ from ..core.progress import Progress, Task
 from ..llm.precision import compute_dtype, device
 from . import checkpoints, distributed
 from .auto import Resolved
+from .determinism import deterministic
 from .evaluations import EpochEnds, read_evaluations
 from .forgetting import Drift
 from .load import weights_sha256
@@ -185,7 +186,7 @@ def train_model(
     watch.keep_checkpoints, watch.keep_adapter = config.train.keep_checkpoints, not job.phase.lora.merge
     if not ends.are_over(checkpoints.step_of(checkpoint)):
         rehearse_first(trainer, setup, job.mix)
-        with signals_ask(watch):
+        with signals_ask(watch), deterministic(device()):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         step = trainer.state.global_step
         if step < trainer.state.max_steps and not ends.are_over(step):

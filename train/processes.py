@@ -19,6 +19,7 @@ from typing import Any
 from ..core.config import Train
 from ..core.errors import ModelError, TilthError
 from ..llm.precision import device
+from . import determinism
 from .metrics import Step
 from .selection import Evaluation
 from .trainer import Watch
@@ -49,6 +50,7 @@ class Place:
         own.setdefault("OMP_NUM_THREADS", str(threads))
         if self.settings.nodes == 1:
             own.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        determinism.prepare(own, device())
         if device() == "cpu":
             own["DS_ACCELERATOR"] = "cpu"
         return own | {

@@ -18,6 +18,7 @@ from ..core.errors import ModelError
 from ..core.progress import Progress
 from ..llm.precision import device
 from ..llm.quiet import quiet_transformers
+from . import determinism
 from .data import Files, Pool
 from .disk import check_disk
 from .distributed import for_phase
@@ -63,6 +64,7 @@ def run_plan(  # noqa: PLR0913 (what a training run is given; every one of them 
     check_machine(config.train)
     check_askable(plan, there=held_out is not None, config=config)
     check_adapters(plan, config)
+    determinism.prepare(os.environ, device())
     if device() == "cpu":  # trl imports deepspeed where it is installed, and that would tell what it had to guess
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     with quiet_transformers():
