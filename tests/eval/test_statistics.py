@@ -1,6 +1,7 @@
 import random
 
 import pytest
+from tilth.core.rate import wilson
 from tilth.eval.statistics import holm, mcnemar
 
 
@@ -35,6 +36,23 @@ def _step_down(values: list[float], alpha: float) -> list[bool]:
             break
         rejected[index] = True
     return rejected
+
+
+@pytest.mark.slow  # to import it takes seconds
+def test_they_are_statsmodels():
+    from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
+    from statsmodels.stats.multitest import multipletests
+    from statsmodels.stats.proportion import proportion_confint
+
+    draw = random.Random(3)
+    for _ in range(40):
+        gained, lost, total = draw.randint(0, 40), draw.randint(1, 40), draw.randint(80, 200)
+        theirs = their_mcnemar([[5, gained], [lost, total - 5 - gained - lost]], exact=True).pvalue
+        assert mcnemar(gained, lost) == pytest.approx(theirs, abs=1e-9)
+        ours = wilson(gained, total, level=0.9)
+        assert (ours.low, ours.high) == pytest.approx(proportion_confint(gained, total, 0.1, "wilson"), abs=1e-9)
+        values = [draw.random() ** 2 for _ in range(draw.randint(1, 8))]
+        assert holm(values) == pytest.approx(multipletests(values, method="holm")[1], abs=1e-9)
 
 
 def test_equal_models_are_seldom_called_different():
