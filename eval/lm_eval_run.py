@@ -81,7 +81,7 @@ class Harness:
                 apply_chat_template=self._settings.chat,
                 fewshot_as_multiturn=self._settings.chat,
             )
-        except (AssertionError, ValueError, IndexError, RuntimeError) as error:
+        except (AssertionError, ValueError, TypeError, LookupError, RuntimeError) as error:
             fix = "check that the task's prompts and answers fit the model's context"
             raise ModelError(f"lm-eval gave up ({_reason(error)})", where=name, fix=fix) from error
         return Benchmark(
@@ -129,6 +129,10 @@ def _quiet() -> Generator[None]:
 
 def _load(manager: Any, name: str) -> Any:
     """The tasks of a name, with their data."""
+    from datasets.exceptions import DatasetNotFoundError, DatasetsError
+    from jinja2 import TemplateError
+
+    faults = (ValueError, TypeError, LookupError, AttributeError, ImportError, SyntaxError, StopIteration)
     try:
         return manager.load([name])
     except ModuleNotFoundError as error:
@@ -137,10 +141,15 @@ def _load(manager: Any, name: str) -> Any:
     except ConnectionError as error:
         what = f"its data set cannot be fetched: {', '.join(_data_sets(manager, name))} ({_reason(error)})"
         raise TilthError(what, where=name, fix=_BRING_DATA) from error
+    except DatasetNotFoundError as error:
+        fix = "check its name, and whether it asks for a login (`hf auth login`)"
+        raise TilthError(f"its data set cannot be had ({_reason(error)})", where=name, fix=fix) from error
     except OSError as error:
-        raise TilthError(f"its data cannot be had ({_reason(error)})", where=name, fix=_BRING_DATA) from error
-    except (ValueError, TypeError, KeyError, AttributeError, ImportError, SyntaxError) as error:
-        raise TilthError(f"the task cannot be used ({_reason(error)})", where=name, fix="check its YAML") from error
+        fix = "check the paths in its YAML"
+        raise TilthError(f"its data cannot be read ({_reason(error)})", where=name, fix=fix) from error
+    except (*faults, TemplateError, DatasetsError) as error:
+        what = f"the task cannot be used ({type(error).__name__}: {_reason(error)})"
+        raise TilthError(what, where=name, fix="check its YAML and its data") from error
 
 
 _BRING_DATA = (

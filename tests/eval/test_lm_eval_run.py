@@ -142,11 +142,15 @@ def test_tasks_that_cannot_or_must_not_run_are_refused_in_one_line(student: Path
     add_task(own, "broken", rows, **{**plain, "output_type": "sing"})
     add_task(own, "gone", rows, **plain)
     (own / "gone.jsonl").unlink()
+    add_task(own, "empty", [], **plain)
+    add_task(own, "open", rows, **{**plain, "doc_to_text": "{{ question"})
     (own / "needy.yaml").write_text("task: needy\nprocess_docs: !function nowhere_to_be_found.docs\n")
     wrong = {
         "unsafe": "the task runs code that a model wrote",
         "broken": "the task cannot be used .*sing",
-        "gone": "its data cannot be had",
+        "gone": "its data cannot be read",
+        "empty": "the task cannot be used",
+        "open": "the task cannot be used .*TemplateSyntaxError",
         "needy": "cannot be used|needs the package",
     }
     for name, message in wrong.items():
