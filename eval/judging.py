@@ -117,7 +117,7 @@ async def _judged(
 
 
 async def _grade(each: ToGrade, gateway: Gateway, task: Task) -> Grade:
-    variables = _variables(each.question, each.answer) | {"answer": _harmless(each.answer)}
+    variables = _variables(each.question, each.answer) | {"answer": harmless(each.answer)}
     try:
         said = await _asked("rubric", each.question.leaf, variables, gateway)
     except (RequestFailed, Unanswered) as failed:
@@ -138,7 +138,7 @@ async def _orders(each: ToCompare, gateway: Gateway, task: Task) -> tuple[Better
 
 
 async def _better(each: ToCompare, gateway: Gateway, task: Task) -> Better:
-    shown = {"answer_a": _harmless(each.first), "answer_b": _harmless(each.second)}
+    shown = {"answer_a": harmless(each.first), "answer_b": harmless(each.second)}
     variables = _variables(each.question, f"{each.first}\n{each.second}") | shown
     try:
         return (await _asked("pairwise", each.question.leaf, variables, gateway))["better"]
@@ -170,7 +170,8 @@ _MARKS_OF_TURNS = re.compile(r"(?<=<)(?=\||/?s>|/?(?:start|end)_of_turn>)|(?<=\|
 """Within what chat templates set between turns: servers read it as that wherever it stands."""
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
+    """What a model wrote, as it may stand in a prompt."""
     return _MARKS_OF_TURNS.sub(" ", text)
 
 
