@@ -81,7 +81,7 @@ class Student:
             yield dict(zip(batch, _log_probs(self.model, self._tokenizer, pairs), strict=True))
 
     def _prompts(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
-        return [_prompt(self._tokenizer, conversation, self._folder) for conversation in conversations]
+        return [prompt_tokens(self._tokenizer, conversation, self._folder) for conversation in conversations]
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
@@ -91,7 +91,7 @@ class Student:
 def answer(folder: Path, loaded: tuple[Any, Any], conversation: Sequence[Message], max_new_tokens: int) -> str:
     """As `generate`, one conversation alone, by a model that `load` has loaded from `folder`."""
     model, tokenizer = loaded
-    return _answer(model, tokenizer, [_prompt(tokenizer, conversation, folder)], max_new_tokens)[0]
+    return _answer(model, tokenizer, [prompt_tokens(tokenizer, conversation, folder)], max_new_tokens)[0]
 
 
 def opening(tokenizer: Any) -> str:
@@ -105,6 +105,19 @@ def opening(tokenizer: Any) -> str:
     whole = tokenizer.apply_chat_template(turns, tokenize=False)
     written = whole[len(asked) :].partition(content)[0] if whole.startswith(asked) else ""
     return tokenizer.decode(tokenizer(written, add_special_tokens=False).input_ids, skip_special_tokens=True)
+
+
+def prompt_tokens(tokenizer: Any, conversation: Sequence[Message], folder: Path) -> list[int]:
+    """The tokens of a conversation by the model's chat template, up to where its answer begins. Raises ModelError."""
+    from jinja2 import TemplateError
+
+    turns = [message.model_dump() for message in conversation]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    except (ValueError, TemplateError) as error:
+        fix = "use a model that was made for chat"
+        raise ModelError(f"its chat template cannot be used ({error})", where=str(folder), fix=fix) from error
+    return tokenizer(text, add_special_tokens=False).input_ids  # the template has put its own
 
 
 def load(folder: Path) -> tuple[Any, Any]:
@@ -136,18 +149,6 @@ def _greedy(model: Any, tokenizer: Any) -> Any:
     named = model.generation_config.eos_token_id
     ends = {*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id} - {None}
     return GenerationConfig(do_sample=False, eos_token_id=sorted(ends), pad_token_id=tokenizer.pad_token_id)
-
-
-def _prompt(tokenizer: Any, conversation: Sequence[Message], folder: Path) -> list[int]:
-    from jinja2 import TemplateError
-
-    turns = [message.model_dump() for message in conversation]
-    try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    except (ValueError, TemplateError) as error:
-        fix = "use a model that was made for chat"
-        raise ModelError(f"its chat template cannot be used ({error})", where=str(folder), fix=fix) from error
-    return tokenizer(text, add_special_tokens=False).input_ids  # the template has put its own
 
 
 def _answer(model: Any, tokenizer: Any, prompts: list[list[int]], max_new_tokens: int) -> list[str]:
