@@ -9,10 +9,10 @@ from pathlib import Path
 from .. import __version__
 from ..core.atomic import write_bytes, write_json
 from ..core.fingerprint import file_sha256
+from ..core.held_out import Leak
 from ..eval.evaluation import Evaluation
 from ..eval.findings import Contest, find
 from ..eval.gate import Verdict, judge
-from ..eval.general import general_questions
 from ..eval.run import evaluate
 from ..llm.endpoint import identity
 from ..sdg.store import SAMPLES, Entry
@@ -26,10 +26,10 @@ from .releases import Dataset, Release, add_release, model_folder, releases
 BASE, CANDIDATE = "base", "candidate"
 
 
-def judge_candidate(cycle: OpenCycle, trained: TrainResult) -> Verdict:
+def judge_candidate(cycle: OpenCycle, trained: TrainResult, leaks: Sequence[Leak]) -> Verdict:
     """The gate's verdict, from answers to the held-out questions; `eval.json` and `judgement.json` are written.
 
-    That no held-out question stands in the training data was checked before training.
+    `leaks` are those found in what was trained on.
     """
     evaluation, basis, gate = _evaluate(cycle, CANDIDATE, trained.model), cycle.basis, cycle.workspace.config.gate
     contest = Contest(
@@ -39,7 +39,8 @@ def judge_candidate(cycle: OpenCycle, trained: TrainResult) -> Verdict:
         leaves=[leaf.id for leaf in basis.leaves],
         changed=set(cycle.inputs.new),
     )
-    findings = find(evaluation, contest, significance=gate.significance, seed=cycle.workspace.config.seed)
+    seed = cycle.workspace.config.seed
+    findings = find(evaluation, contest, significance=gate.significance, seed=seed, leaks=leaks)
     verdict = judge(findings, gate)
     judgement = Judgement(comparisons=tuple(findings.comparisons), together=findings.together, verdict=verdict)
     write_json(cycle.folder / JUDGEMENT, judgement.model_dump(mode="json"))
@@ -93,7 +94,7 @@ def _evaluate(cycle: OpenCycle, name: str, candidate: Path) -> Evaluation:
         models[parent.name] = model_folder(workspace, parent)
     evaluation = evaluate(
         models | {name: candidate},
-        [*cycle.questions, *(general_questions() if workspace.config.eval.general else ())],
+        [*cycle.questions, *cycle.general],
         config=workspace.config,
         cache=workspace.state / "answers",
         progress=cycle.progress,

@@ -23,8 +23,9 @@ from ..eval.gate import Verdict
 from ..eval.report.data import LeafChanges
 
 _INPUTS, _DONE = "cycle.json", "done.json"
-ENTRIES, TRAIN, TRAINED, EVALUATION, JUDGEMENT, REPORT = (
+ENTRIES, CONTAMINATION, TRAIN, TRAINED, EVALUATION, JUDGEMENT, REPORT = (
     "entries.json",
+    "contamination.json",
     "train",
     "train.json",
     "eval.json",

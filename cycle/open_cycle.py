@@ -24,6 +24,8 @@ class OpenCycle:
     progress: Progress
     tests: tuple[Question, ...] = ()
     """Held-out questions that were generated with the samples; none before that."""
+    general: tuple[Question, ...] = ()
+    """The general set, without those that something trained holds; empty where it is not asked for."""
     choosing: tuple[Question, ...] = ()
     """Generated ones that choose between a phase's epochs, and so judge no model."""
 

@@ -36,7 +36,7 @@ from . import journal
 from .basis import Basis, documents_cache, read_basis, training_files
 from .candidate import judge_candidate, release_candidate
 from .choosing import right_answers, set_apart
-from .hold_out import hold_out
+from .hold_out import check_trained, hold_out
 from .journal import (
     ENTRIES,
     EVALUATION,
@@ -103,7 +103,7 @@ def run_cycle(
         trained = _train(cycle, entries)
         if until == "train":
             return CycleResult(inputs.number, "trained")
-        verdict = judge_candidate(cycle, trained)
+        verdict = judge_candidate(cycle, trained, check_trained(cycle, entries))
         released = release_candidate(cycle, trained, entries, verdict) if verdict.passed or force else 0
         return _finish(workspace, inputs.number, released)
 

@@ -30,8 +30,12 @@ _CROWD = 64
 
 _SHOWN_CHARACTERS = 300
 
-Origin = Literal["new", "earlier_phase", "earlier_cycle", "general", "self_generated"]
-"""Why a sample is trained: it is of this cycle, or replayed from one of these."""
+Origin = Literal["new", "earlier_phase", "earlier_cycle", "general", "self_generated", "past_release"]
+"""Why a sample is trained: it is of this cycle, or of what it may replay; or a release before it saw it, and the sample
+is there no more."""
+
+_BY_THE_RECIPE: frozenset[Origin] = frozenset({"new", "earlier_phase", "earlier_cycle"})
+"""Made by the recipe as it is now."""
 
 Embed = Callable[[str], Sequence[float]]
 """A text's embedding, of length 1."""
@@ -77,6 +81,8 @@ class Item(Record):
 class ContaminationReport(Record):
     """Every held-out question against all that was trained. Saved as `contamination.json`."""
 
+    as_trained: bool
+    """Whether it is about the files that were trained on; else about all that they may be drawn from."""
     samples: Mapping[Origin, int]
     by_meaning: bool
     """Whether questions were compared by meaning as well; else by their words alone."""
@@ -92,11 +98,12 @@ def contamination(
     *,
     likeness: Likeness | None = None,
     embed: Embed | None = None,
+    as_trained: bool = False,
 ) -> ContaminationReport:
     """Look for every question in every sample; samples are passed through once.
 
-    With `likeness` a reworded question leaks too, if it stands in a sample of this cycle: older samples were made as
-    the recipe of their day had it. `embed` alone tells what is nearest by meaning and decides nothing.
+    With `likeness` a reworded question leaks too, if it stands in a sample made by the recipe as it is now: others were
+    made as the recipe of their day had it. `embed` alone tells what is nearest by meaning and decides nothing.
     """
     embed = embed or (likeness.embed if likeness else None)
     strict, plain = leak_finder(questions, likeness), leak_finder(questions)
@@ -105,7 +112,7 @@ def contamination(
     first: dict[str, tuple[Leak, Trained]] = {}
     for each in trained:
         counts[each.origin] += 1
-        found = (strict if each.origin in {"new", "earlier_phase"} else plain)(each.sample)
+        found = (strict if each.origin in _BY_THE_RECIPE else plain)(each.sample)
         for leak in found:
             if leak.question_id not in first or _rank(leak) < _rank(first[leak.question_id][0]):
                 first[leak.question_id] = leak, each
@@ -116,6 +123,7 @@ def contamination(
         for question, shortlist in zip(questions, shortlists.best(), strict=True)
     ]
     return ContaminationReport(
+        as_trained=as_trained,
         samples=counts,
         by_meaning=embed is not None,
         counts=Counter(item.kind for item in items),

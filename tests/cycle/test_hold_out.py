@@ -9,19 +9,25 @@ from typing import Any
 
 import pytest
 from tilth.core.errors import CheckFailed
+from tilth.core.jsonl import write_records
 from tilth.core.progress import SilentProgress
 from tilth.core.records import Candidate, Preference, Provenance, Question, Sample
 from tilth.core.reworded import Likeness
 from tilth.cycle import hold_out as checked
-from tilth.cycle.hold_out import hold_out
+from tilth.cycle.hold_out import check_trained, hold_out
+from tilth.cycle.journal import CONTAMINATION, TRAIN, read_record
 from tilth.cycle.open_cycle import OpenCycle
+from tilth.eval.contamination import ContaminationReport
+from tilth.eval.general import general_questions
 from tilth.sdg.engine import Job, Made
 from tilth.sdg.flow import Tally
 from tilth.sdg.recipe import load_recipe
 from tilth.sdg.store import Entry, Requests, open_entry, write_entry
 from tilth.taxonomy.leaf import Leaf
+from tilth.train.data import of_origin
 
 SOURCE = Provenance(leaf="a", leaf_fingerprint="b", commit="c", recipe="d", recipe_fingerprint="e", teacher="f")
+NEW = ("knowledge/a", "knowledge/b")
 NOTHING = Requests(asked=0, cached=0, paid=0, prompt_tokens=0, completion_tokens=0)
 
 
@@ -39,12 +45,21 @@ def made(
     return open_entry(folder, leaf_id, reused=False)
 
 
-def cycle(root: Path, *questions: Question, likeness: Likeness | None = None) -> OpenCycle:
-    workspace: Any = SimpleNamespace(store=root / "store", releases=root / "releases")
+def cycle(
+    root: Path, *questions: Question, likeness: Likeness | None = None, general: bool = False, new: Sequence[str] = NEW
+) -> OpenCycle:
+    config = SimpleNamespace(eval=SimpleNamespace(general=general))
+    workspace: Any = SimpleNamespace(
+        store=root / "store", releases=root / "releases", cycles=root / "cycles", config=config
+    )
     planned = [SimpleNamespace(recipe=SimpleNamespace(likeness=likeness))]
     basis: Any = SimpleNamespace(leaves=[SimpleNamespace(questions=questions)], planned=planned)
-    nothing: Any = None
-    return OpenCycle(workspace, basis, nothing, root, SilentProgress())
+    inputs: Any = SimpleNamespace(number=1, new=tuple(new))
+    return OpenCycle(workspace, basis, inputs, root, SilentProgress())
+
+
+def report(cycle: OpenCycle) -> ContaminationReport:
+    return read_record(cycle.folder / CONTAMINATION, ContaminationReport)
 
 
 def test_generated_questions_stand_behind_those_of_people(tmp_path: Path) -> None:
@@ -112,3 +127,53 @@ def test_a_reworded_one_counts_in_what_is_made_now_and_not_in_older_samples(
     before = SimpleNamespace(datasets=[SimpleNamespace(entry=entry.folder.name, leaf=entry.leaf)])
     monkeypatch.setattr(checked, "releases", lambda _: [before])
     assert hold_out(minding, []).questions == [written]
+
+
+def test_one_of_the_general_set_that_something_trained_holds_is_left_out(tmp_path: Path) -> None:
+    entry = made(tmp_path / "store", "knowledge/a", [general_questions()[7].question], [])
+    asked = hold_out(cycle(tmp_path, general=True), [entry]).general
+    assert asked == (*general_questions()[:7], *general_questions()[8:])
+    assert hold_out(cycle(tmp_path), [entry]).general == ()
+
+
+def test_the_report_says_of_every_question_what_comes_nearest_and_where_from(tmp_path: Path) -> None:
+    entries = [
+        made(tmp_path / "store", "knowledge/a", ["How tall is the harbour wall?"], ["Who built the harbour wall?"]),
+        made(tmp_path / "store", "knowledge/b", ["Who built the harbour wall?"], []),
+    ]
+    written = Question.new("knowledge/a", "When did the ferry first sail?", ("1902",))
+    checked_ = cycle(tmp_path, written, new=["knowledge/b"])
+    hold_out(checked_, entries, [Sample.new("skill", "Who sails the ferry?", "Nobody.", SOURCE)])
+    found = report(checked_)
+    assert [(item.kind, near.origin, near.text) for item in found.items if (near := item.by_words)] == [
+        ("none", "general", "Who sails the ferry?"),
+        ("copy", "new", "Who built the harbour wall?"),
+    ]
+    assert (found.as_trained, found.samples) == (False, {"new": 1, "earlier_cycle": 1, "general": 1})
+
+
+def test_a_refused_cycle_leaves_its_report(tmp_path: Path) -> None:
+    entry = made(tmp_path / "store", "knowledge/a", ["When did the ferry first sail?"], [])
+    refused = cycle(tmp_path, Question.new("knowledge/a", "When did the ferry first sail?", ("1902",)))
+    with pytest.raises(
+        CheckFailed, match=r"such as 'When did the ferry first sail\?', word for word; .*contamination.json"
+    ):
+        hold_out(refused, [entry])
+    assert report(refused).counts == {"copy": 1}
+
+
+def test_what_was_trained_is_looked_for_in_the_phases_own_files(tmp_path: Path) -> None:
+    """The student's answer that it replays stands in no other file."""
+    written = Question.new("knowledge/a", "When did the ferry first sail?", ("1902",))
+    entry = made(tmp_path / "store", "knowledge/b", ["How tall is the harbour wall?"], [])
+    trained = cycle(tmp_path, written, new=["knowledge/a"])
+    own = Sample.new("knowledge_short", "What should I ask?", "When did the ferry first sail?", SOURCE)
+    better, worse = (Candidate(answer=answer, model="m", score=5) for answer in ("Hello.", "Bye."))
+    pair = Preference.new("Greet me.", better, worse, (better, worse), SOURCE)
+    phases = trained.folder / TRAIN
+    write_records(phases / "01-short" / "data.jsonl", [of_origin(own, "self_generated")])
+    write_records(phases / "02-pairs" / "data.jsonl", [of_origin(pair, "new")])
+    write_records(phases / "02-pairs" / "validation.jsonl", [of_origin(pair, "new")])
+    assert [(leak.sample_id, leak.kind) for leak in check_trained(trained, [entry])] == [(own.id, "copy")]
+    assert report(trained).as_trained
+    assert report(trained).samples == {"self_generated": 1, "new": 2, "earlier_cycle": 1}

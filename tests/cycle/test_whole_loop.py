@@ -57,8 +57,8 @@ def test_a_first_cycle_makes_a_release_with_its_lineage(turned_once: Loop) -> No
 
 def test_every_stage_leaves_its_record(turned_once: Loop) -> None:
     folder = turned_once.state / "cycles/0001"
-    files = {"cycle.json", "entries.json", "train.json", "eval.json", "judgement.json", "report.html", "done.json"}
-    assert {path.name for path in folder.iterdir()} == files | {"train"}
+    files = {"cycle.json", "entries.json", "contamination.json", "train.json", "eval.json", "judgement.json"}
+    assert {path.name for path in folder.iterdir()} == files | {"report.html", "done.json", "train"}
     phases = {phase["phase"]: phase for phase in read_json(folder / "train.json")["phases"]}
     assert set(phases["all"]["mix"]["by_kind"]) == {"knowledge_long", "knowledge_short", "skill"}
     assert not list(folder.glob("train/*/model"))
