@@ -13,11 +13,13 @@ from ..core.held_out import Leak
 from ..eval.evaluation import Evaluation
 from ..eval.findings import Contest, find
 from ..eval.gate import Verdict, judge
+from ..eval.open_book import read_passages
 from ..eval.run import evaluate
 from ..llm.endpoint import identity
 from ..sdg.store import SAMPLES, Entry
 from ..train.replay_buffer import BUFFER_NAME
 from ..train.results import TrainResult
+from .basis import documents_cache
 from .journal import EVALUATION, JUDGEMENT, TRAIN, Judgement
 from .open_cycle import OpenCycle
 from .past import replay_buffer
@@ -98,6 +100,14 @@ def _evaluate(cycle: OpenCycle, name: str, candidate: Path) -> Evaluation:
         config=workspace.config,
         cache=workspace.state / "answers",
         progress=cycle.progress,
+        passages=_passages(cycle) if workspace.config.eval.open_book else None,
+        duel=(parent.name if parent else BASE, name) if workspace.config.eval.pairwise else None,
+        ledger=workspace.ledger,
     )
     write_json(cycle.folder / EVALUATION, evaluation.model_dump(mode="json"))
     return evaluation
+
+
+def _passages(cycle: OpenCycle) -> dict[str, tuple[str, ...]]:
+    workspace, basis = cycle.workspace, cycle.basis
+    return read_passages(basis.leaves, basis.source, documents_cache(workspace), workspace.config.documents)
