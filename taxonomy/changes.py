@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core.errors import TilthError
@@ -13,7 +14,7 @@ from .candidates import differ, leaves_that_may_differ
 from .leaf import Leaf, document_files, read_leaf
 from .moves import edited_moves, moves
 from .schema import QNA_NAME
-from .source import Source
+from .source import CommitTree, Source
 from .tree import leaf_ids
 
 _WORTH_SHOWING = 500
@@ -82,6 +83,12 @@ def changes(base: Source, head: Source, progress: Progress | None = None) -> Cha
         unchanged=_sorted(unchanged),
         attributed=_attributed(base, head, {leaf: leaf for leaf in unchanged} | moved),
     )
+
+
+def changed_leaves(root: Path, base: str, head: str = "HEAD") -> tuple[str, ...]:
+    """The leaves of one commit that another does not have, or has otherwise; sorted. Raises TaxonomyError."""
+    found = changes(CommitTree(root, base), CommitTree(root, head))
+    return _sorted({*found.added, *(each.leaf for each in found.modified)})
 
 
 class _Seen(NamedTuple):

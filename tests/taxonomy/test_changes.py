@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import yaml
-from tilth.taxonomy.changes import Changes, Modified, Unreadable, changes
+from tilth.taxonomy.changes import Changes, Modified, Unreadable, changed_leaves, changes
 from tilth.taxonomy.source import CommitTree, EmptyTree, WorkingTree
 
 BRIDGE, HELLO, BYE = "knowledge/bridge", "compositional_skills/hello", "compositional_skills/bye"
@@ -31,6 +31,15 @@ def test_the_same_tree_has_no_changes(base, repository):
     found = since(base, repository)
     assert found == Changes(unchanged=(HELLO, BRIDGE))
     assert not found
+
+
+def test_the_leaves_of_a_commit_that_another_has_not_or_has_otherwise(base, repository, skill):
+    repository.write(f"{BYE}/qna.yaml", {**skill, "task_description": "Say goodbye."})
+    repository.write(f"{BRIDGE}/bridge.md", "# Bridge\n\nIt fell.\n")
+    (repository.root / HELLO).rename(repository.root / "compositional_skills/greet")
+    repository.commit()
+    assert changed_leaves(repository.root, base.commit) == (BYE, BRIDGE)
+    assert changed_leaves(repository.root, base.commit, base.commit) == ()
 
 
 def test_reformatting_is_no_change(base, repository, skill):
