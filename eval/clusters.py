@@ -21,13 +21,13 @@ def mean_interval(
     """The bootstrap interval of the mean of all values when whole clusters are drawn, none of them empty.
 
     It is the basic interval (Davison & Hinkley 1997, "Bootstrap Methods and their Application", section 5.2): the low
-    end is as far below the mean as the high quantile of the resampled means lies above it, and the other way round. Both
-    are moved out as much as Student's quantile is larger than the normal one, and by sqrt(n / (n - 1)), by which the
-    spread of n drawn clusters is too small: without that it is far too narrow where clusters are few (Hesterberg 2015,
-    The American Statistician 69:371-386). The ends may lie outside what the values can be. Infinite for less than two
-    clusters.
+    end is as far below the mean as the high quantile of the resampled means lies above it, and the other way round.
+    Both are moved out as much as Student's quantile is larger than the normal one, and by sqrt(n / (n - 1)), by which
+    the spread of n drawn clusters is too small: without that it is far too narrow where clusters are few (Hesterberg
+    2015, The American Statistician 69:371-386). The ends may lie outside what the values can be. Infinite for less than
+    two clusters.
 
-    It takes `draws` times the number of clusters picks: about 4 seconds for 10,000.
+    It takes `draws` times the number of clusters picks: a few seconds for 10,000.
     """
     if len(clusters) < 2:
         return -math.inf, math.inf

@@ -59,17 +59,17 @@ def test_forty_documents_cover_what_independent_questions_do_not():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_clusters", [3, 5, 10, 20, 40])
-@pytest.mark.parametrize("together", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("num_clusters", [3, 10, 40])
+@pytest.mark.parametrize("together", [0.0, 0.3])
 def test_clusters_cover_95_percent(num_clusters: int, together: float):
-    clustered, _ = _coverage(OFTEN, num_clusters, together=together, runs=1_000, draws=400)
+    clustered, _ = _coverage(OFTEN, num_clusters, together=together, runs=600, draws=300)
     assert clustered >= 0.94
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_clusters", [5, 10, 20, 40])
+@pytest.mark.parametrize("num_clusters", [5, 20])
 def test_clusters_cover_little_less_where_few_questions_flip(num_clusters: int):
-    clustered, _ = _coverage(SELDOM, num_clusters, together=0.2, runs=1_000, draws=400)
+    clustered, _ = _coverage(SELDOM, num_clusters, together=0.2, runs=600, draws=300)
     assert clustered >= 0.92
 
 

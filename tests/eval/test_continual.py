@@ -97,7 +97,7 @@ def test_a_higher_level_is_wider_and_the_same_seed_the_same():
 def test_intervals_cover_the_accuracy_and_the_change_over_all_leaves():
     """Five leaves from a world in which they differ, twenty questions each; a cycle later about a tenth is lost."""
     draw = random.Random(4)
-    runs = 600
+    runs = 200
     covered = {"average_accuracy": 0, "backward_transfer": 0}
     for _ in range(runs):
         learned = [draw.betavariate(16, 4) for _ in range(5)]
