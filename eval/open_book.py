@@ -18,8 +18,9 @@ from ..taxonomy.documents import load_documents
 from ..taxonomy.leaf import Leaf
 from ..taxonomy.source import Source
 
-MOST_WORDS = 400
-"""Of all passages before a question: with it and the answer they fit into 1,024 tokens, in English."""
+MOST_WORDS = 600
+"""Of all passages before a question: with it and the answer they fit into 1,536 tokens, in English. People ask in other
+words than the document's, so a passage or two would not do: docs/log.md."""
 _CHUNK_TOKENS = 150
 _K1, _B = 1.2, 0.75
 
@@ -27,7 +28,7 @@ _K1, _B = 1.2, 0.75
 def read_passages(
     leaves: Iterable[Leaf], source: Source, cache: Path, settings: Documents
 ) -> dict[str, tuple[str, ...]]:
-    """Leaf -> its documents in passages of about 110 words; without the leaves that have none. Raises TaxonomyError."""
+    """Leaf -> its documents in passages of 40 to 110 words; without the leaves that have none. Raises TaxonomyError."""
     found: dict[str, tuple[str, ...]] = {}
     for leaf in leaves:
         documents = load_documents(leaf, source, cache, settings)
