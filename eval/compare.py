@@ -16,6 +16,9 @@ from .difference import Difference, clustered_interval, paired_difference
 from .evaluation import Evaluation
 from .statistics import holm, mcnemar
 
+FEWEST_DOCUMENTS = 5
+"""So many must stand behind an interval over them: two or three say hardly anything of others."""
+
 Finding = Literal["learned", "forgotten", "no change shown", "not measured"]
 
 FEWEST_CLUSTERS = 10
@@ -134,9 +137,9 @@ def together(
         return None
     level = 1 - 2 * significance
     found = paired_difference(len(gained), len(lost), len(questions), level=level)
-    if len(clusters := _by_document(questions, gained, lost)) >= FEWEST_CLUSTERS:
+    if len(clusters := _by_document(questions, gained, lost)) >= FEWEST_DOCUMENTS:
         low, high = clustered_interval(clusters, level=level, seed=seed)
-        found = found.model_copy(update={"low": min(low, found.low), "high": max(high, found.high)})
+        found = found.model_copy(update={"low": low, "high": high})
     return Together(
         name=name,
         against=against,
@@ -167,10 +170,17 @@ def _better(evaluation: Evaluation, before: str, after: str, question_id: str) -
 
 
 def _by_document(questions: Sequence[Question], gained: set[str], lost: set[str]) -> list[list[int]]:
-    """1 for each gained question, -1 for each lost one, 0 for the rest, grouped by leaf and document."""
+    """1 for each gained question, -1 for each lost one, 0 for the rest, grouped by leaf and document.
+
+    People's questions name no document: they are with the leaf's only one, or by themselves.
+    """
+    documents: defaultdict[str, set[str]] = defaultdict(set)
+    for question in questions:
+        documents[question.leaf] |= {question.source.document} if question.source else set()
     clusters: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for question in questions:
-        document = question.source.document if question.source else ""
+        several = len(documents[question.leaf]) > 1
+        document = question.source.document if question.source and several else ""
         clusters[question.leaf, document].append((question.id in gained) - (question.id in lost))
     return list(clusters.values())
 

@@ -1,7 +1,8 @@
 import pytest
 from tilth.core.errors import DataError
 from tilth.core.records import Question
-from tilth.eval.compare import compare
+from tilth.eval.compare import compare, together
+from tilth.eval.difference import paired_difference
 from tilth.eval.evaluation import Answer, Evaluation, Settings
 
 
@@ -58,3 +59,32 @@ def test_unknown_model():
 def test_sentence():
     (result,) = compare(evaluation({"a": "0" * 12}, {"a": "1" * 12}), "old", "new", ["a"], significance=0.05)
     assert result.sentence == "a: learned, 12 of 12 right, 0 of 12 before (12 gained, 0 lost, p < 0.001)"
+
+
+def test_leaves_together_have_one_difference():
+    found = evaluation({"a": "0" * 12, "b": "1" * 12, "c": ""}, {"a": "1" * 9 + "000", "b": "1" * 11 + "0", "c": ""})
+    items = compare(found, "old", "new", ["a", "b", "c"], significance=0.05)
+    group = together("both", found, "old", items, significance=0.05, seed=1)
+    assert group
+    assert (group.leaves, group.before.correct, group.after.correct) == (("a", "b"), 12, 20)
+    assert (group.difference.gained, group.difference.lost, group.difference.total) == (9, 1, 24)
+    assert group.p_value == pytest.approx(2 * 11 / 2**10)
+    assert group.difference == paired_difference(9, 1, 24, level=0.9)
+    assert together("none", found, "old", items[2:], significance=0.05, seed=1) is None
+
+
+def test_questions_of_one_document_count_less_than_questions_of_many():
+    """Eight leaves lose one question each, or one leaf loses eight: the second is less sure to be all that is lost."""
+    names = [f"leaf {number}" for number in range(8)]
+    before = dict.fromkeys(names, "1" * 12)
+    lows = [
+        together("all", each, "old", compare(each, "old", "new", names, significance=0.05), significance=0.05, seed=1)
+        for each in (
+            evaluation(before, dict.fromkeys(names, "0" + "1" * 11)),
+            evaluation(before, before | {"leaf 3": "0" * 8 + "1" * 4}),
+        )
+    ]
+    spread, together_lost = (group.difference for group in lows if group)
+    assert spread.value == together_lost.value
+    assert spread.low == paired_difference(0, 8, 96, level=0.9).low
+    assert together_lost.low < spread.low - 0.03
