@@ -36,7 +36,7 @@ from ..machine import describe
 from .cycles import Course, cycles
 from .outcome import BASE, Cycle, Outcome, outcome
 from .page import write_page
-from .samples import generated, workspace_in
+from .samples import generated, untaught, workspace_in
 from .variants import VARIANTS, Variant
 
 RESULTS = Path(__file__).parents[1] / "results" / "continual.json"
@@ -50,7 +50,7 @@ def main() -> None:
     questions = [*(question for leaf in leaves for question in leaf.questions), *general_questions()]
     course = Course(entries, student, workspace.config, options.folder / "runs", progress)
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"variants": {}}
-    results |= {"machine": describe()} | _setting(workspace, entries)
+    results |= {"machine": describe()} | _setting(workspace, entries) | {"untaught": untaught(leaves, entries)}
     ask = functools.partial(_evaluated, questions=questions, workspace=workspace, progress=progress)
     for variant in [variant for variant in VARIANTS if not options.only or variant.name in options.only]:
         found = _run(variant, course, ask)

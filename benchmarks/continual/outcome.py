@@ -36,8 +36,10 @@ class Outcome(Record):
     summary: Summary
     general: Difference
     """The last model against the base model, on the general set."""
-    wrong: Mapping[str, Mapping[str, str]]
-    """Leaf -> each held-out question that the last model answers wrongly, and what it says."""
+    wrong_when_learned: Mapping[str, Mapping[str, str]]
+    """Leaf -> each held-out question that the model answers wrongly right after the leaf's cycle, and what it says."""
+    wrong_at_the_end: Mapping[str, Mapping[str, str]]
+    """The same of the last model."""
 
 
 def outcome(variant: Variant, leaves: Sequence[str], costs: Sequence[Cycle], evaluation: Evaluation) -> Outcome:
@@ -53,7 +55,10 @@ def outcome(variant: Variant, leaves: Sequence[str], costs: Sequence[Cycle], eva
         matrix=matrix,
         summary=summarise(matrix, seed=variant.seed),
         general=_general(evaluation, base, models[-1]),
-        wrong={leaf: _wrong(evaluation, models[-1], leaf) for leaf in leaves},
+        wrong_when_learned={
+            leaf: _wrong(evaluation, model, leaf) for model, first in zip(models, new, strict=True) for leaf in first
+        },
+        wrong_at_the_end={leaf: _wrong(evaluation, models[-1], leaf) for leaf in leaves},
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tilth.core.atomic import write_text
-from tilth.core.rate import Rate
+from tilth.core.rate import Rate, wilson
 from tilth.eval.continual import Estimate, Matrix
 from tilth.eval.general import is_general
 
@@ -32,6 +32,8 @@ answers all held-out questions of all five leaves, closed book, {questions} a le
 questions. What stands in brackets is the 95 % interval.
 
 - **learning**: accuracy on a leaf right after its own cycle, mean over the five (Riemer et al. 2019).
+- **of the taught**: the same of the {taught} questions whose answer some sample gives; {untaught} ask for what the
+  teacher made no sample about.
 - **forgetting**: the best that a leaf had after an earlier cycle, less what it has after the last, mean over the first
   four (Chaudhry et al. 2018).
 - **backward transfer**: what a leaf has after the last cycle, less what it had after its own, mean over the first four
@@ -74,9 +76,21 @@ def write_page(results: Mapping[str, Any]) -> None:
         recipe=results["recipe"],
         questions=_questions(first.matrix),
         general=first.general.total,
+        taught=_taught(first, results["untaught"]).total,
+        untaught=sum(map(len, results["untaught"].values())),
         summary=_markdown(
-            [_summary_row(name, outcome) for name, outcome in found.items()],
-            ["variant", "learning", "forgetting", "backward transfer", "at the end", "general", "tokens", "time"],
+            [_summary_row(name, outcome, results["untaught"]) for name, outcome in found.items()],
+            [
+                "variant",
+                "learning",
+                "of the taught",
+                "forgetting",
+                "backward transfer",
+                "at the end",
+                "general",
+                "tokens",
+                "time",
+            ],
         ),
         plot=PLOT,
         learned=LEARNED,
@@ -95,11 +109,22 @@ def _questions(matrix: Matrix) -> str:
     return " or ".join(sorted({str(rate.total) for leaf in matrix.tasks if (rate := matrix.base.rates[leaf])}))
 
 
-def _summary_row(name: str, outcome: Outcome) -> list[str]:
+def _taught(outcome: Outcome, untaught: Mapping[str, Sequence[str]]) -> Rate:
+    """Right after a leaf's own cycle, of the questions whose answer a sample gives."""
+    total = sum(rate.total for leaf in untaught if (rate := outcome.matrix.base.rates[leaf]))
+    total -= sum(map(len, untaught.values()))
+    wrong = sum(
+        question not in untaught[leaf] for leaf, said in outcome.wrong_when_learned.items() for question in said
+    )
+    return wilson(total - wrong, total)
+
+
+def _summary_row(name: str, outcome: Outcome, untaught: Mapping[str, Sequence[str]]) -> list[str]:
     summary, general = outcome.summary, outcome.general
     return [
         name,
         _estimate(summary.learning_accuracy),
+        _share(_taught(outcome, untaught)),
         _estimate(summary.forgetting),
         _estimate(summary.backward_transfer),
         _estimate(summary.average_accuracy),

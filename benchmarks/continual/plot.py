@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
+
+from tilth.eval.continual import Row
 
 from .outcome import Outcome
 
@@ -68,5 +71,5 @@ def _course(axes: Any, found: Mapping[str, Outcome], styles: Mapping[str, tuple[
     axes.set(xlabel="contributions", ylabel="accuracy on the leaves so far", ylim=(0, 1.02), xticks=range(1, 6))
 
 
-def _mean(row: Any, tasks: tuple[str, ...]) -> float:
-    return sum(row.value(task) for task in tasks) / len(tasks)
+def _mean(row: Row, tasks: Sequence[str]) -> float:
+    return fmean(rate.value for task in tasks if (rate := row.rate(task)))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from tilth.cli.init import make_workspace
+from tilth.core.answers import is_correct
 from tilth.core.errors import CheckFailed
 from tilth.core.held_out import find_leaks
 from tilth.core.progress import Progress
@@ -58,3 +60,16 @@ def generated(workspace: Workspace, progress: Progress) -> tuple[list[Leaf], lis
     if leaks := find_leaks(questions, [sample for entry in entries for sample in read_samples(entry)]):
         raise CheckFailed(f"{len(leaks)} held-out questions stand in samples", fix="reword them")
     return leaves, entries
+
+
+def untaught(leaves: Sequence[Leaf], entries: Sequence[Entry]) -> dict[str, list[str]]:
+    """Leaf -> its held-out questions whose answer no sample of the leaf gives: nothing that is trained can teach it."""
+    given = {entry.leaf: [sample.answer for sample in read_samples(entry)] for entry in entries}
+    return {
+        leaf.id: [
+            question.question
+            for question in leaf.questions
+            if not any(is_correct(answer, question.answers) for answer in given[leaf.id])
+        ]
+        for leaf in leaves
+    }
