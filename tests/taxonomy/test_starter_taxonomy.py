@@ -48,7 +48,7 @@ def test_contexts_are_quotes_and_held_out_answers_stand_in_the_document(source, 
     for seed in leaf.seed_examples:
         there = set(comparable(seed.context).split())
         assert all(set(comparable(pair.answer).split()) <= there for pair in seed.pairs), seed
-    assert len(leaf.questions) == 12
+    assert len(leaf.questions) == 20
     for question in leaf.questions:
         words = f" {text} "
         assert any(f" {comparable(answer)} " in words for answer in question.answers), question
