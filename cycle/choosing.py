@@ -7,12 +7,13 @@ again as the parent of the next.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ..core.fingerprint import fingerprint
 from ..core.progress import SilentProgress
+from ..core.records import Question
 from ..eval.run import evaluate
 from ..train.plan import Plan
 from .open_cycle import OpenCycle
@@ -20,10 +21,15 @@ from .open_cycle import OpenCycle
 
 def set_apart(cycle: OpenCycle, plan: Plan) -> OpenCycle:
     """The cycle with half of its generated questions moved to those that choose, if a phase of the plan asks for it."""
-    if all(phase.select.by != "held_out" for phase in plan.phases):
-        return cycle
-    choosing = tuple(test for test in cycle.tests if int(fingerprint(test.id), 16) % 2)
+    choosing = choosers(cycle.tests, plan)
     return replace(cycle, choosing=choosing, tests=tuple(test for test in cycle.tests if test not in choosing))
+
+
+def choosers(tests: Sequence[Question], plan: Plan) -> tuple[Question, ...]:
+    """Those of generated questions that choose; none where no phase of the plan asks for it."""
+    if all(phase.select.by != "held_out" for phase in plan.phases):
+        return ()
+    return tuple(test for test in tests if int(fingerprint(test.id), 16) % 2)
 
 
 def right_answers(cycle: OpenCycle) -> Callable[[Path], int] | None:
