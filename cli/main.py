@@ -37,6 +37,7 @@ VERBS = {
     "ledger": "Show what was asked of models and what it cost; export answers, import them.",
     "train": "Run the plan on what the store holds.",
     "eval": "Score models on the held-out questions.",
+    "benchmark": "Score models on public benchmarks and on questions of two turns; export tasks for lm-eval.",
     "cycle": "Generate, train, evaluate, judge, release, report: whatever is not done yet.",
     "report": "Write the report of a cycle again, from its files.",
     "releases": "List releases, show where one came from, roll back, export.",

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import yaml
 
-from ..core.atomic import new_folder, write_json, write_text
+from ..core.atomic import new_folder, read_json, write_json, write_text
 from ..core.errors import TilthError
 from ..core.fingerprint import fingerprint
 from ..core.normalise import normalise
@@ -27,7 +27,7 @@ from ..core.records import Question, Record
 
 GROUP = "tilth"
 """The group of all tasks; `tilth_short` and `tilth_choice` in it have a score of their own."""
-MANIFEST = "tilth-tasks.json"
+MANIFEST, README = "tilth-tasks.json", "README.md"
 
 Part = Literal["short", "choice"]
 
@@ -63,7 +63,7 @@ def export_tasks(questions: Iterable[Question], folder: Path, *, max_new_tokens:
             questions=sum(map(len, by_task.values())),
             left_out=left_out,
         )
-        write_text(new / "README.md", _README.format(folder=folder))
+        write_text(new / README, _README.format(folder=folder))
         write_json(new / MANIFEST, exported.model_dump(mode="json"))
     return exported
 
@@ -75,8 +75,18 @@ _PARTS: Mapping[str, Part] = {"match": "short", "choice": "choice"}
 
 
 def _refuse_other(folder: Path) -> None:
-    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise TilthError("here is something else than exported tasks", where=str(folder), fix="name a new folder")
+    """An export replaces the folder, so nothing may be in it that no export has written."""
+    if not folder.exists():
+        return
+    fix = "name a new folder"
+    if not folder.is_dir():
+        raise TilthError("here is a file", where=str(folder), fix=fix)
+    manifest = folder / MANIFEST
+    tasks: Mapping[str, str] = read_json(manifest).get("tasks", {}) if manifest.is_file() else {}
+    groups = (GROUP, *(f"{GROUP}_{part}" for part in _PARTS.values()))
+    ours = {MANIFEST, README, *(f"{name}{end}" for name in (*tasks, *groups) for end in (".yaml", ".jsonl"))}
+    if others := sorted({file.name for file in folder.iterdir()} - ours):
+        raise TilthError(f"here is something else than exported tasks: {others[0]!r}", where=str(folder), fix=fix)
 
 
 def _sorted_out(

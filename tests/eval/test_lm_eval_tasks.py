@@ -79,6 +79,12 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path):
     with pytest.raises(TilthError, match="something else than exported tasks"):
         export_tasks(QUESTIONS, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+    export_tasks(QUESTIONS, tmp_path / "tasks")
+    (tmp_path / "tasks" / "results.json").write_text("mine")
+    with pytest.raises(TilthError, match=r"something else than exported tasks: 'results\.json'"):
+        export_tasks(QUESTIONS, tmp_path / "tasks")
+    with pytest.raises(TilthError, match="here is a file"):
+        export_tasks(QUESTIONS, tmp_path / "mine.txt")
 
 
 def test_questions_that_no_task_can_score_make_no_folder(tmp_path: Path):
