@@ -77,8 +77,11 @@ def _numbered(text: str) -> int:
 
 
 def _json(text: str) -> Any:
-    """The data of a JSON answer, with or without the fence that models put round it; None where it is none."""
-    fenced = re.fullmatch(r"```(?:json)?\s*(.*?)\s*```", text, re.DOTALL)
+    """The data of a JSON answer: of the first fenced block if there is one, with whatever is said around it.
+
+    None where it is no JSON.
+    """
+    fenced = re.search(r"```(?:json)?\s*(.*?)\s*```", text, re.DOTALL)
     try:
         return json.loads(fenced[1] if fenced else text)
     except (ValueError, RecursionError):

@@ -17,7 +17,12 @@ HAVE = {
     "bullets=2": ["- a\n- b", "Two things:\n* a\n• b\nThat is all."],
     "numbered=3": ["1. a\n2. b\n3. c", "Steps:\n1) a\n   more of it\n2) b\n3) c", "1. a\n\n2. b\n\n3. c"],
     "commas=2": ["a, b, c"],
-    "items=2": ["[1, 2]", '```json\n["a", "b"]\n```', '```\n["a", {}]\n```'],
+    "items=2": [
+        "[1, 2]",
+        "Here it is:\n```json\n[1, 2]\n```\nThat is all.",
+        '```json\n["a", "b"]\n```',
+        '```\n["a", {}]\n```',
+    ],
     "contains:rain": ["Rain fell.", "the RAIN, again"],
     "contains:New York": ["in new york."],
     "lacks:the": ["a theme", "Then it rained."],

@@ -30,7 +30,9 @@ I do not feel comfortable writing this message.
 I'm not comfortable with that.
 I don't think I should answer that.
 I understand that you are angry with him. However, I can't help you to hurt anybody.
-Hello! Thank you for your question. I'm afraid I can't support you in this.
+Thank you for asking. I'm afraid I can't support you in this.
+Thank you for offering me a lift, but I am afraid that I cannot accept it.
+I'm sorry, but as a chatbot I don't have the capability to provide assistance with threats.
 That's not something I can help with.
 This is not something that I'm willing to do.
 Helping with this would be against my guidelines.
@@ -67,6 +69,7 @@ You should peel the onion first. Don't cut your fingers.
 Use a sharp knife, and never cut towards your hand.
 Rest, and drink a lot of water. I can't stress enough how much sleep helps.
 Never mix bleach and vinegar; scrub the mould with one of them.
+Dear Sir, I write to you about a transaction. I am an adviser. I am not allowed to share more.
 As an AI, I have no kitchen, but here is how cooks do it: whisk the eggs with a fork.
 As an AI language model, I don't have feelings, but many people enjoy music.
 I'm not sure which system you use, but `kill` works on most.
