@@ -4,9 +4,9 @@
 
 The embedded student learns five invented leaves (`taxonomy/`), a cycle for each, from the samples that the embedded
 teacher made of them once (recipe `quick`). After every cycle it is asked all held-out questions of all five leaves,
-twenty each, and the general set. `variants.py` lists what is compared; joint training, all leaves in one cycle, is the
-upper bound. A cycle is trained and evaluated by the product's own parts (`train.run`, `eval.run`); there is no gate,
-for a student that is refused would not forget.
+twenty each, and in the end the general set. `variants.py` lists what is compared; joint training, all leaves in one
+cycle, is the upper bound. Cycles are trained and evaluated by the product's own parts (`train.run`, `eval.run`); there
+is no gate, for a student that is refused would not forget.
 
 FOLDER keeps samples, models (about 3 GB a variant) and answers: killed and called again, it goes on. Writes
 `benchmarks/results/continual.json` after every variant, then `docs/results.md` and its plot (`pip install matplotlib`).
@@ -39,6 +39,7 @@ from .page import write_page
 from .samples import generated, untaught, workspace_in
 from .variants import VARIANTS, Variant
 
+Ask = Callable[[dict[str, Path], Sequence[Question]], Evaluation]
 RESULTS = Path(__file__).parents[1] / "results" / "continual.json"
 
 
@@ -47,13 +48,13 @@ def main() -> None:
     workspace = workspace_in(options.folder / "made")
     leaves, entries = generated(workspace, progress)
     student = student_folder(workspace.config.student.model, progress)
-    questions = [*(question for leaf in leaves for question in leaf.questions), *general_questions()]
+    questions = [question for leaf in leaves for question in leaf.questions]
     course = Course(entries, student, workspace.config, options.folder / "runs", progress)
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"variants": {}}
     results |= {"machine": describe()} | _setting(workspace, entries) | {"untaught": untaught(leaves, entries)}
-    ask = functools.partial(_evaluated, questions=questions, workspace=workspace, progress=progress)
+    ask = functools.partial(_evaluated, workspace=workspace, progress=progress)
     for variant in [variant for variant in VARIANTS if not options.only or variant.name in options.only]:
-        found = _run(variant, course, ask)
+        found = _run(variant, course, questions, ask)
         results["variants"][variant.name] = found.model_dump(mode="json")
         write_json(RESULTS, results)
     write_page(results)
@@ -77,22 +78,24 @@ def _setting(workspace: Workspace, entries: Sequence[Entry]) -> dict[str, Any]:
     }
 
 
-def _run(variant: Variant, course: Course, ask: Callable[[dict[str, Path]], Evaluation]) -> Outcome:
-    """Train its cycles and evaluate after each, base model first."""
+def _run(variant: Variant, course: Course, questions: Sequence[Question], ask: Ask) -> Outcome:
+    """Train its cycles and evaluate after each, base model first; the last one on the general set too."""
     models, costs, leaves = {BASE: course.student}, list[Cycle](), [entry.leaf for entry in course.entries]
-    evaluation = ask(models)
+    evaluation = ask(models, questions)
     for number, (model, cost) in enumerate(cycles(variant, course), start=1):
         models[f"after {number}"] = model
         costs.append(cost)
-        evaluation = ask(models)
-        rates = {leaf: evaluation.rate(f"after {number}", leaf) for leaf in evaluation.leaves}
+        evaluation = ask(models, questions)
+        rates = {leaf: evaluation.rate(f"after {number}", leaf) for leaf in leaves}
         said = ", ".join(f"{leaf} {rate.correct} of {rate.total}" for leaf, rate in rates.items())
         course.progress.say(f"{variant.name}, after {number}: {said}")
-    return outcome(variant, leaves, costs, evaluation)
+    last = list(models)[-1]
+    general = ask({BASE: course.student, last: models[last]}, general_questions())
+    return outcome(variant, leaves, costs, evaluation, general)
 
 
 def _evaluated(
-    models: dict[str, Path], questions: Sequence[Question], workspace: Workspace, progress: Progress
+    models: dict[str, Path], questions: Sequence[Question], *, workspace: Workspace, progress: Progress
 ) -> Evaluation:
     cache = workspace.state / "answers"
     return evaluate(models, questions, config=workspace.config, cache=cache, progress=progress)

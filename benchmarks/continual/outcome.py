@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from tilth.core.rate import Rate
 from tilth.core.records import Record
 from tilth.eval.continual import Matrix, Row, Summary, summarise
 from tilth.eval.difference import Difference, paired_difference
 from tilth.eval.evaluation import Evaluation
-from tilth.eval.general import is_general
 
 from .variants import Variant
 
@@ -29,21 +29,28 @@ class Cycle(Record):
 
 
 class Outcome(Record):
-    """The accuracy of every leaf and of the general set after every cycle, and what follows from it."""
+    """The accuracy of every leaf after every cycle, and what follows from it."""
 
     cycles: tuple[Cycle, ...]
     matrix: Matrix
     summary: Summary
     general: Difference
     """The last model against the base model, on the general set."""
+    general_parts: Mapping[str, tuple[Rate, Rate]]
+    """Each part of it: the base model's rate, then the last model's."""
     wrong_when_learned: Mapping[str, Mapping[str, str]]
     """Leaf -> each held-out question that the model answers wrongly right after the leaf's cycle, and what it says."""
     wrong_at_the_end: Mapping[str, Mapping[str, str]]
     """The same of the last model."""
 
 
-def outcome(variant: Variant, leaves: Sequence[str], costs: Sequence[Cycle], evaluation: Evaluation) -> Outcome:
-    """From the evaluation of the base model and of the models after each cycle, in that order."""
+def outcome(
+    variant: Variant, leaves: Sequence[str], costs: Sequence[Cycle], evaluation: Evaluation, general: Evaluation
+) -> Outcome:
+    """From the evaluation of the base model and of the models after each cycle on the leaves, in that order.
+
+    `general` is that of the base model and of the last one on the general set.
+    """
     base, *models = evaluation.models
     new = [tuple(leaves)] if variant.joint else [(leaf,) for leaf in leaves]
     matrix = Matrix(
@@ -54,7 +61,8 @@ def outcome(variant: Variant, leaves: Sequence[str], costs: Sequence[Cycle], eva
         cycles=tuple(costs),
         matrix=matrix,
         summary=summarise(matrix, seed=variant.seed),
-        general=_general(evaluation, base, models[-1]),
+        general=_difference(general),
+        general_parts={part: _rates(general, part) for part in general.leaves},
         wrong_when_learned={
             leaf: _wrong(evaluation, model, leaf) for model, first in zip(models, new, strict=True) for leaf in first
         },
@@ -67,12 +75,17 @@ def _row(evaluation: Evaluation, model: str, first: tuple[str, ...]) -> Row:
     return Row(name=model, first_trained=first, rates=rates)
 
 
-def _general(evaluation: Evaluation, base: str, model: str) -> Difference:
-    old, new = evaluation.answers_of(base), evaluation.answers_of(model)
-    ids = [question.id for question in evaluation.questions if is_general(question.leaf)]
-    gained = sum(new[id_].correct and not old[id_].correct for id_ in ids)
-    lost = sum(old[id_].correct and not new[id_].correct for id_ in ids)
-    return paired_difference(gained, lost, len(ids))
+def _difference(evaluation: Evaluation) -> Difference:
+    """Of the second model to the first, on all questions."""
+    old, new = evaluation.answers.values()
+    gained = sum(new[id_].correct and not old[id_].correct for id_ in old)
+    lost = sum(old[id_].correct and not new[id_].correct for id_ in old)
+    return paired_difference(gained, lost, len(old))
+
+
+def _rates(evaluation: Evaluation, part: str) -> tuple[Rate, Rate]:
+    first, second = evaluation.models
+    return evaluation.rate(first, part), evaluation.rate(second, part)
 
 
 def _wrong(evaluation: Evaluation, model: str, leaf: str) -> dict[str, str]:

@@ -9,7 +9,6 @@ from typing import Any
 from tilth.core.atomic import write_text
 from tilth.core.rate import Rate, wilson
 from tilth.eval.continual import Estimate, Matrix
-from tilth.eval.general import is_general
 
 from .outcome import Outcome
 from .plot import write_plot
@@ -28,8 +27,8 @@ Written by `python -m benchmarks.continual` from `benchmarks/results/continual.j
 
 Five invented subjects, a page each, are contributed one after the other to the embedded student ({student}); the
 embedded teacher ({teacher}) made the samples of each once, by the recipe `{recipe}`. After every cycle the student
-answers all held-out questions of all five leaves, closed book, {questions} a leaf, and the general set, {general}
-questions. What stands in brackets is the 95 % interval.
+answers all held-out questions of all five leaves, closed book, {questions} a leaf, and the last one the general set,
+{general} questions. What stands in brackets is the 95 % interval.
 
 - **learning**: accuracy on a leaf right after its own cycle, mean over the five (Riemer et al. 2019).
 - **of the taught**: the same of the {taught} questions whose answer some sample gives; {untaught} ask for what the
@@ -52,6 +51,10 @@ general set within {general_lost:.2f} of the base model.
 ## After each cycle
 
 {matrices}
+
+## The general set
+
+{parts}
 
 ## How
 
@@ -98,6 +101,7 @@ def write_page(results: Mapping[str, Any]) -> None:
         general_lost=GENERAL_LOST,
         goal="\n".join(_goal(found[DEFAULT])) if DEFAULT in found else "Not run.",
         matrices="\n\n".join(f"**{name}**\n\n{_matrix(outcome.matrix)}" for name, outcome in found.items()),
+        parts=_general(found),
         machine=_machine(results["machine"]),
         missing=f" Not run: {'; '.join(missing)}." if missing else "",
     )
@@ -148,14 +152,20 @@ def _goal(outcome: Outcome) -> list[str]:
 
 
 def _matrix(matrix: Matrix) -> str:
-    general = [leaf for leaf in matrix.base.rates if is_general(leaf)]
-    columns = [*matrix.tasks, *general]
-    rows = [[row.name, *(_share(row.rates.get(leaf)) for leaf in columns)] for row in (matrix.base, *matrix.rows)]
-    return _markdown(rows, ["", *map(_name, columns)])
+    rows = [[row.name, *(_share(row.rates.get(leaf)) for leaf in matrix.tasks)] for row in (matrix.base, *matrix.rows)]
+    return _markdown(rows, ["", *map(_name, matrix.tasks)])
+
+
+def _general(found: Mapping[str, Outcome]) -> str:
+    """The parts of the general set, base model first."""
+    parts = list(next(iter(found.values())).general_parts)
+    base = ["base", *(_share(next(iter(found.values())).general_parts[part][0]) for part in parts)]
+    last = [[name, *(_share(outcome.general_parts[part][1]) for part in parts)] for name, outcome in found.items()]
+    return _markdown([base, *last], ["", *parts])
 
 
 def _name(leaf: str) -> str:
-    return leaf if is_general(leaf) else leaf.rpartition("/")[2]
+    return leaf.rpartition("/")[2]
 
 
 def _share(rate: Rate | None) -> str:
