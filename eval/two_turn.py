@@ -8,7 +8,6 @@ grade is counted and shown, and a mean has an interval.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
@@ -22,6 +21,7 @@ from ..core.fingerprint import fingerprint
 from ..core.records import Record
 from ..core.wording import first_fault
 from ..core.yaml_source import load_yaml
+from .clusters import mean_interval
 from .evaluation import Judge
 
 WORST, BEST = 1, 10
@@ -60,7 +60,7 @@ class GradedAnswer(Record):
 
 
 class Mean(Record):
-    """The mean grade with a 95 % bootstrap interval over questions (Efron 1979, Annals of Statistics 7:1-26).
+    """The mean grade with a 95 % bootstrap interval over questions (`clusters.mean_interval`).
 
     Fewer than five questions tell too little of the spread: their interval is all that there could be.
     """
@@ -144,16 +144,14 @@ def _lines(path: Path) -> list[TwoTurnQuestion]:
     return found
 
 
-_FEWEST, _DRAWS = 5, 2000
+_FEWEST = 5
 
 
 def _mean(values: Iterable[float], lowest: float, highest: float) -> Mean | None:
     grades = list(values)
     if not grades:
         return None
-    if len(grades) < _FEWEST:
-        return Mean(value=fmean(grades), low=lowest, high=highest, questions=len(grades))
-    draw = random.Random(0)  # noqa: S311  a seeded bootstrap, not a secret
-    means = sorted(fmean(draw.choices(grades, k=len(grades))) for _ in range(_DRAWS))
-    tail = _DRAWS * 25 // 1000
-    return Mean(value=fmean(grades), low=means[tail], high=means[-1 - tail], questions=len(grades))
+    low, high = lowest, highest
+    if len(grades) >= _FEWEST:
+        low, high = mean_interval([[grade] for grade in grades], level=0.95, seed=0)
+    return Mean(value=fmean(grades), low=max(low, lowest), high=min(high, highest), questions=len(grades))
