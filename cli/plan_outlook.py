@@ -160,7 +160,8 @@ def _reward(reward: Reward) -> str:
 
 def _selected(select: Selection) -> str:
     patience = f"; ends after {select.patience} without a better one" if select.patience else ""
-    return f"of the {_SELECTED[select.by]}{patience}"
+    kept = f"; the {select.keep} best are kept" if select.keep > 1 else ""
+    return f"of the {_SELECTED[select.by]}{kept}{patience}"
 
 
 def _samples(mix: Mix, phase: Resolved) -> str:

@@ -1,7 +1,7 @@
 """How much disk a run will need at most, foreseen: a full one would stop it hours later, while a checkpoint is written.
 
 A new checkpoint is whole before an old one goes, and so is a new best model; a phase's model is there until the next
-phase has its own.
+phase has its own, and models of other epochs stay.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ class Disk:
     checkpoint: int
     """The trained weights and AdamW's two moments of them, in float32; what DeepSpeed has of them besides."""
     model: int
-    """A whole model: the phase's result, and each that is kept aside as the best."""
+    """A whole model: the phase's result, and each that is kept aside as one of the best."""
+    beside: int
+    """The models of other epochs, which stay beside the result."""
     most: int
     """All that is there at once, at most."""
 
@@ -38,9 +40,11 @@ def disk_of(phase: Resolved, shape: Shape, *, keep_checkpoints: int, distributed
     again = 0 if phase.method in LEARNS_FROM_ANSWERS else _WRITTEN_AGAIN.get(distributed, 0)  # one process trains those
     checkpoint = (FLOAT + MOMENTS + again) * trained
     model = FLOAT * shape.parameters
-    best = model if phase.select.by != "last" else 0
-    kept = keep_checkpoints * checkpoint + best
-    return Disk(checkpoint, model, kept + max(checkpoint, model))
+    beside = (phase.select.keep - 1) * model
+    aside = model + beside if phase.select.by != "last" else 0
+    # A checkpoint or a better model while it trains; at its end what is aside is copied.
+    most = keep_checkpoints * checkpoint + aside + max(checkpoint, model + beside)
+    return Disk(checkpoint, model, beside, most)
 
 
 def check_disk(
@@ -52,18 +56,19 @@ def check_disk(
     """
     left = (path for _, folder in phases for path in folder.glob("checkpoints/**/*"))
     there = sum(path.stat().st_size for path in left if path.is_file())
-    parent = rewards = 0
+    parent = others = 0
     for phase, folder in phases:
         disk = disk_of(phase, shape, keep_checkpoints=keep_checkpoints, distributed=distributed)
-        need, free = parent + rewards + disk.most, there + shutil.disk_usage(_nearest(folder)).free
+        need, free = parent + others + disk.most, there + shutil.disk_usage(_nearest(folder)).free
         if need > free:
             kept = f"{keep_checkpoints + 1} checkpoints of {gigabytes(disk.checkpoint)}"
             parts = f"{kept}, models of {gigabytes(disk.model)}"
             what = f"it needs up to {gigabytes(need)} of disk ({parts}), but only {gigabytes(free)} are free"
             fix = "free some, or train with `adapter: lora`" if phase.adapter == "none" else "free some"
             raise CheckFailed(what, where=f"phase {phase.name!r}", fix=fix)
+        others += disk.beside
         if phase.method == "reward":
-            rewards += disk.model
+            others += disk.model
         else:
             parent = disk.model
 

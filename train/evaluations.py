@@ -1,4 +1,4 @@
-"""What happens at the end of each epoch: the model is measured, told about, and kept aside while it is the best.
+"""What happens at the end of each epoch: the model is measured, told about, and kept aside while it is among the best.
 
 Nothing of it reaches the training: the model is put back into training mode and every random generator into its state.
 An epoch is measured once: its line in `evaluations.jsonl` is written after its model is kept aside, so a run that was
@@ -22,7 +22,7 @@ from . import distributed
 from .methods.setup import Setup
 from .metrics import Step
 from .plan import LOSS_ON_ROWS
-from .selection import Evaluation, best, ends_early, in_words
+from .selection import Evaluation, ends_early, in_words, kept
 from .trainer import check_finite
 
 Look = Callable[[Any], Mapping[str, float]]
@@ -39,7 +39,7 @@ def read_evaluations(log: Path) -> list[Evaluation]:
 class EpochEnds:
     """The ends of a phase's epochs. `metrics` are its steps, `log` is its `evaluations.jsonl`; `looks` measure more.
 
-    The best model is kept beside the checkpoints. Where several processes train, all measure, and the first one writes.
+    The best models are kept beside the checkpoints. Where several processes train, all measure, the first one writes.
     """
 
     def __init__(self, setup: Setup, metrics: Path, log: Path, looks: Sequence[Look] = ()) -> None:
@@ -63,13 +63,14 @@ class EpochEnds:
         return ends_early([each for each in self._evaluations if each.step <= step], self._phase.select)
 
     def write_model(self, trainer: Any, folder: Path) -> None:
-        """Write the phase's model: the best where it selects, else the last."""
-        found = best(self._evaluations, self._phase.select)
-        if found is None:
+        """Write the phase's model: the best where it selects, with what else it keeps beside it, else the last."""
+        found = kept(self._evaluations, self._phase.select)
+        if not found:
             self._write(trainer, folder)
-        elif distributed.is_first():
-            with new_folder(folder) as copy:
-                shutil.copytree(self._kept(found.epoch), copy, dirs_exist_ok=True)
+        for place, evaluation in enumerate(found if distributed.is_first() else ()):
+            name = f"{folder.name}-epoch-{evaluation.epoch}" if place else folder.name
+            with new_folder(folder.with_name(name)) as copy:
+                shutil.copytree(self._aside(evaluation.epoch), copy, dirs_exist_ok=True)
 
     def _evaluate(self, trainer: Any, epoch: int, step: int) -> Evaluation:
         started, select, held_out = time.monotonic(), self._phase.select, self._setup.watch.held_out
@@ -79,12 +80,12 @@ class EpochEnds:
         more = {name: number for look in self._looks for name, number in look(trainer).items()}
         found = Evaluation(epoch=epoch, step=step, training=training, validation=validation, more=more)
         if select.by == "held_out" and held_out:
-            self._write(trainer, self._kept(epoch))
-            found = found.model_copy(update={"held_out": held_out(self._kept(epoch))})
+            self._write(trainer, self._aside(epoch))
+            found = found.model_copy(update={"held_out": held_out(self._aside(epoch))})
         self._evaluations.append(found.model_copy(update={"seconds": round(time.monotonic() - started, 3)}))
-        is_best = best(self._evaluations, select) is self._evaluations[-1]
-        if any(distributed.any_of(is_best)) and select.by == "validation_loss":
-            self._write(trainer, self._kept(epoch))
+        is_kept = self._evaluations[-1] in kept(self._evaluations, select)
+        if any(distributed.any_of(is_kept)) and select.by == "validation_loss":
+            self._write(trainer, self._aside(epoch))
         if distributed.is_first():
             write_records(self._log, self._evaluations)
         self._delete_worse()
@@ -108,13 +109,14 @@ class EpochEnds:
         else:
             trainer.save_result(None)
 
-    def _kept(self, epoch: int) -> Path:
+    def _aside(self, epoch: int) -> Path:
         return self._setup.checkpoints / f"{_BEST}{epoch}"
 
     def _delete_worse(self) -> None:
-        found, folder = best(self._evaluations, self._phase.select), self._setup.checkpoints
+        folder = self._setup.checkpoints
+        good = {self._aside(evaluation.epoch) for evaluation in kept(self._evaluations, self._phase.select)}
         for path in (*folder.glob(f"{_BEST}*"), *folder.glob(f".{_BEST}*")) if distributed.is_first() else ():
-            if not found or path != self._kept(found.epoch):
+            if path not in good:
                 shutil.rmtree(path)
 
 

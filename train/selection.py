@@ -100,11 +100,16 @@ def settled(phase: Phase, new: int, validation: int) -> tuple[Selection, str]:
     return phase.select.model_copy(update={"by": by, "validation": validation / new}), f"{by} ({held})"
 
 
+def kept(evaluations: Sequence[Evaluation], select: Selection) -> list[Evaluation]:
+    """The epochs whose models are kept, the best first, of equals the earliest; none where the last one is taken."""
+    if select.by == "last":
+        return []
+    return sorted(evaluations, key=lambda evaluation: _badness(evaluation, select))[: select.keep]
+
+
 def best(evaluations: Sequence[Evaluation], select: Selection) -> Evaluation | None:
-    """The first of the best epochs; None where the last one is taken, or none is over yet."""
-    if select.by == "last" or not evaluations:
-        return None
-    return min(evaluations, key=lambda evaluation: _badness(evaluation, select))
+    """The first of them; None where the last one is taken, or none is over yet."""
+    return next(iter(kept(evaluations, select)), None)
 
 
 def ends_early(evaluations: Sequence[Evaluation], select: Selection) -> bool:
@@ -137,14 +142,16 @@ def in_words(evaluations: Sequence[Evaluation], phase: Phase) -> str:
 
 
 def chosen_in_words(evaluations: Sequence[Evaluation], phase: Phase) -> str:
-    """Which epoch's model the phase leaves, where that is not the last of its plan; else nothing."""
-    found = best(evaluations, phase.select)
-    if found is None or found.epoch == phase.epochs:
+    """Which epochs' models the phase leaves, where that is not just the last of its plan; else nothing."""
+    left = kept(evaluations, phase.select)
+    if not left or [each.epoch for each in left] == [phase.epochs]:
         return ""
+    found, others = left[0], [f"model-epoch-{each.epoch}" for each in left[1:]]
     why = f"{found.held_out} held-out questions right" if found.held_out is not None else "its lowest validation loss"
     early = evaluations[-1].epoch < phase.epochs
     ended = f"; training ended after epoch {evaluations[-1].epoch}, none having been better since" if early else ""
-    return f"phase {phase.name}: the model is that of epoch {found.epoch} of {phase.epochs} ({why}){ended}"
+    beside = f"; beside it {', '.join(others)}" if others else ""
+    return f"phase {phase.name}: the model is that of epoch {found.epoch} of {phase.epochs} ({why}){beside}{ended}"
 
 
 def _wanted(phase: Phase, samples: int) -> int:

@@ -177,13 +177,16 @@ class Selection(Section):
     """
     patience: Annotated[int, Field(ge=0)] = 0
     """Training ends after so many epochs without a better one; 0: it does not."""
+    keep: Positive = 1
+    """So many of the best epochs are left as models: the best as the phase's, the others beside it, `model-epoch-N`."""
 
     @model_validator(mode="after")
     def _measurable(self) -> Self:
         if self.by == "validation_loss" and self.validation == 0:
             raise ValueError("selection by validation_loss needs a `validation` share above 0")
-        if self.patience and self.by in {"auto", "last"}:
-            raise ValueError("patience needs `by: validation_loss` or `by: held_out`, which say what is better")
+        for name, asked in (("patience", self.patience > 0), ("keep", self.keep > 1)):
+            if asked and self.by in {"auto", "last"}:
+                raise ValueError(f"{name} needs `by: validation_loss` or `by: held_out`, which say what is better")
         return self
 
 

@@ -100,14 +100,16 @@ def test_what_the_plan_says_is_shown_in_words(capsys: pytest.CaptureFixture[str]
             "per_leaf": 3,
             "weight": "age",
         },
-        select={"by": "held_out", "patience": 2},
+        select={"by": "held_out", "patience": 2, "keep": 3},
     )
     assert "only leaves that match knowledge/** or b, 25 % of the new samples" in narrowed
     assert (
         "replay 20 % of the phase from earlier phases, 12.5 % of the phase from earlier cycles, at most 500 samples, "
         "at most 3 of a leaf, rather those trained long ago"
     ) in narrowed
-    assert "model of the epoch with the most held-out questions right; ends after 2 without a better one" in narrowed
+    assert (
+        "model of the epoch with the most held-out questions right; the 3 best are kept; ends after 2 without a better one"
+    ) in narrowed
 
 
 def test_a_phase_that_learns_from_answers_says_what_they_earn(capsys: pytest.CaptureFixture[str]) -> None:

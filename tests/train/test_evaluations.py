@@ -14,7 +14,7 @@ from tilth.core.jsonl import write_records
 from tilth.core.progress import SilentProgress, SilentTask
 from tilth.train.data import Files
 from tilth.train.evaluations import EpochEnds, _means_of_steps
-from tilth.train.load import load_model
+from tilth.train.load import load_model, weights_sha256
 from tilth.train.masking import load_tokenizer, tokenize
 from tilth.train.merge import merged_weights
 from tilth.train.metrics import Step
@@ -132,15 +132,21 @@ def test_a_number_that_not_every_step_has_is_the_mean_of_those_that_have_it(tmp_
 
 def test_the_epoch_that_answers_most_becomes_the_model(train: Callable[..., TrainResult], tmp_path: Path) -> None:
     right, told = Right(1, 5, 3), Told()
-    chosen = train("chosen", epochs=3, held_out=right, progress=told, select=Selection(by="held_out"), **LORA)
+    chosen = train("chosen", epochs=3, held_out=right, progress=told, select=Selection(by="held_out", keep=2), **LORA)
     last = train("last", epochs=2, select=Selection(by="last"), **LORA)
     assert chosen.phases[0].epoch == last.phases[0].epoch == 2
     assert chosen.phases[0].steps == 12
     assert chosen.phases[0].weights_sha256 == last.phases[0].weights_sha256
-    assert told.said[-1] == "phase p: the model is that of epoch 2 of 3 (5 held-out questions right)"
+    assert told.said[-1] == (
+        "phase p: the model is that of epoch 2 of 3 (5 held-out questions right); beside it model-epoch-3"
+    )
     assert [each["held_out"] for each in evaluations(tmp_path, "chosen")] == [1, 5, 3]
     assert not any("adapter" in name for names in right.asked for name in names)
-    assert {path.name for path in chosen.model.iterdir()} == {path.name for path in last.model.iterdir()}
+    assert {path.name for path in chosen.model.parent.glob("*model*")} == {"model", "model-epoch-3"}
+    second = chosen.model.with_name("model-epoch-3")
+    assert weights_sha256(second) != chosen.phases[0].weights_sha256
+    for model in (chosen.model, second):
+        assert {path.name for path in model.iterdir()} == {path.name for path in last.model.iterdir()}
 
 
 def test_training_ends_after_epochs_that_are_no_better(train: Callable[..., TrainResult], tmp_path: Path) -> None:
@@ -194,13 +200,15 @@ def test_what_other_settings_measured_is_forgotten(train: Callable[..., TrainRes
 def test_measuring_and_keeping_models_changes_nothing_of_the_training(
     train: Callable[..., TrainResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings: dict[str, Any] = {"select": Selection(by="validation_loss", validation=0.25), "neftune_alpha": 5.0}
+    select = Selection(by="validation_loss", validation=0.25, keep=2)
+    settings: dict[str, Any] = {"select": select, "neftune_alpha": 5.0}
     measured = train("measured", **settings, **LORA)
     monkeypatch.setattr("tilth.train.evaluations.EpochEnds.__call__", lambda _self, _trainer: False)
-    monkeypatch.setattr("tilth.train.evaluations.best", lambda *_: None)
+    monkeypatch.setattr("tilth.train.evaluations.kept", lambda *_: [])
     alone = train("alone", **settings, **LORA)
     assert measured.phases[0].epoch == 2
     assert measured.phases[0].weights_sha256 == alone.phases[0].weights_sha256
+    assert measured.model.with_name("model-epoch-1").is_dir()
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft's

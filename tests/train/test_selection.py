@@ -20,6 +20,7 @@ from tilth.train.selection import (
     ends_early,
     held_back,
     in_words,
+    kept,
     over_fitting_since,
 )
 from tilth.train.settings import Replay, Selection
@@ -141,6 +142,17 @@ def test_the_best_epoch_is_the_first_with_the_lowest_loss_or_the_most_right() ->
     assert found.epoch == 3
 
 
+def test_as_many_of_the_best_epochs_are_kept_as_the_plan_says() -> None:
+    measured = evaluations([3.0, 2.0, 2.0, 2.5])
+    kept_of = [[each.epoch for each in kept(measured, Selection(by="validation_loss", keep=k))] for k in (1, 3, 9)]
+    assert kept_of == [[2], [2, 3, 4], [2, 3, 4, 1]]
+    assert kept(measured, Selection(by="last")) == []
+    asked = phase(epochs=4, select=Selection(by="validation_loss", keep=3))
+    assert chosen_in_words(measured[:3], asked).partition("; ")[2].startswith("beside it model-epoch-3, model-epoch-1;")
+    last = phase(epochs=2, select=Selection(by="validation_loss"))
+    assert chosen_in_words(measured[:2], last) == ""
+
+
 def test_patience_is_counted_from_the_best_epoch() -> None:
     patient = Selection(by="validation_loss", patience=2)
     measured = evaluations([3.0, 2.0, 2.1, 2.0])
@@ -184,6 +196,7 @@ def test_an_epoch_is_told_in_a_line() -> None:
     [
         ("select: {by: validation_loss, validation: 0}", "needs a `validation` share above 0"),
         ("select: {patience: 2}", "patience needs `by: validation_loss` or `by: held_out`"),
+        ("select: {by: last, keep: 2}", "keep needs `by: validation_loss` or `by: held_out`"),
         ("select: {validation: 0.6}", "validation is 0.6"),
         (
             "method: grpo\n    rollout: {rewards: [{answer: exact}]}\n    select: {by: validation_loss}",
