@@ -108,7 +108,8 @@ def test_what_the_plan_says_is_shown_in_words(capsys: pytest.CaptureFixture[str]
         "at most 3 of a leaf, rather those trained long ago"
     ) in narrowed
     assert (
-        "model of the epoch with the most held-out questions right; the 3 best are kept; ends after 2 without a better one"
+        "model of the epoch with the most held-out questions right; the 3 best are kept; "
+        "ends after 2 without a better one"
     ) in narrowed
 
 
