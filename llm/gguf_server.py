@@ -32,6 +32,8 @@ _STOP_S = 5.0
 _POLL_S = 0.1
 CONTEXT_TOKENS = 3072
 """Per slot: a page of document, instructions and an answer. 28 kB of memory per token for the embedded teacher."""
+ANSWER_S = 600.0
+"""How long one answer may take."""
 _PROMPT_CACHE_MIB = 512
 """llama.cpp's own default is 8 GiB of main memory."""
 
@@ -45,29 +47,49 @@ class LocalServer:
     ended: Callable[[], str]
 
 
+@dataclass(frozen=True)
+class Listening:
+    """Where a server listens, and for whom."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    """0: a free one."""
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+
+
 @contextlib.contextmanager
-def serve(model: Path, *, slots: int, progress: Progress) -> Generator[LocalServer]:
+def serve(
+    model: Path,
+    *,
+    slots: int,
+    progress: Progress,
+    context_tokens: int = CONTEXT_TOKENS,
+    listening: Listening | None = None,
+) -> Generator[LocalServer]:
     """Serve a GGUF file with `slots` answers at a time until the block ends. Raises ModelError."""
+    listening = listening or Listening()
     if importlib.util.find_spec("xllamacpp") is None:
         fix = "run `pip install 'tilth[teacher]'`, or set teacher.base_url to a server of yours"
         raise ModelError("serving a model needs the package xllamacpp", where=model.name, fix=fix)
     with tempfile.TemporaryFile() as log:
-        child = _start(model, slots, log)
+        child = _start(model, slots, slots * context_tokens, listening, log)
         try:
-            token = secrets.token_urlsafe(32)
-            address = _handshake(child, token, progress, f"starting {model.stem}")
+            address = _handshake(child, listening.token, progress, f"starting {model.stem}")
             if not address:
                 what = f"the server did not start ({_last_lines(log)})"
                 raise ModelError(what, where=model.name, fix="check free memory and the file")
-            yield LocalServer(f"{address}/v1", token, lambda: _why_ended(child, log))
+            yield LocalServer(f"{address}/v1", listening.token, lambda: _why_ended(child, log))
         finally:
             _stop(child)
 
 
-def _start(model: Path, slots: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(
+    model: Path, slots: int, context_tokens: int, listening: Listening, log: IO[bytes]
+) -> subprocess.Popen[bytes]:
     # -P: what lies in the working folder (a contributed taxonomy) is never imported. Its own session: Ctrl-C on the
     # terminal is ours to handle, and the server stays up until we are done with it.
     command = [sys.executable, "-P", "-m", "tilth.llm.gguf_server", str(model), "--slots", str(slots)]
+    command += ["--context-tokens", str(context_tokens), "--host", listening.host, "--port", str(listening.port)]
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True, bufsize=0
     )
@@ -115,13 +137,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tilth.llm.gguf_server")
     parser.add_argument("model", type=Path)
     parser.add_argument("--port", type=int, default=0, help="0: a free one")
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--slots", type=int, default=8, help="answers at a time")
+    parser.add_argument("--context-tokens", type=int, default=8 * CONTEXT_TOKENS, help="of all slots together")
     options = parser.parse_args()
     parent = os.getppid()
     address = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever llama.cpp writes goes to the log; the address has the real standard output to itself
     token = _read_line(sys.stdin.fileno())
-    server = start_llama(options.model, options.port, options.slots, token)
+    server = start_llama(options, token)
     address.write(f"{server.listening_address}\n")
     address.close()
     wait_for_parent_to_end(parent)
@@ -136,7 +160,7 @@ def _read_line(descriptor: int) -> str:
     return line.decode()
 
 
-def start_llama(model: Path, port: int, slots: int, token: str) -> Any:
+def start_llama(options: argparse.Namespace, token: str) -> Any:
     """llama.cpp's server in this process. Exits when it cannot start.
 
     Why is on standard error, if the thread in which llama.cpp writes its messages got to it in time.
@@ -145,11 +169,11 @@ def start_llama(model: Path, port: int, slots: int, token: str) -> Any:
 
     llama: Any = xllamacpp
     parameters = llama.CommonParams()
-    parameters.model.path = str(model)
-    parameters.port = port
+    parameters.model.path = str(options.model)
+    parameters.hostnames, parameters.port = [options.host], options.port
     parameters.api_keys = [token]
-    parameters.n_parallel = slots
-    parameters.n_ctx = slots * CONTEXT_TOKENS
+    parameters.n_parallel = options.slots
+    parameters.n_ctx = options.context_tokens
     parameters.cache_ram_mib = _PROMPT_CACHE_MIB
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = len(os.sched_getaffinity(0))
     parameters.ui = False

@@ -1,0 +1,116 @@
+"""Talking to a model, whatever it is: a folder in this process, a GGUF file in llama.cpp's, an endpoint over HTTP.
+
+Each answer is heard piece by piece while it is made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..core.errors import ModelError
+from ..core.progress import Progress
+from ..core.records import Message
+from . import gguf_server
+from .endpoint import Endpoint, open_endpoints
+from .models import Folder, Gguf, Model
+from .streaming import Answering, Sampling, StreamingModel
+
+CONTEXT_TOKENS = 8192
+"""Of a conversation with a GGUF model, where the model itself has no less."""
+
+
+class Partner(Protocol):
+    """Whom one talks to."""
+
+    def answer(self, conversation: Sequence[Message], sampling: Sampling, hear: Callable[[str], None]) -> None:
+        """Answer the last turn; `hear` gets the answer in pieces. Raises ModelError."""
+        ...
+
+
+@contextlib.contextmanager
+def partner(model: Model, progress: Progress) -> Generator[Partner]:
+    """The model, loaded or reached, until the block ends. Raises ModelError."""
+    if isinstance(model, Folder):
+        progress.say(f"loading {model.name}")
+        yield _WithSystemPrompt(_Here(model.path), model.system_prompt)
+    elif isinstance(model, Gguf):
+        with gguf_server.serve(model.path, slots=1, progress=progress, context_tokens=CONTEXT_TOKENS) as server:
+            endpoint = Endpoint(server.base_url, model.path.stem, server.token, 1, gguf_server.ANSWER_S)
+            yield _WithSystemPrompt(_There(endpoint), model.system_prompt)
+    else:
+        with open_endpoints(model.server, progress) as endpoints:
+            yield _There(endpoints[0])
+
+
+class _WithSystemPrompt:
+    def __init__(self, inner: Partner, system_prompt: str) -> None:
+        self._inner, self._system_prompt = inner, system_prompt
+
+    def answer(self, conversation: Sequence[Message], sampling: Sampling, hear: Callable[[str], None]) -> None:
+        self._inner.answer(with_system_prompt(conversation, self._system_prompt), sampling, hear)
+
+
+def with_system_prompt(conversation: Sequence[Message], system_prompt: str) -> list[Message]:
+    """The conversation as the student was trained: the system prompt first, unless it begins with one of its own."""
+    if not system_prompt or (conversation and conversation[0].role == "system"):
+        return list(conversation)
+    return [Message(role="system", content=system_prompt), *conversation]
+
+
+class _Here:
+    """A folder, loaded into this process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._model, self._folder = StreamingModel(folder), folder
+
+    def answer(self, conversation: Sequence[Message], sampling: Sampling, hear: Callable[[str], None]) -> None:
+        prompt = self._model.prompt(conversation)
+        room = self._model.context_tokens - len(prompt)
+        if room < 1:
+            what = f"the conversation has {len(prompt):,} tokens, and the model holds {self._model.context_tokens:,}"
+            raise ModelError(what, where=str(self._folder), fix="begin a new conversation")
+        self._model.answer([Answering(prompt, replace(sampling, max_tokens=min(sampling.max_tokens, room)), hear)])
+
+
+class _There:
+    """A model behind a server."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        import openai
+
+        self._model = endpoint.model
+        self._where = endpoint.base_url
+        self._client = openai.OpenAI(
+            base_url=endpoint.base_url,
+            api_key=endpoint.api_key or "none",  # the package wants one
+            timeout=endpoint.timeout_s,
+            max_retries=0,
+            # A proxy that the environment names cannot reach this machine's own loopback.
+            http_client=openai.DefaultHttpx2Client(trust_env=False) if endpoint.is_loopback else None,
+        )
+
+    def answer(self, conversation: Sequence[Message], sampling: Sampling, hear: Callable[[str], None]) -> None:
+        import openai
+
+        request: dict[str, Any] = {
+            "model": self._model,
+            "messages": [turn.model_dump() for turn in conversation],
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "seed": sampling.seed,
+        }
+        try:
+            with self._client.chat.completions.create(**request, stream=True) as stream:
+                for chunk in stream:
+                    if chunk.choices and (piece := chunk.choices[0].delta.content):
+                        hear(piece)
+        except openai.APIStatusError as error:
+            what = f"the endpoint refuses the request (HTTP {error.status_code}: {error.message[:200]})"
+            raise ModelError(what, where=self._where, fix="check the model's name, the key and the length") from error
+        except openai.OpenAIError as error:
+            what = f"the endpoint does not answer ({str(error)[:200]})"
+            raise ModelError(what, where=self._where, fix="check that it runs and can be reached") from error

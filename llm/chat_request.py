@@ -1,0 +1,97 @@
+"""A request to `/v1/chat/completions` as it comes over HTTP, and what is told where it is wrong."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from ..core.records import Message
+from ..core.wording import worded
+from .streaming import MAX_TOKENS, Sampling
+
+_NOT_HERE = ("tools", "functions", "logprobs", "logit_bias", "presence_penalty", "frequency_penalty", "audio")
+"""What this server cannot do, where it is asked for by a value that says so: not null, false, 0 or empty."""
+
+
+class Refused(Exception):
+    """A request that gets no answer: an HTTP status, and OpenAI's name for the reason."""
+
+    def __init__(self, status: int, what: str, code: str | None = None) -> None:
+        super().__init__(what)
+        self.status, self.what, self.code = status, what, code
+
+
+class _Part(BaseModel):
+    type: Literal["text"]
+    text: str
+
+
+class _Turn(BaseModel):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | tuple[_Part, ...]
+
+    def message(self) -> Message:
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return Message(role="system" if self.role == "developer" else self.role, content=text)
+
+
+class _StreamOptions(BaseModel):
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """The fields that this server heeds; what it need not know (`user`, `metadata`) may stand there too."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    model: str
+    messages: tuple[_Turn, ...] = Field(min_length=1)
+    stream: bool = False
+    stream_options: _StreamOptions | None = None
+    n: Literal[1] | None = 1
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=0.0, ge=0, le=2)
+    """By default the likeliest token, as in evaluation."""
+    top_p: float | None = Field(default=1.0, gt=0, le=1)
+    seed: int | None = None
+    stop: tuple[str, ...] | None = Field(default=(), max_length=16)
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_may_stand_alone(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        more = self.__pydantic_extra__ or {}
+        if unknown := [name for name in _NOT_HERE if more.get(name)]:
+            raise ValueError(f"{unknown[0]} is not supported here")
+        form: Any = more.get("response_format") or {"type": "text"}
+        if form != {"type": "text"}:
+            raise ValueError("response_format is not supported here; ask for JSON in words")
+        return self
+
+    def conversation(self) -> list[Message]:
+        """The turns."""
+        return [turn.message() for turn in self.messages]
+
+    def sampling(self, room: int, default_seed: int) -> Sampling:
+        """How to answer, in at most `room` tokens."""
+        wanted = self.max_completion_tokens or self.max_tokens or MAX_TOKENS
+        return Sampling(
+            max_tokens=min(wanted, room),
+            temperature=self.temperature or 0.0,
+            top_p=1.0 if self.top_p is None else self.top_p,
+            seed=default_seed if self.seed is None else self.seed % (1 << 63),
+            stop=tuple(text for text in self.stop or () if text),
+        )
+
+
+def read_request(body: bytes) -> ChatRequest:
+    """The request in a body. Raises Refused."""
+    try:
+        return ChatRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise Refused(400, str(worded(error.errors(include_url=False)[0]))) from error
