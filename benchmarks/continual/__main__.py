@@ -8,7 +8,8 @@ twenty each, and in the end the general set. `variants.py` lists what is compare
 cycle, is the upper bound. Cycles are trained and evaluated by the product's own parts (`train.run`, `eval.run`); there
 is no gate, for a student that is refused would not forget.
 
-FOLDER keeps samples, models (about 3 GB a variant) and answers: killed and called again, it goes on. Writes
+FOLDER keeps samples, models (about 3 GB a variant) and answers: killed and called again, it goes on. What was trained
+is not trained again, so take another FOLDER where plans have changed. Writes
 `benchmarks/results/continual.json` after every variant, then `docs/results.md` and its plot (`pip install matplotlib`).
 """
 

@@ -17,7 +17,10 @@ from tilth.train.results import TrainResult
 from tilth.train.run import run_plan
 
 from .outcome import Cycle
-from .variants import Variant
+from .variants import SEED, Variant
+
+DONE = "cost.json"
+"""Written last into a cycle's folder: it is not trained again."""
 
 
 @dataclass(frozen=True)
@@ -34,39 +37,48 @@ class Course:
 
 def cycles(variant: Variant, course: Course) -> Iterator[tuple[Path, Cycle]]:
     """The model after each cycle and what it cost; what is not trained yet is trained."""
-    folder = course.folder / variant.name.replace(", ", "-").replace(" ", "-")
-    config = course.config.model_copy(update={"seed": variant.seed})
-    entries = [entry.folder for entry in course.entries]
-    model, buffer = course.student, folder / "none"
-    for number in range(1, 2 if variant.joint else len(entries) + 1):
-        out, known = folder / str(number), 0 if variant.joint else number - 1
+    buffer = course.folder / "none"
+    model = course.student
+    for number in range(1, 2 if variant.joint else len(course.entries) + 1):
+        out = course.folder / _folder(variant, number)
         course.progress.say(f"{variant.name}: cycle {number}")
-        began = time.monotonic()
-        result = run_plan(
-            variant.load(),
-            new=training_files(entries if variant.joint else entries[known:number]),
-            earlier=training_files(entries[:known]),
-            student=model,
-            out=out,
-            config=config,
-            progress=course.progress,
-            past=Past(read_entries(buffer), number),
-        )
-        model, buffer = result.model, out / BUFFER_NAME
-        yield model, _cost(out / "cost.json", result, time.monotonic() - began)
+        if not (out / DONE).exists():
+            _train(variant, course, number, model, Past(read_entries(buffer), number))
+        model, buffer = max(out.glob("*/model")), out / BUFFER_NAME
+        yield model, Cycle.model_validate(read_json(out / DONE))
 
 
-def _cost(file: Path, result: TrainResult, wall_s: float) -> Cycle:
-    """Written once, by the run that trained: later ones only look. One that was stopped is counted by its steps."""
-    if not file.exists():
-        phases = [phase for phase in result.phases if phase.status == "trained"]
-        totals = [(phase.settings.epochs, phase.mix.total) for phase in phases if phase.settings and phase.mix]
-        cycle = Cycle(
-            samples=sum(total.samples for _, total in totals),
-            tokens=sum(epochs * total.tokens for epochs, total in totals),
-            trained_tokens=sum(epochs * total.trained_tokens for epochs, total in totals),
-            steps=sum(phase.steps for phase in phases),
-            wall_s=round(max(wall_s, sum(phase.seconds for phase in phases)), 1),
-        )
-        write_json(file, cycle.model_dump(mode="json"))
-    return Cycle.model_validate(read_json(file))
+def _folder(variant: Variant, number: int) -> str:
+    """Variants of a plan that differ in replay share the first cycle, for there is nothing to replay in it."""
+    shared = number == 1 and not variant.joint and variant.seed == SEED
+    name = variant.plan if shared else variant.name
+    return f"{name.replace(', ', '-').replace(' ', '-')}/{number}"
+
+
+def _train(variant: Variant, course: Course, number: int, model: Path, past: Past) -> None:
+    entries, known = [entry.folder for entry in course.entries], 0 if variant.joint else number - 1
+    out, began = course.folder / _folder(variant, number), time.monotonic()
+    result = run_plan(
+        variant.load(),
+        new=training_files(entries if variant.joint else entries[known:number]),
+        earlier=training_files(entries[:known]),
+        student=model,
+        out=out,
+        config=course.config.model_copy(update={"seed": variant.seed}),
+        progress=course.progress,
+        past=past,
+    )
+    write_json(out / DONE, _cost(result, time.monotonic() - began).model_dump(mode="json"))
+
+
+def _cost(result: TrainResult, wall_s: float) -> Cycle:
+    """A run that was stopped on the way is counted by the time of its steps."""
+    phases = [phase for phase in result.phases if phase.status == "trained"]
+    totals = [(phase.settings.epochs, phase.mix.total) for phase in phases if phase.settings and phase.mix]
+    return Cycle(
+        samples=sum(total.samples for _, total in totals),
+        tokens=sum(epochs * total.tokens for epochs, total in totals),
+        trained_tokens=sum(epochs * total.trained_tokens for epochs, total in totals),
+        steps=sum(phase.steps for phase in phases),
+        wall_s=round(max(wall_s, sum(phase.seconds for phase in phases)), 1),
+    )

@@ -8,6 +8,8 @@ from typing import Literal
 from tilth.train.plan import Phase, Plan, load_plan
 from tilth.train.settings import Replay
 
+SEED = 42
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -20,7 +22,7 @@ class Variant:
     source: Literal["earlier_cycles", "self_generated"] = "earlier_cycles"
     joint: bool = False
     """All leaves in one cycle: the upper bound."""
-    seed: int = 42
+    seed: int = SEED
 
     def load(self) -> Plan:
         """The plan that it trains by. Raises ConfigError."""
