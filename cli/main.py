@@ -41,6 +41,8 @@ VERBS = {
     "cycle": "Generate, train, evaluate, judge, release, report: whatever is not done yet.",
     "report": "Write the report of a cycle again, from its files.",
     "releases": "List releases, show where one came from, roll back, export.",
+    "chat": "Talk to a model.",
+    "serve": "Serve a model as OpenAI's API has it, until Ctrl-C.",
 }
 """In the order in which they are met, with how their own help begins. Each is in the module of its name."""
 

@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
-from ..cycle.releases import Release, current_release, export_release, find_release, set_current
+from ..core.errors import TilthError
+from ..cycle.export import Format, export_release
+from ..cycle.releases import Release, current_release, find_release, set_current
 from ..cycle.releases import releases as all_releases
+from ..llm.gguf_write import NumberFormat
 from .options import Json, open_workspace, print_json, shown_path
 from .scores import rate_text
-from .terminal import table
+from .terminal import TerminalProgress, table
 
 releases = typer.Typer(add_completion=False, rich_markup_mode=None, subcommand_metavar="[show|rollback|export]")
 
@@ -66,9 +69,25 @@ def rollback(number: Number) -> None:
 
 
 @releases.command()
-def export(number: Number, target: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")]) -> None:
-    """Copy a release's model (safetensors, tokenizer) and its record to DIR."""
-    print(f"exported to {shown_path(export_release(open_workspace(), number, target.absolute()))}")
+def export(
+    number: Number,
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    form: Annotated[
+        Format,
+        typer.Option(
+            "--format", help="safetensors, as it is; hub, with a card; gguf for llama.cpp; ollama: with a Modelfile."
+        ),
+    ] = "safetensors",
+    numbers: Annotated[
+        NumberFormat | None, typer.Option("--type", help="Of a GGUF file's weights; by default f16.")
+    ] = None,
+) -> None:
+    """Write a release's model and its record to DIR, in the form that other programs take."""
+    if numbers and form in {"safetensors", "hub"}:
+        raise TilthError(f"--type has no effect with --format {form}", fix="leave it out, or write --format gguf")
+    workspace, progress = open_workspace(), TerminalProgress()
+    remark = export_release(workspace, number, target.absolute(), progress, form=form, numbers=numbers or "f16")
+    print(f"exported to {shown_path(target)}" + (f"; {remark}" if remark else ""))
 
 
 def _row(release: Release, *, is_current: bool) -> list[str | int]:

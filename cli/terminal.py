@@ -120,10 +120,10 @@ class _ShownTask:
     def line(self, cells: int) -> str:
         """The line to be redrawn: a bar where there is room for one, longer where the note leaves some."""
         facts = self._facts()
-        room = cells - _cells("  ".join([self._name, *facts])) - 2
+        room = cells - cells_of("  ".join([self._name, *facts])) - 2
         bar = []
         if self._total and room >= _SHORT_BAR + 2:
-            width = max(_SHORT_BAR, min(_LONG_BAR, room - 4 - _cells(self._remark)))
+            width = max(_SHORT_BAR, min(_LONG_BAR, room - 4 - cells_of(self._remark)))
             filled = int(width * min(self._done / self._total, 1))
             bar = [f"[{'#' * filled}{' ' * (width - filled)}]"]
         return cut("  ".join([self._name, *bar, *facts, self._remark]).rstrip(), cells)
@@ -162,13 +162,13 @@ def table(rows: Sequence[Sequence[object]], headers: Sequence[str], *, cells: in
     """
     texts = [[_cell_text(cell) for cell in row] for row in (headers, *rows)]
     if cells is not None:
-        others = sum(max(_cells(text) for text in column) + 2 for column in list(zip(*texts, strict=True))[1:])
+        others = sum(max(cells_of(text) for text in column) + 2 for column in list(zip(*texts, strict=True))[1:])
         texts = [[cut(row[0], max(12, cells - others)), *row[1:]] for row in texts]
-    widths = [max(_cells(text) for text in column) for column in zip(*texts, strict=True)]
+    widths = [max(cells_of(text) for text in column) for column in zip(*texts, strict=True)]
     numeric = [bool(rows) and all(isinstance(row[index], int | float) for row in rows) for index in range(len(headers))]
     lines: list[str] = []
     for row in texts:
-        gaps = [" " * (width - _cells(text)) for text, width in zip(row, widths, strict=True)]
+        gaps = [" " * (width - cells_of(text)) for text, width in zip(row, widths, strict=True)]
         parts = [gap + text if right else text + gap for text, gap, right in zip(row, gaps, numeric, strict=True)]
         lines.append("  ".join(parts).rstrip())
     lines.insert(1, "  ".join("-" * width for width in widths))
@@ -197,7 +197,7 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-def _cells(text: str) -> int:
+def cells_of(text: str) -> int:
     """The columns that a text takes on a terminal: wide East Asian characters take two, combining marks none."""
     return sum(_cell(character) for character in text)
 
@@ -210,11 +210,11 @@ def _cell(character: str) -> int:
 
 def cut(text: str, cells: int) -> str:
     """The text, its end replaced by an ellipsis if it takes more cells."""
-    if _cells(text) <= cells:
+    if cells_of(text) <= cells:
         return text
     kept = ""
     for character in text:
-        if _cells(kept) + _cell(character) > cells - 1:
+        if cells_of(kept) + _cell(character) > cells - 1:
             break
         kept += character
     return kept + "…"

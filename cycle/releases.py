@@ -117,17 +117,6 @@ def set_current(workspace: Workspace, number: int) -> Release:
     return release
 
 
-def export_release(workspace: Workspace, number: int, target: Path) -> Path:
-    """Copy the model of a release to `target`, a plain Hugging Face folder, with its record. Raises TilthError."""
-    release = find_release(workspace, number)
-    if target.exists():
-        raise TilthError("there is something here already", where=str(target), fix="name a folder that does not exist")
-    with new_folder(target) as new:
-        shutil.copytree(model_folder(workspace, release), new, dirs_exist_ok=True)
-        write_json(new / _RELEASE, release.model_dump(mode="json"))
-    return target
-
-
 def _folder(workspace: Workspace, number: int) -> Path:
     return workspace.releases / f"{number:04}"
 

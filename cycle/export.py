@@ -1,0 +1,66 @@
+"""A release as others take it: its folder as it is, one for the Hugging Face hub, a GGUF file, or one for Ollama.
+
+Whatever the form, `release.json` goes along: what the release was made from, and how it scored.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from ..core.atomic import new_folder, write_json
+from ..core.errors import TilthError
+from ..core.progress import Progress
+from ..core.workspace import Workspace
+from ..llm.gguf_write import NumberFormat, write_gguf
+from .modelfile import modelfile
+from .releases import Release, find_release, model_folder
+
+Format = Literal["safetensors", "hub", "gguf", "ollama"]
+
+_CARD, _RECORD = "README.md", "release.json"
+
+
+def export_release(
+    workspace: Workspace,
+    number: int,
+    target: Path,
+    progress: Progress,
+    *,
+    form: Format = "safetensors",
+    numbers: NumberFormat = "f16",
+) -> str:
+    """Write a release to the new folder `target`, and return what one has to know about it; mostly nothing.
+
+    `numbers` counts for GGUF only. Raises TilthError.
+    """
+    release = find_release(workspace, number)
+    if target.exists():
+        raise TilthError("there is something here already", where=str(target), fix="name a folder that does not exist")
+    model, remark = model_folder(workspace, release), ""
+    with new_folder(target) as new:
+        if form in {"safetensors", "hub"}:
+            shutil.copytree(model, new, dirs_exist_ok=True)
+        else:
+            file = f"release-{number}-{numbers}.gguf"
+            write_gguf(model, new / file, numbers, name=release.name, progress=progress)
+        if form == "ollama":
+            text, remark = modelfile(model, file, workspace.config.student.system_prompt)
+            (new / "Modelfile").write_text(text, encoding="utf-8")
+        if form == "hub":
+            (new / _CARD).write_text(_card(model, release), encoding="utf-8")
+        write_json(new / _RECORD, release.model_dump(mode="json"))
+    return remark
+
+
+def _card(model: Path, release: Release) -> str:
+    """The release's own card if it has one, else the least that the hub asks for."""
+    for place in (model.parent / _CARD, model / _CARD):
+        if place.is_file():
+            return place.read_text(encoding="utf-8")
+    head = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["tilth"]}
+    lines = [f"{key}: {json.dumps(value)}" for key, value in head.items()]
+    said = f"Grown from `{release.student}` by tilth {release.tilth}; `{_RECORD}` tells its data, plan and scores."
+    return "\n".join(["---", *lines, "---", "", f"# {release.name.capitalize()}", "", said, ""])
