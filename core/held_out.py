@@ -112,10 +112,10 @@ def read_words(text: str) -> Words:
     return Words(phrase, content_words(phrase))
 
 
-def share_together(question: str, text: str) -> float:
-    """The share of a question's words, from 0 to 1, that stand together in a text, function words not counted."""
+def share_together(question: str) -> Callable[[str], float]:
+    """What tells the share of a question's words, 0 to 1, that stand together in a text, function words not counted."""
     needle = _needle("", question)
-    return _most_together(needle, read_words(text).telling) / len(needle.words) if needle.words else 0.0
+    return lambda text: _most_together(needle, read_words(text).telling) / max(1, len(needle.words))
 
 
 @dataclass(frozen=True, eq=False)

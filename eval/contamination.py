@@ -142,7 +142,11 @@ def _item(
     leaked = None
     if first:
         leak, trained = first
-        text = trained.sample.answer if leak.kind == "answer" else _nearest_turn(question, trained.sample)[1]
+        text = (
+            trained.sample.answer
+            if leak.kind == "answer"
+            else _nearest_turn(share_together(question.question), trained.sample)[1]
+        )
         leaked = _neighbour(trained, text, leak.overlap)
     return Item(
         question_id=question.id,
@@ -156,7 +160,8 @@ def _item(
 
 
 def _by_words(question: Question, shortlist: Sequence[Trained]) -> Neighbour | None:
-    near = [(*_nearest_turn(question, each.sample), each) for each in shortlist]
+    together = share_together(question.question)
+    near = [(*_nearest_turn(together, each.sample), each) for each in shortlist]
     if not near:
         return None
     share, text, trained = max(near, key=lambda one: one[0])
@@ -165,9 +170,9 @@ def _by_words(question: Question, shortlist: Sequence[Trained]) -> Neighbour | N
     return _neighbour(trained, text, share, run)
 
 
-def _nearest_turn(question: Question, sample: Sample) -> tuple[float, str]:
+def _nearest_turn(together: Callable[[str], float], sample: Sample) -> tuple[float, str]:
     """The turn that has most of the question's words together, and their share."""
-    shares = ((share_together(question.question, message.content), message.content) for message in sample.messages)
+    shares = ((together(message.content), message.content) for message in sample.messages)
     return max(shares, key=lambda one: one[0])
 
 
@@ -210,6 +215,8 @@ class _Shortlists:
             for word in [word for word in rarest if frequency[word] <= _CROWD] or rarest[:1]:
                 self._index[word].append((place, math.log(1 + len(words) / frequency[word]) ** 2))
         self._lists: list[list[tuple[float, int, Trained]]] = [[] for _ in questions]
+        self._least = [0.0] * len(questions)
+        """The score that a sample has to pass; of equal ones the first stays."""
         self._order = itertools.count()
 
     def look_at(self, trained: Trained, leaked: Iterable[str]) -> None:
@@ -219,9 +226,11 @@ class _Shortlists:
         for word in there:
             for place, weight in self._index.get(word, ()):
                 scores[place] += weight
+        length = math.sqrt(max(1, len(there)))
         scores |= {self._places[question_id]: math.inf for question_id in leaked}
         for place, score in scores.items():
-            self._put(place, score / math.sqrt(max(1, len(there))), trained)
+            if score / length > self._least[place]:
+                self._put(place, score / length, trained)
 
     def best(self) -> Iterator[list[Trained]]:
         """The list of each question, the best first."""
@@ -229,12 +238,11 @@ class _Shortlists:
             yield [trained for _, _, trained in sorted(some, key=lambda one: (-one[0], -one[1]))]
 
     def _put(self, place: int, score: float, trained: Trained) -> None:
-        """Of equal ones the first stays."""
         some = self._lists[place]
-        if len(some) < NEAREST:
-            heapq.heappush(some, (score, -next(self._order), trained))
-        elif score > some[0][0]:
-            heapq.heapreplace(some, (score, -next(self._order), trained))
+        put = heapq.heappush if len(some) < NEAREST else heapq.heapreplace
+        put(some, (score, -next(self._order), trained))
+        if len(some) == NEAREST:
+            self._least[place] = some[0][0]
 
 
 def _words_of(question: Question) -> frozenset[str]:
