@@ -15,7 +15,9 @@ from typing import Annotated, Any
 import typer
 
 from ..core.errors import ModelError, TilthError
+from ..core.records import Question
 from ..core.workspace import Workspace
+from ..cycle.held_out_questions import held_out_questions
 from ..cycle.models import FORMS, default_model, find_model
 from ..eval.benchmarks import (
     BenchmarkComparison,
@@ -30,7 +32,6 @@ from ..eval.two_turn import Mean, TwoTurn, read_two_turn
 from ..eval.two_turn_run import run_two_turn
 from ..llm.models import Folder, Model
 from ..taxonomy.changes import changed_leaves
-from ..taxonomy.leaf import Leaf
 from ..taxonomy.repository import merge_base
 from ..taxonomy.source import CommitTree
 from ..taxonomy.tree import read_leaves
@@ -111,34 +112,34 @@ def export(
     *,
     as_json: Json = False,
 ) -> None:
-    """Write the held-out questions of the committed leaves as lm-eval tasks: one for each leaf, and a group of all.
+    """Write the held-out questions as lm-eval tasks: one for each committed leaf, and groups of all.
 
-    They are people's own questions. Anyone with lm-eval can run them; tilth is not needed for that.
+    They are those that `tilth eval` asks. Anyone with lm-eval can run them; tilth is not needed for that.
     """
     workspace = open_workspace(overrides)
-    questions = [question for leaf in _leaves(workspace, since) for question in leaf.questions]
+    questions = _questions(workspace, since)
     exported = export_tasks(questions, folder, max_new_tokens=workspace.config.eval.max_new_tokens)
     if as_json:
         print_json(exported.model_dump(mode="json") | {"place": str(folder.resolve())})
         return
     print(table([[task, leaf] for task, leaf in exported.tasks.items()], ["task", "leaf"], cells=room()))
-    left = " ".join(f"{count} {_SCORED[how]}" for how, count in exported.left_out.items())
+    left = ", ".join(f"{count} {_SCORED[how]}" for how, count in exported.left_out.items())
     print(f"{exported.questions} questions" + (f"; left out, for no task can score them: {left}" if left else ""))
     place = shown_path(folder.absolute())
     print(f"exported to {place}; try `tilth benchmark run {GROUP} --include {place} --chat`")
 
 
-def _leaves(workspace: Workspace, since: str) -> list[Leaf]:
-    leaves = read_leaves(CommitTree(workspace.root, "HEAD"))
+def _questions(workspace: Workspace, since: str) -> list[Question]:
+    found = held_out_questions(workspace, read_leaves(CommitTree(workspace.root, "HEAD")))
     if not since:
-        return leaves
+        return found
     changed = changed_leaves(workspace.root, merge_base(workspace.root, since))
     if not changed:
         raise TilthError(f"no leaf changed since HEAD left {since!r}", where="--changed-since", fix="name another REF")
-    return [leaf for leaf in leaves if leaf.id in changed]
+    return [question for question in found if question.leaf in changed]
 
 
-_SCORED = {"judge": "for a judge,", "form": "checked by form,", "match": "without a word in the answer,"}
+_SCORED = {"judge": "for a judge", "form": "checked by form", "match": "without a word in the answer"}
 
 
 @benchmark.command("two-turn")

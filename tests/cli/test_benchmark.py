@@ -30,7 +30,9 @@ def test_held_out_questions_are_exported_leaf_by_leaf(workspace: Path, spawner: 
     told = spawner.run(workspace, "benchmark", "export", "tasks", "--json")
     assert (said.code, told.code) == (0, 0), said.err
     assert "tilth_knowledge_music_zellophar            knowledge/music/zellophar" in said.out
+    assert "tilth_general_arithmetic" in said.out
     assert "exported to tasks; try `tilth benchmark run tilth --include tasks --chat`" in said.out
+    assert " checked by form\n" in said.out
     assert told.json["questions"] == sum(
         len(file.read_text().splitlines()) for file in (workspace / "tasks").glob("*.jsonl")
     )
