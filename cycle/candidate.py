@@ -24,6 +24,7 @@ from .journal import EVALUATION, JUDGEMENT, TRAIN, Judgement
 from .open_cycle import OpenCycle
 from .past import replay_buffer
 from .releases import Dataset, Release, add_release, model_folder, releases
+from .stages import timed
 
 BASE, CANDIDATE = "base", "candidate"
 
@@ -94,16 +95,17 @@ def _evaluate(cycle: OpenCycle, name: str, candidate: Path) -> Evaluation:
     models = {BASE: cycle.student}
     if parent:
         models[parent.name] = model_folder(workspace, parent)
-    evaluation = evaluate(
-        models | {name: candidate},
-        [*cycle.questions, *cycle.general],
-        config=workspace.config,
-        cache=workspace.state / "answers",
-        progress=cycle.progress,
-        passages=_passages(cycle) if workspace.config.eval.open_book else None,
-        duel=(parent.name if parent else BASE, name) if workspace.config.eval.pairwise else None,
-        ledger=workspace.ledger,
-    )
+    with timed(cycle.folder, "evaluation"):
+        evaluation = evaluate(
+            models | {name: candidate},
+            [*cycle.questions, *cycle.general],
+            config=workspace.config,
+            cache=workspace.state / "answers",
+            progress=cycle.progress,
+            passages=_passages(cycle) if workspace.config.eval.open_book else None,
+            duel=(parent.name if parent else BASE, name) if workspace.config.eval.pairwise else None,
+            ledger=workspace.ledger,
+        )
     write_json(cycle.folder / EVALUATION, evaluation.model_dump(mode="json"))
     return evaluation
 

@@ -6,20 +6,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.atomic import read_json, write_text
-from ..core.errors import DataError
+from ..core.config import Gate
+from ..core.errors import DataError, TaxonomyError
 from ..core.jsonl import read_records
 from ..core.workspace import Workspace
+from ..eval.contamination import ContaminationReport
+from ..eval.continual import summarise
 from ..eval.evaluation import Evaluation
 from ..eval.report import data as shown
 from ..eval.report.page import render
+from ..sdg.coverage import Sentence, coverage_of
 from ..sdg.store import Entry, open_entry, read_manifest, read_rejects, read_samples
+from ..taxonomy.source import CommitTree
+from ..taxonomy.tree import read_leaves
 from ..train.evaluations import read_evaluations
 from ..train.forgetting import NEW, REPLAYED
 from ..train.metrics import Step
 from ..train.phase import EVALUATIONS_NAME, METRICS_NAME
 from ..train.results import PhaseResult, TrainResult
 from ..train.selection import Evaluation as Measured
+from .basis import documents_cache
+from .history import read_matrix
 from .journal import (
+    CONTAMINATION,
     ENTRIES,
     EVALUATION,
     JUDGEMENT,
@@ -34,6 +43,7 @@ from .journal import (
     read_record,
 )
 from .releases import Release, releases
+from .stages import stage_reports
 
 _ORIGINS = {
     "earlier_phase": "earlier phases",
@@ -61,20 +71,28 @@ def report_data(workspace: Workspace, number: int, done: Done) -> shown.ReportDa
     trained = read_record(folder / TRAINED, TrainResult)
     entries = _entries(workspace, folder / ENTRIES, inputs)
     new = [entry for entry in entries if not entry.reused]
-    names = list(evaluation.models)
+    names, history = list(evaluation.models), read_matrix(workspace, number)
     return shown.ReportData(
         title=f"{workspace.root.name}: {_what_came(done)}",
         cycle=number,
         created_at=done.finished_at,
         verdict=judgement.verdict,
+        gate=Gate.model_validate(inputs.config["gate"]),
+        released=f"release {done.release}" if done.release else "",
         parent=names[-2],
         candidate=names[-1],
         evaluation=evaluation,
         comparisons=judgement.comparisons,
+        together=judgement.together,
+        history=history,
+        summary=summarise(history, seed=inputs.config["seed"]) if history else None,
         changes=inputs.changes,
         phases=tuple(_phase(folder / TRAIN, phase) for phase in trained.phases if phase.status == "trained"),
         samples=tuple(sample for entry in new for sample in read_samples(entry)),
         rejects=tuple(reject for entry in new for reject in read_rejects(entry)),
+        coverage=_coverage(workspace, inputs, new),
+        contamination=_contamination(folder / CONTAMINATION),
+        stages=stage_reports(folder, new, trained, evaluation),
         ledger=tuple(_cost(entry) for entry in entries),
         releases=tuple(_release(release) for release in releases(workspace) if release.number <= _upto(done, inputs)),
         settings=_settings(inputs, entries),
@@ -110,7 +128,9 @@ def _phase(folder: Path, phase: PhaseResult) -> shown.PhaseReport:
         seconds=phase.seconds,
         losses=tuple((step.step, step.loss) for step in steps),
         measured=tuple(
-            shown.EpochReport(epoch=each.epoch, chosen=each.epoch == phase.epoch, numbers=_numbers(each))
+            shown.EpochReport(
+                epoch=each.epoch, step=each.step, chosen=each.epoch == phase.epoch, numbers=_numbers(each)
+            )
             for each in read_evaluations(folder / phase.folder / EVALUATIONS_NAME)
         ),
     )
@@ -121,6 +141,32 @@ def _numbers(measured: Measured) -> dict[str, float]:
     numbers = {f"{what} {name}": found[name] for what, found in on.items() for name in _MEASURED if name in found}
     numbers |= {} if measured.held_out is None else {"held-out questions right": measured.held_out}
     return numbers | {head: measured.more[name] for name, head in _MOVED.items() if name in measured.more}
+
+
+def _coverage(workspace: Workspace, inputs: Inputs, new: Sequence[Entry]) -> tuple[shown.DocumentCoverage, ...]:
+    """Of the documents of new leaves; none where they, or the commit, cannot be had any more."""
+    entries, found = {entry.leaf: entry for entry in new}, list[shown.DocumentCoverage]()
+    try:
+        source = CommitTree(workspace.root, inputs.commit)
+        for leaf in read_leaves(source, entries):
+            told = coverage_of(leaf, entries[leaf.id], source, workspace.config, documents_cache(workspace))
+            found += [_document(leaf.id, path, sentences) for path, sentences in told.items()]
+    except TaxonomyError:
+        return ()
+    return tuple(found)
+
+
+def _document(leaf: str, path: str, sentences: Sequence[Sentence]) -> shown.DocumentCoverage:
+    return shown.DocumentCoverage(
+        leaf=leaf,
+        document=path,
+        characters=max((sentence.span[1] for sentence in sentences), default=0),
+        sentences=tuple((*sentence.span, sentence.samples) for sentence in sentences),
+    )
+
+
+def _contamination(path: Path) -> ContaminationReport | None:
+    return read_record(path, ContaminationReport) if path.is_file() else None
 
 
 def _cost(entry: Entry) -> shown.LedgerRow:
@@ -150,6 +196,7 @@ def _release(release: Release) -> shown.ReleaseReport:
             for dataset in release.datasets
         ),
         scores=release.scores,
+        forced=release.forced,
     )
 
 

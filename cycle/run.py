@@ -21,6 +21,7 @@ from ..core.workspace import Workspace
 from ..eval.compare import Comparison
 from ..eval.evaluation import Evaluation
 from ..eval.gate import Verdict
+from ..eval.report.drawing import require_drawing
 from ..llm.student import student_folder
 from ..sdg.generate import bring_up_to_date
 from ..sdg.store import Entry
@@ -54,6 +55,7 @@ from .open_cycle import OpenCycle
 from .past import past_of
 from .releases import model_folder, releases, set_current
 from .report import write_report
+from .stages import timed
 from .students import students
 
 
@@ -149,6 +151,7 @@ def _open(workspace: Workspace, basis: Basis) -> Inputs | None:
 def _check_training(plan: Plan, config: Config) -> None:
     """Raise ConfigError or ModelError where this machine cannot train the plan as the settings say."""
     require_libraries(plan)
+    require_drawing()
     check_machine(config.train)
     check_askable(plan, there=True, config=config)
     check_adapters(plan, config)
@@ -163,16 +166,17 @@ def _check_sources(plan: Plan, student: Path, config: Config) -> None:
 
 def _generate(cycle: OpenCycle) -> list[Entry]:
     workspace = cycle.workspace
-    entries = bring_up_to_date(
-        cycle.basis.leaves,
-        cycle.basis.source,
-        config=workspace.config,
-        store=workspace.store,
-        ledger=workspace.ledger,
-        cache=documents_cache(workspace),
-        progress=cycle.progress,
-        students=students(workspace, cycle.basis.parent, cycle.progress),
-    )
+    with timed(cycle.folder, "samples"):
+        entries = bring_up_to_date(
+            cycle.basis.leaves,
+            cycle.basis.source,
+            config=workspace.config,
+            store=workspace.store,
+            ledger=workspace.ledger,
+            cache=documents_cache(workspace),
+            progress=cycle.progress,
+            students=students(workspace, cycle.basis.parent, cycle.progress),
+        )
     write_json(cycle.folder / ENTRIES, {entry.leaf: entry.folder.name for entry in entries})
     return entries
 
@@ -180,17 +184,18 @@ def _generate(cycle: OpenCycle) -> list[Entry]:
 def _train(cycle: OpenCycle, entries: Sequence[Entry]) -> TrainResult:
     workspace, new = cycle.workspace, set(cycle.inputs.new)
     parent = cycle.basis.parent
-    trained = run_plan(
-        load_plan(workspace.config.train.plan),
-        new=training_files(entry.folder for entry in entries if entry.leaf in new),
-        earlier=training_files(entry.folder for entry in entries if entry.leaf not in new),
-        student=model_folder(workspace, parent) if parent else cycle.student,
-        out=cycle.folder / TRAIN,
-        config=workspace.config,
-        progress=cycle.progress,
-        held_out=right_answers(cycle),
-        past=past_of(cycle),
-    )
+    with timed(cycle.folder, "training"):
+        trained = run_plan(
+            load_plan(workspace.config.train.plan),
+            new=training_files(entry.folder for entry in entries if entry.leaf in new),
+            earlier=training_files(entry.folder for entry in entries if entry.leaf not in new),
+            student=model_folder(workspace, parent) if parent else cycle.student,
+            out=cycle.folder / TRAIN,
+            config=workspace.config,
+            progress=cycle.progress,
+            held_out=right_answers(cycle),
+            past=past_of(cycle),
+        )
     write_json(cycle.folder / TRAINED, trained.model_dump(mode="json"))
     return trained
 

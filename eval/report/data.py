@@ -6,9 +6,12 @@ from collections.abc import Mapping
 
 from pydantic import AwareDatetime
 
+from ...core.config import Gate
 from ...core.rate import Rate
 from ...core.records import Record, Reject, Sample
-from ..compare import Comparison
+from ..compare import Comparison, Together
+from ..contamination import ContaminationReport
+from ..continual import Matrix, Summary
 from ..evaluation import Evaluation
 from ..gate import Verdict
 
@@ -29,6 +32,8 @@ class EpochReport(Record):
 
     epoch: int
     """From 1."""
+    step: int
+    """The optimizer step at its end, within the phase."""
     chosen: bool
     """Whether its model is the phase's."""
     numbers: Mapping[str, float]
@@ -47,6 +52,7 @@ class PhaseReport(Record):
     """Samples from elsewhere, by where they came from: an earlier phase's name, "earlier cycles"."""
     epochs: float
     seconds: float
+    """In optimizer steps."""
     losses: tuple[tuple[int, float], ...]
     """(optimizer step within the phase, from 1; training loss), in order."""
     measured: tuple[EpochReport, ...] = ()
@@ -62,6 +68,37 @@ class LedgerRow(Record):
     """Requests answered from the ledger."""
     prompt_tokens: int
     completion_tokens: int
+
+
+class StageReport(Record):
+    """What one stage of the cycle took. None: nobody noted it, or it is not of this stage."""
+
+    name: str
+    seconds: float | None = None
+    """Wall clock; over all runs, where the cycle was stopped and went on."""
+    asked: int | None = None
+    """Answers of models that it used."""
+    paid: int | None = None
+    """Those of them that were not in the ledger before."""
+    tokens: int | None = None
+    """Of prompts and completions."""
+    trained: int | None = None
+    """Tokens that bear loss, over all epochs."""
+
+
+class DocumentCoverage(Record):
+    """Which sentences of a document the samples tell something of."""
+
+    leaf: str
+    document: str
+    characters: int
+    sentences: tuple[tuple[int, int, int], ...]
+    """(start and end in characters, number of samples), in order."""
+
+    @property
+    def touched(self) -> int:
+        """How many sentences have a sample."""
+        return sum(samples > 0 for _, _, samples in self.sentences)
 
 
 class Dataset(Record):
@@ -86,6 +123,8 @@ class ReleaseReport(Record):
     datasets: tuple[Dataset, ...]
     scores: Mapping[str, Rate]
     """Leaf -> rate at the time of its release."""
+    forced: bool = False
+    """Whether it was released against the gate's verdict."""
 
 
 class ReportData(Record):
@@ -95,17 +134,30 @@ class ReportData(Record):
     cycle: int
     created_at: AwareDatetime
     verdict: Verdict
+    gate: Gate
+    """The margins that it was judged by."""
+    released: str
+    """The release that the candidate became; empty: none."""
     parent: str
     """The model that the candidate is compared with."""
     candidate: str
     evaluation: Evaluation
     comparisons: tuple[Comparison, ...]
     """Every leaf, parent against candidate."""
+    together: tuple[Together, ...] = ()
+    """Leaves as groups: what the gate held to its margins."""
+    history: Matrix | None = None
+    """The base, the releases from which the candidate descends, and the candidate."""
+    summary: Summary | None = None
+    """Of the history."""
     changes: LeafChanges
     phases: tuple[PhaseReport, ...] = ()
     samples: tuple[Sample, ...] = ()
     """The samples that this cycle made."""
     rejects: tuple[Reject, ...] = ()
+    coverage: tuple[DocumentCoverage, ...] = ()
+    contamination: ContaminationReport | None = None
+    stages: tuple[StageReport, ...] = ()
     ledger: tuple[LedgerRow, ...] = ()
     releases: tuple[ReleaseReport, ...] = ()
     settings: Mapping[str, str]

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from markupsafe import Markup
-from pydantic import AwareDatetime
 
-from ...core.rate import Rate
 from ...core.records import Reject
+from ..compare import Comparison
+from ..contamination import ContaminationReport
+from ..contamination import Item as Searched
+from ..general import is_general
 from .data import LeafChanges, ReportData
-from .plots import interval_bar, loss_plot, score_plot
+from .flips import best, worst
+from .plots import MOST_ROWS, coverage_plot, forest_plot, heat_map, interval_bar
+from .training_plots import curves, replay_plot
+from .words import FILTERS
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -31,7 +34,8 @@ _SHOWN = (40, 20, 10, 5, 2, 1, 0)
 
 _EXAMPLES_PER_REASON = 3
 _MOST_REASONS = 50
-_LONGEST_TEXT = 2_000
+_MOST_FLIPS = 10
+_MOST_NEIGHBOURS = 20
 _FOLDER = Path(__file__).parent
 
 Item = TypeVar("Item")
@@ -41,15 +45,36 @@ Key = TypeVar("Key", bound=Hashable)
 def render(data: ReportData) -> str:
     """The report as one HTML document under 3 MB that loads nothing from anywhere.
 
-    Long lists are thinned evenly, and say so ("40 of 312 shown"), until the page fits.
+    Long lists are thinned evenly, and say so ("40 of 312 shown"), until the page fits. Raises TilthError where
+    matplotlib is missing.
     """
-    template = _template()
+    template, drawn = template_of("page.jinja"), _drawn(data)
     page = ""
     for shown in _SHOWN:
-        page = _page(template, data, shown)
+        page = _page(template, data, drawn, shown)
         if len(page.encode()) < MAX_BYTES:
             break
     return page
+
+
+def template_of(name: str) -> Template:
+    """A template of this folder, which escapes all that it is given."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(FILTERS)
+    return environment.get_template(name)
+
+
+def own_file(name: str) -> Markup:
+    """A file of this folder as it stands."""
+    return Markup((_FOLDER / name).read_text(encoding="utf-8"))  # noqa: S704  our own text, not the records'
 
 
 @dataclass(frozen=True)
@@ -60,53 +85,76 @@ class Shown(Generic[Item]):
     total: int
 
 
-def _template() -> Template:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        leaf=_leaf, text=_text, interval=_interval, duration=_duration, number=_number, moment=_moment
-    )
-    return environment.get_template("page.jinja")
-
-
-def _page(template: Template, data: ReportData, shown: int) -> str:
-    script = _file("script.jinja")
-    rates = {
-        item.leaf: {model: data.evaluation.rate(model, item.leaf) for model in data.evaluation.models}
-        for item in data.comparisons
+def _drawn(data: ReportData) -> Mapping[str, Any]:
+    """The plots, and the leaves of the matrix in the order of its columns."""
+    columns = _columns(data)
+    return {
+        "forest": forest_plot(data.comparisons, data.together, data.gate),
+        "matrix": heat_map(data.history, columns) if data.history else "",
+        "columns": columns,
+        "curves": curves(data.phases),
+        "replay": replay_plot(data.phases),
+        "coverage": coverage_plot(data.coverage),
     }
+
+
+def _columns(data: ReportData) -> list[str]:
+    """The leaves that were trained in the order in which they were first, then those of the general set."""
+    if data.history is None:
+        return []
+    rows = (data.history.base, *data.history.rows)
+    general = sorted({leaf for row in rows for leaf in row.rates if is_general(leaf)})
+    asked = [leaf for leaf in (*data.history.tasks, *general) if any(row.rate(leaf) for row in rows)]
+    return asked[-MOST_ROWS:]
+
+
+def _page(template: Template, data: ReportData, drawn: Mapping[str, Any], shown: int) -> str:
+    script = own_file("script.jinja")
+    leaves = [*dict.fromkeys([*(item.leaf for item in data.comparisons), *data.evaluation.leaves])]
     return template.render(
         data=data,
+        drawn=drawn,
         bar=interval_bar,
-        style=_file("style.css"),
+        style=own_file("style.css"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        headline=_headline(data),
+        is_general=is_general,
         changes=_changes(data.changes),
         findings=_by(data.comparisons, lambda item: item.verdict),
-        rates=rates,
-        loss_plot=loss_plot(data.phases),
+        compared={item.leaf: item for item in data.comparisons},
+        rates={leaf: {model: data.evaluation.rate(model, leaf) for model in data.evaluation.models} for leaf in leaves},
         measured=list(
             dict.fromkeys(name for phase in data.phases for epoch in phase.measured for name in epoch.numbers)
         ),
-        score_plot=score_plot({leaf: row for leaf, row in rates.items() if leaf in data.evaluation.leaves}),
-        questions={leaf: _thinned(data.evaluation.of_leaf(leaf), shown) for leaf in data.evaluation.leaves},
+        worst=_first(worst(data.evaluation, data.parent, data.candidate), min(_MOST_FLIPS, shown)),
+        best=_first(best(data.evaluation, data.parent, data.candidate), min(_MOST_FLIPS, shown)),
+        questions={
+            leaf: _thinned(data.evaluation.of_leaf(leaf), shown) for leaf in leaves if leaf in data.evaluation.leaves
+        },
         samples={
             leaf: _thinned(group, shown) for leaf, group in _by(data.samples, lambda sample: sample.source.leaf).items()
         },
         kinds=sorted({sample.kind for sample in data.samples}),
+        authors=sorted({sample.source.teacher for sample in data.samples}),
         reasons=_reasons(data.rejects, min(shown, _EXAMPLES_PER_REASON)),
+        neighbours=_neighbours(data.contamination, min(shown, _MOST_NEIGHBOURS)),
     )
 
 
-def _file(name: str) -> Markup:
-    return Markup((_FOLDER / name).read_text(encoding="utf-8"))  # noqa: S704  our own text, not the records'
+def _headline(data: ReportData) -> str:
+    """What came of the cycle, in a sentence."""
+    found = _by(data.comparisons, lambda item: item.verdict)
+    learned, forgotten = (_leaves(found.get(finding, [])) for finding in ("learned", "forgotten"))
+    said = f"{learned} shown to be learned, {forgotten} shown to be forgotten"
+    if not data.released:
+        return f"The candidate was not released: {said}."
+    against = "" if data.verdict.passed else ", against the gate's verdict"
+    return f"The candidate became {data.released}{against}: {said}."
+
+
+def _leaves(items: Sequence[Comparison]) -> str:
+    return f"{len(items) or 'no'} {'leaf is' if len(items) < 2 else 'leaves are'}"
 
 
 def _changes(changes: LeafChanges) -> dict[str, str]:
@@ -124,6 +172,18 @@ def _reasons(rejects: Sequence[Reject], examples: int) -> Shown[tuple[str, str, 
     return Shown(rows[:_MOST_REASONS], len(rows))
 
 
+def _neighbours(report: ContaminationReport | None, shown: int) -> Shown[Searched]:
+    """What comes nearest to a held-out question: leaks first, then by likeness."""
+    if report is None:
+        return Shown((), 0)
+    items = sorted(report.items, key=lambda item: (item.kind == "none", -_likeness(item)))
+    return Shown(items[:shown], len(items))
+
+
+def _likeness(item: Searched) -> float:
+    return max((found.likeness for found in (item.leak, item.by_words) if found), default=0.0)
+
+
 def _by(items: Iterable[Item], key: Callable[[Item], Key]) -> Mapping[Key, list[Item]]:
     groups: defaultdict[Key, list[Item]] = defaultdict(list)
     for item in items:
@@ -131,39 +191,11 @@ def _by(items: Iterable[Item], key: Callable[[Item], Key]) -> Mapping[Key, list[
     return groups
 
 
+def _first(items: Sequence[Item], shown: int) -> Shown[Item]:
+    return Shown(items[:shown], len(items))
+
+
 def _thinned(items: Sequence[Item], shown: int) -> Shown[Item]:
     """`shown` of the items, evenly spread, so that each kind in a sorted list is there."""
     count = min(shown, len(items))
     return Shown([items[number * len(items) // count] for number in range(count)], len(items))
-
-
-def _text(value: str) -> str:
-    """A text as the page shows it: control characters made visible, the end of a very long one counted, not shown."""
-    clean = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", value.replace("\r\n", "\n"))
-    rest = len(clean) - _LONGEST_TEXT
-    return clean if rest <= 0 else f"{clean[:_LONGEST_TEXT]} … ({rest:,} more characters)"
-
-
-def _leaf(name: str) -> Markup:
-    """A leaf's id, which may break after its slashes and underscores."""
-    parts = Markup("<wbr>").join(re.split(r"(?<=[/_])", name))
-    return Markup('<span class="leaf">{}</span>').format(parts)
-
-
-def _interval(rate: Rate) -> str:
-    return f"{100 * rate.low:.0f}\N{EN DASH}{100 * rate.high:.0f} %"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
-
-
-def _number(value: float) -> str:
-    """Thousands apart; no more than four digits behind the point."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
-
-
-def _moment(value: AwareDatetime) -> str:
-    return f"{value.astimezone(UTC):%-d %B %Y, %H:%M} UTC"

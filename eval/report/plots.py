@@ -1,153 +1,177 @@
-"""Plots as inline SVG: colours and type come from the page's style sheet, so that they follow light and dark."""
+"""The plots of what was proved, drawn by matplotlib; and the small bar of a rate in a table's cell.
+
+Names stand above what they name, not beside it, so that a plot is as narrow as a page can be. Nothing to draw gives
+empty markup.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from ...core.config import Gate
 from ...core.rate import Rate
-from .data import PhaseReport
+from ..compare import Comparison, Together
+from ..continual import Matrix, Row
+from .data import DocumentCoverage
+from .drawing import INK, RULE, SERIES, SOFT, WIDTH, axes_at, figure, fitted, name_above, style, svg
+from .words import points
 
-WIDTH = 920
-_POINTS_PER_PHASE = 200
-_GLYPH = 6.6
-"""Mean width of a letter at the plots' 12 pixels."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-_SHAPES = (
-    Markup('<circle class="mark s{series}" cx="{x}" cy="{y}" r="4.5"/>'),
-    Markup('<path class="mark s{series}" d="M{x} {y}m-4 -4h8v8h-8z"/>'),
-    Markup('<path class="mark s{series}" d="M{x} {y}m0 -5.5l5.5 5.5l-5.5 5.5l-5.5 -5.5z"/>'),
-    Markup('<path class="mark s{series}" d="M{x} {y}m0 -5l5.2 9h-10.4z"/>'),
-)
-NUM_SERIES = 6
-"""Colours that the style sheet has, `s0` to `s5`; models beyond them begin again, with another shape."""
+MOST_ROWS = 60
+"""Leaves or documents that a plot shows at most."""
+
+_STRIPS_PER_DOCUMENT = 200
 
 
-def loss_plot(phases: Sequence[PhaseReport]) -> Markup:
-    """Training loss against the optimizer step, phases one after the other. Nothing to draw gives empty markup."""
-    curves = [_thinned(phase.losses) for phase in phases]
-    highest = max((loss for curve in curves for _, loss in curve), default=0.0)
-    if highest <= 0:
+def forest_plot(comparisons: Sequence[Comparison], together: Sequence[Together], gate: Gate) -> Markup:
+    """What each leaf gained less what it lost, with its 95 % interval; below, the groups and the gate's margins.
+
+    Of more leaves than fit those that differ most are shown.
+    """
+    measured = sorted((item for item in comparisons if item.after.total), key=_gain)
+    leaves = [item for item in comparisons if item in [*measured[: MOST_ROWS // 2], *measured[-MOST_ROWS // 2 :]]]
+    rows = [(item.leaf, item.difference(0.025), None, SERIES[1]) for item in leaves if item.after.total]
+    level = f"{100 * (1 - 2 * gate.significance):g} %"
+    rows += [(f"{each.name} together ({level})", each.difference, _margin(each, gate), INK) for each in together]
+    if not rows:
         return Markup("")
-    height, left, right, top, bottom = 300, 52, WIDTH - 12, 30, 252
-    ends = list(accumulate(phase.losses[-1][0] if phase.losses else 0 for phase in phases))
-    y_ticks, x_ticks = _ticks(highest), _ticks(ends[-1])
-
-    def x(step: float) -> float:
-        return round(left + (right - left) * step / ends[-1], 1)
-
-    def y(loss: float) -> float:
-        return round(bottom - (bottom - top) * loss / y_ticks[-1], 1)
-
-    parts = [_bands(phases, [x(step) for step in (0, *ends)], top, bottom)]
-    for tick in y_ticks:
-        parts += [_line("grid", left, y(tick), right, y(tick)), _text(left - 8, y(tick) + 4, f"{tick:g}", "end")]
-    for tick in (tick for tick in x_ticks if tick <= ends[-1]):
-        parts += [_line("tick", x(tick), bottom, x(tick), bottom + 5)]
-        parts += [_text(x(tick), bottom + 19, f"{tick:g}", "middle")]
-    parts.append(_line("axis", left, bottom, right, bottom) + _line("axis", left, top, left, bottom))
-    for start, curve in zip((0, *ends), curves, strict=False):
-        points = " ".join(f"{x(start + step)},{y(loss)}" for step, loss in curve)
-        parts.append(Markup('<polyline class="curve" points="{}"/>').format(points))
-    parts.append(_text((left + right) / 2, height - 8, "optimizer step", "middle", "name"))
-    parts.append(_text(left, top - 14, "training loss", "start", "name"))
-    return _figure(height, "Training loss by optimizer step and phase", parts)
+    row, foot = 38, 46
+    height = row * len(rows) + foot
+    reach = max(max(-found.low, found.high, abs(margin or 0)) for _, found, margin, _ in rows)
+    with style("forest"):
+        drawn = figure(WIDTH, height)
+        axes = axes_at(drawn, height, (8, WIDTH - 132), (0, height - foot))
+        axes.set(xlim=(-reach * 1.04, reach * 1.04), ylim=(height - foot, 0), yticks=[])
+        axes.set_xlabel("percentage points gained (right) or lost (left)")
+        axes.xaxis.set_major_formatter(lambda value, _: points(value))
+        axes.spines["left"].set_visible(False)
+        axes.axvline(0, color=SOFT, linewidth=1)
+        for number, (name, found, margin, colour) in enumerate(rows):
+            top = number * row
+            name_above(axes, top + 17, name, WIDTH - 16, bold=margin is not None)
+            axes.plot([found.low, found.high], [top + 27] * 2, color=colour, linewidth=2.2, solid_capstyle="round")
+            axes.plot(found.value, top + 27, "o" if margin is None else "D", color=colour, markersize=7)
+            numbers = f"{points(found.value)} ({points(found.low)} to {points(found.high)})"
+            axes.text(WIDTH - 4, top + 31, numbers, transform=_pixels_across(axes), ha="right", color=INK)
+            if margin is not None:
+                axes.plot([margin] * 2, [top + 19, top + 35], color=SERIES[5], linewidth=1.6, linestyle=(0, (3, 2)))
+        return svg(drawn, "Gains and losses by leaf with their intervals, and of groups with the gate's margins")
 
 
-def score_plot(scores: Mapping[str, Mapping[str, Rate]]) -> Markup:
-    """A dot and its interval for each model of each leaf: leaf -> model -> rate. No leaf gives empty markup."""
-    if not scores:
+def heat_map(history: Matrix, leaves: Sequence[str]) -> Markup:
+    """The accuracy of each model on each of `leaves`; framed where a leaf was trained for the first time."""
+    rows = (history.base, *history.rows)
+    if not leaves:
         return Markup("")
-    left, right, row, head, gap = 132, WIDTH - 84, 21, 24, 12
-    height = sum(head + row * len(rates) + gap for rates in scores.values()) + 44
-    bottom = height - 40
+    cell, tall, left, head = 64, 44, 128, 118
+    width, height = max(left + cell * len(leaves) + 76, 320), head + tall * len(rows) + 8
+    with style("matrix"):
+        drawn = figure(width, height)
+        axes = axes_at(drawn, height, (0, width), (0, height))
+        axes.set(xlim=(0, width), ylim=(height, 0))
+        axes.set_axis_off()
+        for place, leaf in enumerate(leaves):
+            short = fitted(f"{place + 1} {leaf.rsplit('/', 1)[-1]}", 132)
+            at = (left + cell * place + 26, head - 8)
+            axes.text(*at, short, rotation=40, rotation_mode="anchor", color=INK, fontsize=11)
+        for number, row in enumerate(rows):
+            top = head + tall * number
+            axes.text(left - 10, top + tall / 2, fitted(row.name, left - 10), ha="right", va="center", color=INK)
+            for place, leaf in enumerate(leaves):
+                _cell(axes, row, leaf, (left + cell * place, top), (cell, tall))
+        return svg(drawn, "Accuracy of each model on each leaf")
 
-    def x(share: float) -> float:
-        return round(left + (right - left) * share, 1)
 
-    parts: list[Markup] = []
-    for tick in (0, 0.25, 0.5, 0.75, 1):
-        parts += [_line("grid", x(tick), 6, x(tick), bottom), _text(x(tick), bottom + 17, f"{tick:.0%}", "middle")]
-    at = 6
-    for leaf, rates in scores.items():
-        parts.append(_text(0, at + 15, _fitted(leaf, WIDTH), "start", "group"))
-        for number, (model, rate) in enumerate(rates.items()):
-            parts.append(_score_row(number, model, rate, at + head + row * number + row // 2, x))
-        at += head + row * len(rates) + gap
-    parts.append(_line("axis", left, bottom, right, bottom))
-    parts.append(_text((left + right) / 2, height - 6, "held-out questions answered rightly", "middle", "name"))
-    return _figure(height, "Held-out score by leaf and model, with 95 % intervals", parts)
+def coverage_plot(documents: Sequence[DocumentCoverage]) -> Markup:
+    """A strip for each document: dark where many samples tell something of a sentence, empty where none does.
+
+    Of more documents than fit those of which least is told are shown.
+    """
+    shown = sorted((each for each in documents if each.sentences), key=_share_touched)[:MOST_ROWS]
+    if not shown:
+        return Markup("")
+    row = 42
+    height = row * len(shown) + 4
+    most = max(samples for each in shown for _, _, samples in each.sentences) or 1
+    with style("coverage"):
+        drawn = figure(WIDTH, height)
+        axes = axes_at(drawn, height, (8, WIDTH - 8), (0, height))
+        axes.set(xlim=(0, 1), ylim=(height, 0))
+        axes.set_axis_off()
+        for number, each in enumerate(shown):
+            said = f"{100 * _share_touched(each):.0f} % of {len(each.sentences):,} sentences"
+            name_above(axes, row * number + 16, each.document, WIDTH - 190)
+            axes.text(1, row * number + 16, said, ha="right", color=SOFT)
+            axes.barh(row * number + 29, 1, height=14, color=RULE, linewidth=0)
+            for start, width, samples in _strips(each):
+                strength = 0.35 + 0.65 * math.log1p(samples) / math.log1p(most)
+                axes.barh(row * number + 29, width, left=start, height=14, color=SERIES[3], alpha=strength, linewidth=0)
+        return svg(drawn, "Which parts of each document samples tell of")
 
 
 def interval_bar(rate: Rate, series: int) -> Markup:
     """A rate and its interval on a line from 0 to 1, small enough for a table cell."""
-    svg = Markup(
+    bar = Markup(
         '<svg class="bar" viewBox="0 0 110 12" width="110" height="12" aria-hidden="true">'
         '<line class="track" x1="5" y1="6" x2="105" y2="6"/>'
         '<line class="range s{series}" x1="{low}" y1="6" x2="{high}" y2="6"/>'
         '<circle class="mark s{series}" cx="{dot}" cy="6" r="4"/></svg>'
     )
     low, high, dot = (round(5 + 100 * value, 1) for value in (rate.low, rate.high, rate.value))
-    return svg.format(series=series % NUM_SERIES, low=low, high=high, dot=dot)
+    return bar.format(series=series % len(SERIES), low=low, high=high, dot=dot)
 
 
-def _score_row(number: int, model: str, rate: Rate, y: int, x: Callable[[float], float]) -> Markup:
-    series = number % NUM_SERIES
-    dot = _SHAPES[number % len(_SHAPES)].format(series=series, x=x(rate.value), y=y)
-    label = _text(124, y + 4, _fitted(model, 120), "end")
-    count = _text(WIDTH, y + 4, f"{rate.correct} of {rate.total}", "end")
-    if rate.total == 0:
-        return label + _text(WIDTH, y + 4, "not asked", "end")
-    return label + _line(f"range s{series}", x(rate.low), y, x(rate.high), y) + dot + count
+def _pixels_across(axes: Axes) -> Any:
+    """Pixels across the whole figure, data down the axes."""
+    from matplotlib.transforms import Affine2D, blended_transform_factory
+
+    return blended_transform_factory(Affine2D(), axes.transData)
 
 
-def _bands(phases: Sequence[PhaseReport], edges: Sequence[float], top: int, bottom: int) -> Markup:
-    parts: list[Markup] = []
-    for number, phase in enumerate(phases, start=1):
-        start, end = edges[number - 1], edges[number]
-        band = Markup('<rect class="band b{}" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>')
-        parts.append(band.format(number % 2, start, top, round(end - start, 1), bottom - top, phase.name))
-        label = f"{number} {phase.name}"
-        shown = label if _GLYPH * len(label) < end - start - 6 else str(number)
-        parts.append(_text((start + end) / 2, top + 16, shown, "middle", "phase"))
-    return Markup("").join(parts)
+def _gain(item: Comparison) -> float:
+    return item.difference(0.025).value
 
 
-def _thinned(losses: Sequence[tuple[int, float]]) -> list[tuple[float, float]]:
-    """At most `_POINTS_PER_PHASE` points, each the mean of its neighbours; what is not finite cannot be drawn."""
-    finite = [(step, loss) for step, loss in losses if math.isfinite(loss)]
-    size = max(1, math.ceil(len(finite) / _POINTS_PER_PHASE))
-    groups = [finite[start : start + size] for start in range(0, len(finite), size)]
-    return [
-        (sum(step for step, _ in group) / len(group), sum(loss for _, loss in group) / len(group)) for group in groups
+def _margin(group: Together, gate: Gate) -> float:
+    margins = {"changed leaves": gate.min_gain, "other leaves": -gate.max_loss}
+    return margins.get(group.name, -gate.max_general_loss)
+
+
+def _cell(axes: Axes, row: Row, leaf: str, at: tuple[float, float], size: tuple[float, float]) -> None:
+    from matplotlib.patches import Rectangle
+
+    (left, top), (wide, tall), rate = at, size, row.rate(leaf)
+    if rate is None:
+        axes.text(left + wide / 2, top + tall / 2, "–", ha="center", va="center")  # noqa: RUF001
+        return
+    corner, width, height = (left + 2, top + 2), wide - 4, tall - 4
+    axes.add_patch(Rectangle(corner, width, height, facecolor=RULE, edgecolor="none", alpha=0.35))
+    axes.add_patch(Rectangle(corner, width, height, facecolor=SERIES[1], edgecolor="none", alpha=0.5 * rate.value))
+    if leaf in row.first_trained:
+        axes.add_patch(Rectangle(corner, width, height, facecolor="none", edgecolor=INK, linewidth=2))
+    middle = left + wide / 2
+    axes.text(middle, top + 19, f"{100 * rate.value:.0f} %", ha="center", color=INK, fontsize=13)
+    ends = f"{100 * rate.low:.0f}–{100 * rate.high:.0f}"  # noqa: RUF001
+    axes.text(middle, top + 34, ends, ha="center", color=INK, fontsize=10.5)
+
+
+def _share_touched(each: DocumentCoverage) -> float:
+    return each.touched / len(each.sentences)
+
+
+def _strips(each: DocumentCoverage) -> list[tuple[float, float, float]]:
+    """(start, width, samples) of what samples tell of, in shares of the document; neighbours of a long one as one."""
+    size = math.ceil(len(each.sentences) / _STRIPS_PER_DOCUMENT)
+    groups = [each.sentences[start : start + size] for start in range(0, len(each.sentences), size)]
+    length = max(each.characters, 1)
+    strips = [
+        (group[0][0] / length, (group[-1][1] - group[0][0]) / length, sum(count for _, _, count in group) / len(group))
+        for group in groups
     ]
-
-
-def _ticks(highest: float) -> list[float]:
-    """Four to nine round numbers from 0 to the first that is not below `highest`."""
-    magnitude = 10.0 ** math.floor(math.log10(highest / 4))
-    step = next(step * magnitude for step in (1, 2, 5, 10) if highest / (step * magnitude) <= 8)
-    return [round(step * number, 10) for number in range(math.ceil(highest / step) + 1)]
-
-
-def _fitted(label: str, width: float) -> str:
-    longest = int(width / _GLYPH)
-    return label if len(label) <= longest else label[: longest - 1] + "…"
-
-
-def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
-    return Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(kind, x1, y1, x2, y2)
-
-
-def _text(x: float, y: float, text: str, anchor: str, kind: str = "label") -> Markup:
-    return Markup('<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>').format(
-        kind, round(x, 1), y, anchor, text
-    )
-
-
-def _figure(height: int, title: str, parts: Sequence[Markup]) -> Markup:
-    opening = Markup('<svg class="plot" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(WIDTH, height, title)
-    return opening + Markup("").join(parts) + Markup("</svg>")
+    return [strip for strip in strips if strip[2]]

@@ -14,7 +14,7 @@ from tilth.core.fingerprint import file_sha256
 from tilth.core.progress import SilentProgress
 from tilth.cycle import explain, journal
 from tilth.cycle.journal import begin, find_cycle
-from tilth.cycle.releases import current_release, export_release, releases, set_current
+from tilth.cycle.releases import current_release, releases, set_current
 from tilth.cycle.report import report_data
 from tilth.cycle.run import CycleResult, read_result, run_cycle
 from tilth.llm.ledger import Ledger
@@ -58,7 +58,8 @@ def test_a_first_cycle_makes_a_release_with_its_lineage(turned_once: Loop) -> No
 def test_every_stage_leaves_its_record(turned_once: Loop) -> None:
     folder = turned_once.state / "cycles/0001"
     files = {"cycle.json", "entries.json", "contamination.json", "train.json", "eval.json", "judgement.json"}
-    assert {path.name for path in folder.iterdir()} == files | {"report.html", "done.json", "train"}
+    assert {path.name for path in folder.iterdir()} == files | {"times.json", "report.html", "done.json", "train"}
+    assert set(read_json(folder / "times.json")) == {"samples", "training", "evaluation"}
     phases = {phase["phase"]: phase for phase in read_json(folder / "train.json")["phases"]}
     assert set(phases["all"]["mix"]["by_kind"]) == {"knowledge_long", "knowledge_short", "skill"}
     assert not list(folder.glob("train/*/model"))
@@ -160,15 +161,6 @@ def test_roll_back_then_the_same_cycle_gives_its_result_again(turned_twice: Loop
     assert current_release(loop.workspace) == releases(loop.workspace)[0]
     with pytest.raises(TilthError, match="there is no release 7; releases: 1, 2"):
         set_current(loop.workspace, 7)
-
-
-def test_an_export_is_a_plain_model_folder(turned_once: Loop, tmp_path: Path) -> None:
-    folder = export_release(turned_once.workspace, 1, tmp_path / "model")
-    assert weights_sha256(folder) == turned_once.release(1)["weights_sha256"]
-    assert {"config.json", "tokenizer.json", "release.json"} <= {path.name for path in folder.iterdir()}
-    assert all(path.stat().st_nlink == 1 for path in folder.iterdir())
-    with pytest.raises(TilthError, match="something here already"):
-        export_release(turned_once.workspace, 1, folder)
 
 
 @pytest.mark.parametrize("change", ["moved", "reformatted", "removed", "concurrency"])

@@ -5,11 +5,26 @@ import random
 from datetime import UTC, datetime
 
 import pytest
-from tilth.core.records import Provenance, Question, Reject, Sample
-from tilth.eval.compare import compare
+from tilth.core.config import Gate
+from tilth.core.records import Place, Provenance, Question, Reject, Sample
+from tilth.eval.contamination import Trained, contamination
+from tilth.eval.continual import Matrix, Row, summarise
 from tilth.eval.evaluation import Answer, Evaluation, Settings
+from tilth.eval.findings import Contest, find
 from tilth.eval.gate import judge
-from tilth.eval.report import Dataset, EpochReport, LeafChanges, LedgerRow, PhaseReport, ReleaseReport, ReportData
+from tilth.eval.general import general_questions
+from tilth.eval.report import (
+    Dataset,
+    DocumentCoverage,
+    EpochReport,
+    LeafChanges,
+    LedgerRow,
+    PhaseReport,
+    ReleaseReport,
+    ReportData,
+    StageReport,
+    render,
+)
 from tilth.eval.scores import score
 
 LIGHTHOUSE = "knowledge/places/brackwater_lighthouse"
@@ -75,6 +90,7 @@ def sample(number: int, leaf: str = SALTERS) -> Sample:
         document=f"{leaf}/page.md" if leaf in ASKED else "",
         heading="The pans and the hall" if leaf in ASKED else "",
         span=(420, 1180) if leaf in ASKED else None,
+        also=(Place(document=f"{leaf}/page.md", heading="The flood", span=(1400, 1900)),) if number == 1 else (),
         seed_example=number % 5,
         fact=f"The answer to it is {answers[0]}." if leaf in ASKED else "",
         recipe="knowledge" if leaf in ASKED else "skills",
@@ -99,15 +115,52 @@ def losses(steps: int, start: float, end: float, seed: int) -> tuple[tuple[int, 
     )
 
 
+def history(found: Evaluation) -> Matrix:
+    """Base, release 1, release 2."""
+    first = {MODELS[1]: (LIGHTHOUSE,), MODELS[2]: (SALTERS,)}
+    base, *rows = (
+        Row(
+            name=model,
+            first_trained=first.get(model, ()),
+            rates={leaf: found.rate(model, leaf) for leaf in found.leaves},
+        )
+        for model in MODELS
+    )
+    return Matrix(base=base, rows=tuple(rows))
+
+
+def epochs(steps: int, count: int, chosen: int) -> tuple[EpochReport, ...]:
+    """Loss falls, and that on samples held back rises again after the chosen epoch."""
+    return tuple(
+        EpochReport(
+            epoch=epoch,
+            step=steps * epoch // count,
+            chosen=epoch == chosen,
+            numbers={
+                "training loss": 2.4 / epoch,
+                "validation loss": 2.6 / min(epoch, chosen) + 0.1 * max(0, epoch - chosen),
+                "training accuracy": 1 - 0.5 / epoch,
+                "validation accuracy": 0.9 - 0.5 / epoch,
+            },
+        )
+        for epoch in range(1, count + 1)
+    )
+
+
 def cycle_2(samples: int = 90) -> ReportData:
     """The report of a second cycle that taught the salters and kept the lighthouse."""
+    general = dict.fromkeys(("general/arithmetic", "general/facts"), 9)
     rights = {
-        "base": {LIGHTHOUSE: 0, SALTERS: 1},
-        "release 1": {LIGHTHOUSE: 11, SALTERS: 1},
-        "release 2": {LIGHTHOUSE: 10, SALTERS: 11},
+        "base": {LIGHTHOUSE: 0, SALTERS: 1, **general},
+        "release 1": {LIGHTHOUSE: 11, SALTERS: 1, **general},
+        "release 2": {LIGHTHOUSE: 10, SALTERS: 11, **general, "general/facts": 8},
     }
-    found = evaluation(rights, questions())
-    comparisons = compare(found, "release 1", "release 2", [SALTERS, LIGHTHOUSE, SKILL], significance=0.05)
+    common = [question for question in general_questions() if question.leaf in general and question.scoring == "match"]
+    found = evaluation(rights, [*questions(), *common])
+    leaves = [SALTERS, LIGHTHOUSE, SKILL]
+    contest = Contest(base="base", parent="release 1", candidate="release 2", leaves=leaves, changed={SALTERS})
+    gate = Gate(max_loss=0.5, max_general_loss=0.3)
+    findings = find(found, contest, significance=gate.significance, seed=1)
     made = [sample(number) for number in range(samples)]
     reasons = [("judge", "not supported by the passage"), ("judge", "incomplete"), ("duplicate", "same question")]
     rejects = [
@@ -136,11 +189,16 @@ def cycle_2(samples: int = 90) -> ReportData:
         title="Places and trades of the coast",
         cycle=2,
         created_at=datetime(2025, 11, 20, 8, 49, tzinfo=UTC),
-        verdict=judge(comparisons, changed=[SALTERS], leaks=[], significance=0.05),
+        verdict=judge(findings, gate),
+        gate=gate,
+        released="release 2",
         parent="release 1",
         candidate="release 2",
         evaluation=found,
-        comparisons=comparisons,
+        comparisons=tuple(findings.comparisons),
+        together=findings.together,
+        history=history(found),
+        summary=summarise(history(found), seed=1),
         changes=LeafChanges(added=(SALTERS,), unchanged=(LIGHTHOUSE, SKILL)),
         phases=(
             PhaseReport(
@@ -152,9 +210,12 @@ def cycle_2(samples: int = 90) -> ReportData:
                 replayed={"earlier cycles": 48},
                 losses=losses(180, 3.4, 0.35, 1),
                 measured=(
-                    EpochReport(epoch=1, chosen=False, numbers={"training loss": 1.25, "KL, new prompts": 0.0312}),
+                    EpochReport(
+                        epoch=1, step=90, chosen=False, numbers={"training loss": 1.25, "KL, new prompts": 0.0312}
+                    ),
                     EpochReport(
                         epoch=2,
+                        step=180,
                         chosen=True,
                         numbers={"training loss": 0.7512, "validation loss": 0.9134, "validation accuracy": 0.8125},
                     ),
@@ -168,6 +229,7 @@ def cycle_2(samples: int = 90) -> ReportData:
                 seconds=203.9,
                 replayed={"earlier cycles": 40, "knowledge_short": 60},
                 losses=losses(120, 2.2, 0.6, 2),
+                measured=epochs(120, 4, 3),
             ),
             PhaseReport(
                 name="skills",
@@ -181,6 +243,27 @@ def cycle_2(samples: int = 90) -> ReportData:
         ),
         samples=(*made, *(sample(number, SKILL) for number in range(4))),
         rejects=tuple(rejects),
+        coverage=(
+            DocumentCoverage(
+                leaf=SALTERS,
+                document=f"{SALTERS}/page.md",
+                characters=2400,
+                sentences=tuple((80 * number, 80 * number + 75, (3, 1, 0, 7, 0)[number % 5]) for number in range(30)),
+            ),
+            DocumentCoverage(
+                leaf=SALTERS,
+                document=f"{SALTERS}/the_flood_of_1911_and_what_came_after_it.md",
+                characters=700,
+                sentences=((0, 300, 2), (310, 700, 0)),
+            ),
+        ),
+        contamination=contamination(questions(), (Trained(each, "new") for each in made[:12]), as_trained=True),
+        stages=(
+            StageReport(name="samples", seconds=402.5, asked=160, paid=148, tokens=105_514),
+            StageReport(name="training", seconds=463.0, trained=133_044),
+            StageReport(name="training: knowledge_short", seconds=141.2, trained=40_960),
+            StageReport(name="evaluation"),
+        ),
         ledger=(LedgerRow(leaf=SALTERS, paid=148, cached=12, prompt_tokens=91_204, completion_tokens=14_310),),
         releases=tuple(releases),
         settings={
@@ -192,6 +275,12 @@ def cycle_2(samples: int = 90) -> ReportData:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def report_data() -> ReportData:
     return cycle_2()
+
+
+@pytest.fixture(scope="session")
+def report_page(report_data: ReportData) -> str:
+    """Drawn once: it takes a second."""
+    return render(report_data)

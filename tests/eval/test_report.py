@@ -3,16 +3,14 @@ import hashlib
 import re
 from datetime import UTC, datetime
 from html.parser import HTMLParser
-from xml.etree import ElementTree
 
-import pytest
-from tilth.core.rate import wilson
+from tilth.core.config import Gate
 from tilth.core.records import Sample
 from tilth.eval.evaluation import Evaluation, Settings
 from tilth.eval.gate import Verdict
-from tilth.eval.report import LeafChanges, PhaseReport, ReportData, render
+from tilth.eval.report import LeafChanges, ReportData, render
+from tilth.eval.report.flips import best, worst
 from tilth.eval.report.page import MAX_BYTES
-from tilth.eval.report.plots import loss_plot, score_plot
 
 HOSTILE = (
     '</script><script>alert(1)</script><img src="http://evil.example/x" onerror=alert(1)> " onmouseover="x" {{ 7 * 7 }}'
@@ -74,25 +72,29 @@ def everywhere_hostile(data: ReportData) -> ReportData:
         update={
             "title": HOSTILE, "samples": (bad,), "evaluation": found, "rejects": rejects, "phases": phases,
             "comparisons": comparisons, "changes": LeafChanges(added=(HOSTILE,), moved=((HOSTILE, HOSTILE),)),
-            "settings": {HOSTILE: HOSTILE}, "verdict": Verdict(outcome="fail", reasons=(HOSTILE,)),
+            "released": HOSTILE, "settings": {HOSTILE: HOSTILE}, "verdict": Verdict(outcome="fail", reasons=(HOSTILE,)),
         }
     )  # fmt: skip
 
 
-def test_every_section_is_there(report_data: ReportData):
-    text = render(report_data)
-    page = Page(text)
+def test_every_section_is_there(report_page: str):
+    page = Page(report_page)
     sections = [section["id"] for section in page.named("section") if "id" in section]
     assert sections == [
-        "scores", "changes", "training", "questions", "samples", "rejects", "requests", "lineage", "settings",
+        "scores", "regressions", "forgetting", "changes", "training", "questions", "samples", "rejects", "coverage",
+        "contamination", "cost", "lineage", "settings",
     ]  # fmt: skip
     links = [link["href"] for link in page.named("a")]
     assert links == [f"#{section}" for section in sections]
     for shown in (
         "Pass",
-        "11 of 12 right, 1 of 12 before (10 gained, 0 lost, p = 0.004)",
+        "The candidate became release 2: 1 leaf is shown to be learned, no leaf is shown to be forgotten.",
+        "11 of 12 right, 1 of 12 before (10 gained, 0 lost, p = 0.002)",
         "65–99 %",  # noqa: RUF001
         "No leaf was shown to be forgotten.",
+        "17 of 100 right, 18 of 100 by base (0 gained, 1 lost",
+        "2 of 2 shown",
+        "<strong>88 %</strong>",
         "1&nbsp;knowledge_short",
         "48 from earlier cycles (27 %)",
         "2 min 21 s",
@@ -100,27 +102,48 @@ def test_every_section_is_there(report_data: ReportData):
         "It is Ferren.",
         "40 of 90 shown",
         "The pans and the hall, characters 420 to 1,180",
+        "The flood, characters 1,400 to 1,900",
+        "9f2b7c41d0e55a7c3b1f0a94bb1dc2f8e6a70312",
+        f"<code>{7919:064x}</code>",
         "not supported by the passage",
+        "60 % of 30 sentences",
+        "looked for in 12 samples",
+        "not noted",
         "91,204",
         "release 1</span>",
-        "9f2b7c41d0e5",
     ):
-        assert shown in text, shown
+        assert shown in report_page, shown
 
 
-def test_what_each_epoch_was_measured_to_be_is_shown(report_data: ReportData):
-    text = render(report_data)
+def test_the_worst_regressions_stand_side_by_side(report_data: ReportData):
+    found = report_data.evaluation
+    lost = worst(found, "release 1", "release 2")
+    assert [flip.question.question for flip in lost] == [
+        "Which stone is the tower built of?", "Which planet is the largest one in our solar system?",
+    ]  # fmt: skip
+    assert len(best(found, "release 1", "release 2")) == 10
+    asked, other = lost[1].question, lost[0].question
+    graded = {model: dict(given) for model, given in found.answers.items()}
+    graded["release 2"][asked.id] = graded["release 2"][asked.id].model_copy(update={"outcome": "unjudged"})
+    fresh = next(question for question in found.questions if graded["release 2"][question.id].correct)
+    for model, grade in (("release 1", 5), ("release 2", 4)):
+        graded[model][fresh.id] = graded["release 2"][fresh.id].model_copy(update={"grade": grade})
+    again = worst(found.model_copy(update={"answers": graded}), "release 1", "release 2")
+    assert [flip.question.id for flip in again] == [other.id, fresh.id]
+
+
+def test_what_each_epoch_was_measured_to_be_is_shown(report_page: str):
     heads = "".join(
         f'<th scope="col">{name}</th>'
         for name in ("Phase", "Epoch", "training loss", "KL, new prompts", "validation loss", "validation accuracy")
     )
     name = '<th scope="row">1&nbsp;knowledge_short</th>'
-    assert heads in text
-    assert f'{name}<td>1</td><td>1.25</td><td>0.0312</td><td></td><td></td><td class="words"></td>' in text
-    chosen = '<td>0.7512</td><td></td><td>0.9134</td><td>0.8125</td><td class="words">the phase’s model</td>'  # noqa: RUF001
-    assert f"{name}<td>2</td>{chosen}" in text
-    phases = tuple(phase.model_copy(update={"measured": ()}) for phase in report_data.phases)
-    assert "<h3>Epochs</h3>" not in render(report_data.model_copy(update={"phases": phases}))
+    assert heads in report_page
+    assert (
+        f'{name}<td>1</td><td>1.25</td><td>0.0312</td><td></td><td></td><td></td><td class="words"></td>' in report_page
+    )
+    chosen = '<td>0.7512</td><td></td><td>0.9134</td><td>0.8125</td><td></td><td class="words">taken</td>'
+    assert f"{name}<td>2</td>{chosen}" in report_page
 
 
 def test_hostile_text_is_inert(report_data: ReportData):
@@ -134,19 +157,19 @@ def test_hostile_text_is_inert(report_data: ReportData):
     assert handlers == []
 
 
-def test_nothing_is_loaded_from_anywhere(report_data: ReportData):
-    text = render(report_data)
-    page = Page(text)
+def test_nothing_is_loaded_from_anywhere(report_page: str):
+    text, page = report_page, Page(report_page)
     sources = [
         value for _, attributes in page.elements for name, value in attributes.items() if name in ("src", "href")
     ]
+    assert sources
     assert all(value is not None and value.startswith("#") for value in sources)
     assert page.named("link", "iframe", "object", "embed", "base") == []
-    assert not re.search(r"https?://|@import|url\(", text)
+    assert not re.search(r"https?://|@import|url\((?!#)", text)
 
 
-def test_the_policy_allows_our_script_and_no_other(report_data: ReportData):
-    text = render(report_data)
+def test_the_policy_allows_our_script_and_no_other(report_page: str):
+    text = report_page
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert "default-src 'none'; style-src" in text
@@ -187,7 +210,7 @@ def test_an_empty_cycle_has_a_report_too():
     data = ReportData(
         title="Empty", cycle=1, created_at=datetime(2025, 1, 1, tzinfo=UTC), parent="base", candidate="release 1",
         verdict=Verdict(outcome="inconclusive", reasons=("Nothing was measured.",)),
-        evaluation=nothing, comparisons=(), changes=LeafChanges(), settings={},
+        evaluation=nothing, gate=Gate(), released="", comparisons=(), changes=LeafChanges(), settings={},
     )  # fmt: skip
     text = render(data)
     Page(text)
@@ -203,36 +226,3 @@ def test_an_empty_cycle_has_a_report_too():
 
 def test_the_record_survives_json(report_data: ReportData):
     assert ReportData.model_validate_json(report_data.model_dump_json()) == report_data
-
-
-def test_plots_are_well_formed(report_data: ReportData):
-    scores = {"a <leaf> & more": {"base": wilson(0, 12), "release 1": wilson(12, 12), "new": wilson(0, 0)}}
-    for svg in (loss_plot(report_data.phases), score_plot(scores)):
-        root = ElementTree.fromstring(svg)
-        width, height = map(float, root.attrib["viewBox"].split()[2:])
-        for element in root.iter():
-            assert 0 <= float(element.get("x", 0)) <= width
-            assert 0 <= float(element.get("y", 0)) <= height
-    assert "a &lt;leaf&gt; &amp; more" in score_plot(scores)
-    assert score_plot(scores).count('class="mark') == 2
-
-
-def test_a_loss_that_is_not_a_number_leaves_a_gap():
-    phase = PhaseReport(
-        name="p", samples=1, tokens=1, replayed={}, epochs=1, seconds=1,
-        losses=((1, 2.0), (2, float("nan")), (3, float("inf")), (4, 1.0)),
-    )  # fmt: skip
-    svg = loss_plot([phase])
-    assert "nan" not in svg
-    assert "inf" not in svg
-    assert loss_plot([phase.model_copy(update={"losses": ()})]) == ""
-
-
-@pytest.mark.parametrize("steps", [1, 7, 5000])
-def test_long_curves_are_thinned(steps: int):
-    phase = PhaseReport(
-        name="p", samples=1, tokens=1, replayed={}, epochs=1, seconds=1,
-        losses=tuple((step, 1.0) for step in range(1, steps + 1)),
-    )  # fmt: skip
-    points = ElementTree.fromstring(loss_plot([phase])).find("polyline").attrib["points"].split()
-    assert len(points) == min(steps, 200)

@@ -1,0 +1,45 @@
+"""What a cycle's candidate and those before it knew of every leaf, from the evaluations that their cycles left."""
+
+from __future__ import annotations
+
+from ..core.rate import Rate
+from ..core.workspace import Workspace
+from ..eval.continual import Matrix, Row
+from ..eval.evaluation import Evaluation
+from .candidate import BASE
+from .journal import EVALUATION, Inputs, cycle_folder, find_cycle, read_record
+from .releases import releases
+
+
+def read_matrix(workspace: Workspace, number: int) -> Matrix | None:
+    """The base, the releases from which the candidate of cycle `number` descends, and the candidate.
+
+    A model that several cycles asked, as their parent or as the base, has the newest of its scores on each leaf. A
+    cycle whose evaluation is not there is left out; None where none is. Raises DataError when one is broken.
+    """
+    rates: dict[str, dict[str, Rate]] = {}
+    trained: dict[str, tuple[str, ...]] = {}
+    known: set[str] = set()
+    for inputs in _lineage(workspace, number):
+        file = cycle_folder(workspace, inputs.number) / EVALUATION
+        new = tuple(leaf for leaf in inputs.new if leaf not in known)
+        known.update(new)
+        if not file.is_file():
+            continue
+        evaluation = read_record(file, Evaluation)
+        for model in evaluation.models:
+            scores = {leaf: evaluation.rate(model, leaf) for leaf in evaluation.leaves}
+            rates[model] = rates.get(model, {}) | scores
+        trained[list(evaluation.models)[-1]] = new
+    rows = [Row(name=name, first_trained=trained.get(name, ()), rates=scores) for name, scores in rates.items()]
+    base = next((row for row in rows if row.name == BASE), None)
+    return Matrix(base=base, rows=tuple(row for row in rows if row is not base)) if base else None
+
+
+def _lineage(workspace: Workspace, number: int) -> list[Inputs]:
+    """The cycles that led to this one, the oldest first; it is the last."""
+    made_in = {release.number: release.cycle for release in releases(workspace)}
+    found = [find_cycle(workspace, number)]
+    while (parent := found[0].parent) in made_in and made_in[parent] < found[0].number:
+        found.insert(0, find_cycle(workspace, made_in[parent]))
+    return found
