@@ -152,6 +152,7 @@ def two_turn(
 ) -> None:
     """Have models answer questions of two turns, and the judge of tilth.yaml grade each answer from 1 to 10.
 
+    A question in FILE is {"category": …, "turns": […, …], "reference": […, …]}; in YAML they stand under `questions`.
     Answers and grades are kept in the ledger. `eval.max_new_tokens_judged` is the length of an answer at most.
     """
     workspace, progress = open_workspace(overrides), TerminalProgress()

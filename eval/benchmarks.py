@@ -13,12 +13,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from ..core.atomic import read_json, write_json
 from ..core.errors import DataError, TilthError
 from ..core.fingerprint import file_sha256, fingerprint
 from ..core.progress import Progress
 from ..core.rate import wilson
 from ..core.records import Record
+from ..core.wording import first_fault
 from .difference import Difference, paired_difference
 from .model_fingerprint import model_fingerprint
 from .statistics import holm, mcnemar
@@ -149,7 +152,7 @@ def run_benchmarks(  # noqa: PLR0913  what to measure, how, and where it stays
                 with harness.student(folder, cache, fingerprints[model]) as student:
                     for name, file in missing.items():
                         write_json(file, harness.measure(student, name).model_dump(mode="json"))
-            found[model] = tuple(Benchmark.model_validate(read_json(file)) for file in files.values())
+            found[model] = tuple(map(_read, files.values()))
     return Benchmarks(settings=settings, models=fingerprints, results=found)
 
 
@@ -210,6 +213,14 @@ def _content(include: Path | None) -> Mapping[str, str]:
 
 def _file(cache: Path, model: str, name: str, wanted: Mapping[str, Any]) -> Path:
     return cache / model / f"{fingerprint([name, dict(wanted)])}.json"
+
+
+def _read(file: Path) -> Benchmark:
+    try:
+        return Benchmark.model_validate(read_json(file))
+    except ValidationError as error:
+        what = f"not a result of a benchmark: {first_fault(error)}"
+        raise DataError(what, where=str(file), fix="remove it and run again") from error
 
 
 def _pooled(group: str, members: Sequence[TaskScores]) -> TaskScores:

@@ -143,6 +143,15 @@ def test_a_result_that_is_there_is_not_measured_again(tmp_path: Path, stand: typ
     assert len(stand.measured) == 5
 
 
+def test_a_broken_result_is_named(tmp_path: Path, stand: type[Stand]):
+    models = {"base": model(tmp_path / "one", "1")}
+    run(models, ["a"], tmp_path / "cache")
+    [file] = [file for folder in (tmp_path / "cache").iterdir() if folder.is_dir() for file in folder.iterdir()]
+    file.write_text('{"name": "a"}')
+    with pytest.raises(DataError, match=r"\.json: not a result of a benchmark: .* is missing.*; remove it"):
+        run(models, ["a"], tmp_path / "cache")
+
+
 def test_other_settings_and_other_tasks_of_ones_own_are_measured_anew(tmp_path: Path, stand: type[Stand]):
     models, own = {"base": model(tmp_path / "one", "1")}, tmp_path / "own"
     own.mkdir()
