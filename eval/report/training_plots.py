@@ -63,7 +63,7 @@ def replay_plot(phases: Sequence[PhaseReport]) -> Markup:
         from matplotlib.patches import Patch
 
         drawn = figure(WIDTH, height)
-        axes = axes_at(drawn, height, (8, WIDTH - 16), (head, height - foot))
+        axes = axes_at(drawn, height, (18, WIDTH - 24), (head, height - foot))
         axes.set(xlim=(0, 1), ylim=(row * len(trained), 0), yticks=[])
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")

@@ -206,7 +206,8 @@ def test_control_characters_are_made_visible(report_data: ReportData):
 
 def test_an_empty_cycle_has_a_report_too():
     settings = Settings(system_prompt="Hi", max_new_tokens=8, max_new_tokens_judged=16, choice="letter")
-    nothing = Evaluation(settings=settings, models={}, questions=(), answers={})
+    given = {"base": {}, "release 1": {}}
+    nothing = Evaluation(settings=settings, models={name: name for name in given}, questions=(), answers=given)
     data = ReportData(
         title="Empty", cycle=1, created_at=datetime(2025, 1, 1, tzinfo=UTC), parent="base", candidate="release 1",
         verdict=Verdict(outcome="inconclusive", reasons=("Nothing was measured.",)),
