@@ -10,17 +10,20 @@ from .. import __version__
 from ..core.atomic import write_bytes, write_json
 from ..core.fingerprint import file_sha256
 from ..core.held_out import Leak
+from ..eval.contamination import ContaminationReport
 from ..eval.evaluation import Evaluation
 from ..eval.findings import Contest, find
 from ..eval.gate import Verdict, judge
 from ..eval.open_book import read_passages
 from ..eval.run import evaluate
 from ..llm.endpoint import identity
-from ..sdg.store import SAMPLES, Entry
+from ..sdg.store import SAMPLES, Entry, read_manifest
+from ..taxonomy.attribution import ATTRIBUTION_NAME, read_works
 from ..train.replay_buffer import BUFFER_NAME
 from ..train.results import TrainResult
 from .basis import documents_cache
-from .journal import EVALUATION, JUDGEMENT, TRAIN, Judgement
+from .cards import Facts, cards
+from .journal import CONTAMINATION, EVALUATION, JUDGEMENT, TRAIN, Judgement, read_record
 from .open_cycle import OpenCycle
 from .past import replay_buffer
 from .releases import Dataset, Release, add_release, model_folder, releases
@@ -75,7 +78,7 @@ def release_candidate(cycle: OpenCycle, trained: TrainResult, entries: Sequence[
         tilth=__version__,
     )
     write_bytes(replay_buffer(workspace, number), (cycle.folder / TRAIN / BUFFER_NAME).read_bytes())
-    add_release(workspace, release, trained.model)
+    add_release(workspace, release, trained.model, _cards(cycle, release, trained, evaluation, entries))
     return number
 
 
@@ -86,6 +89,24 @@ def _dataset(entry: Entry) -> Dataset:
         entry=entry.folder.name,
         sha256=file_sha256(entry.folder / SAMPLES),
         samples=entry.samples,
+    )
+
+
+def _cards(
+    cycle: OpenCycle, release: Release, trained: TrainResult, evaluation: Evaluation, entries: Sequence[Entry]
+) -> dict[str, str]:
+    source, found = cycle.basis.source, cycle.folder / CONTAMINATION
+    files = set(source.files())
+    works = {leaf.id: f"{leaf.id}/{ATTRIBUTION_NAME}" for leaf in cycle.basis.leaves}
+    return cards(
+        Facts(
+            release=release,
+            evaluation=evaluation,
+            phases=trained.phases,
+            manifests={entry.leaf: read_manifest(entry.folder) for entry in entries},
+            works={leaf: read_works(source.read(path)) if path in files else [] for leaf, path in works.items()},
+            contamination=read_record(found, ContaminationReport) if found.is_file() else None,
+        )
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import AwareDatetime, ValidationError
 
-from ..core.atomic import new_folder, read_json, write_json
+from ..core.atomic import new_folder, read_json, write_json, write_text
 from ..core.errors import DataError, TilthError
 from ..core.rate import Rate
 from ..core.records import Record
@@ -100,12 +100,17 @@ def model_folder(workspace: Workspace, release: Release) -> Path:
     return _folder(workspace, release.number) / _MODEL
 
 
-def add_release(workspace: Workspace, release: Release, model: Path) -> None:
-    """Make a release of `model` and the current one. The files are linked, not copied: `model` may be deleted then."""
+def add_release(workspace: Workspace, release: Release, model: Path, cards: Mapping[str, str]) -> None:
+    """Make a release of `model` and the current one. The files are linked, not copied: `model` may be deleted then.
+
+    `cards` are texts by their path in the release's folder.
+    """
     folder = _folder(workspace, release.number)
     if not folder.exists():
         with new_folder(folder) as new:
             shutil.copytree(model, new / _MODEL, copy_function=os.link)
+            for path, text in cards.items():
+                write_text(new / path, text)
             write_json(new / _RELEASE, release.model_dump(mode="json"))
     set_current(workspace, release.number)
 

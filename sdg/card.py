@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,9 +71,9 @@ def _head(facts: Facts) -> dict[str, Any]:
     data, provenance = facts.files
     named = (("default", data, facts.columns), ("provenance", provenance, PROVENANCE))
     return {
-        "license": _licences(facts),
+        "license": licences(part.works for part in facts.parts),
         "pretty_name": f"Samples of a taxonomy, {facts.format}",
-        "size_categories": [_size(facts.samples)],
+        "size_categories": [size_category(facts.samples)],
         "task_categories": ["text-generation"],
         "tags": ["synthetic", "tilth"],
         "configs": [
@@ -104,7 +104,7 @@ def _authors(numbers: Mapping[str, int]) -> Iterator[str]:
         elif name == "document":
             yield f"{number:,} are passages of the documents as they stand"
         else:
-            yield f"{number:,} are the words of the model {_plain(name)}, kept by filters"
+            yield f"{number:,} are the words of the model {plain(name)}, kept by filters"
 
 
 def _columns(facts: Facts) -> Iterator[str]:
@@ -124,8 +124,8 @@ def _sources(facts: Facts) -> Iterator[str]:
     yield "Licences and creators are as the leaves' `attribution.txt` tells them; leaves without one tell none.\n"
     yield "| leaf | samples | documents | works, licences, creators |\n|---|---:|---|---|"
     for part in facts.parts:
-        works = "<br>".join(_work(work) for work in part.works) or "not told"
-        yield f"| {_plain(part.planned.leaf.id)} | {part.samples:,} | {_documents(part)} | {works} |"
+        works = "<br>".join(named(work) for work in part.works) or "not told"
+        yield f"| {plain(part.planned.leaf.id)} | {part.samples:,} | {_documents(part)} | {works} |"
 
 
 def _making(facts: Facts) -> Iterator[str]:
@@ -133,12 +133,12 @@ def _making(facts: Facts) -> Iterator[str]:
     yield "| recipe | teacher | judge | seed | tilth |\n|---|---|---|---:|---|"
     made = {(m.recipe, m.recipe_fingerprint, m.teacher, m.judge, m.seed, m.tilth) for m in _manifests(facts)}
     for recipe, fingerprint, teacher, judge, seed, version in sorted(made):
-        names = (f"{_plain(recipe)} `{fingerprint}`", _plain(teacher), _plain(judge) or "none", str(seed), version)
+        names = (f"{plain(recipe)} `{fingerprint}`", plain(teacher), plain(judge) or "none", str(seed), version)
         yield f"| {' | '.join(names)} |"
     yield "\n| recipe | prompt | fingerprint |\n|---|---|---|"
     prompts = {(m.recipe_fingerprint, *prompt) for m in _manifests(facts) for prompt in m.prompts.items()}
     for recipe, step, fingerprint in sorted(prompts):
-        yield f"| `{recipe}` | {_plain(step)} | `{fingerprint}` |"
+        yield f"| `{recipe}` | {plain(step)} | `{fingerprint}` |"
 
 
 def _rebuilding(facts: Facts) -> Iterator[str]:
@@ -168,20 +168,21 @@ def _documents(part: Part) -> str:
     if spec is None:
         return ""
     if spec.files:
-        return "<br>".join(map(_plain, spec.files))
-    return f"{_plain(spec.repo)} at {_plain(spec.commit)}: {', '.join(map(_plain, spec.patterns))}"
+        return "<br>".join(map(plain, spec.files))
+    return f"{plain(spec.repo)} at {plain(spec.commit)}: {', '.join(map(plain, spec.patterns))}"
 
 
-def _work(work: Work) -> str:
+def named(work: Work) -> str:
+    """A work with its licence and creators, as one cell of a table."""
     told = [work.title, work.link, work.licence or "licence not told", work.creators]
-    return "; ".join(_plain(text) for text in told if text)
+    return "; ".join(plain(text) for text in told if text)
 
 
-def _licences(facts: Facts) -> list[str]:
+def licences(by_leaf: Iterable[Sequence[Work]]) -> list[str]:
     """As the hub names them: `other` is one that it has no name for, `unknown` where a leaf tells none."""
     found: set[str] = set()
-    for part in facts.parts:
-        told = [re.sub(r"[\s_-]+", "-", work.licence.strip().lower()) for work in part.works if work.licence]
+    for works in by_leaf:
+        told = [re.sub(r"[\s_-]+", "-", work.licence.strip().lower()) for work in works if work.licence]
         found |= {name if name in _HUB_LICENCES else "other" for name in told} or {"unknown"}
     return sorted(found)
 
@@ -194,13 +195,13 @@ _HUB_LICENCES = {
 """Names of the hub that a taxonomy may meet, from its documentation of dataset cards."""
 
 
-def _size(samples: int) -> str:
+def size_category(samples: int) -> str:
     """As the hub names it."""
     bounds = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
     return next((name for bound, name in bounds if samples < bound), "1M<n<10M")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text of others as one cell of a table: no line ends, no markup that does more than stress a word."""
     return re.sub(r"([\\`\[\]|])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
 

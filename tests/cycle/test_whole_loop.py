@@ -49,6 +49,12 @@ def test_a_first_cycle_makes_a_release_with_its_lineage(turned_once: Loop) -> No
     assert record["scores"][MILL]["correct"] == 6
     assert record["weights_sha256"] == weights_sha256(loop.state / "releases/0001/model")
     assert {dataset["leaf"] for dataset in record["datasets"]} == {MILL, SKILL}
+    for card in ("model/README.md", "dataset/README.md"):
+        text = (loop.state / "releases/0001" / card).read_text()
+        assert text.startswith("---\nlicense:")
+        assert MILL in text
+        assert str(loop.root) not in text
+        assert str(loop.student) not in text
     for dataset in record["datasets"]:
         samples = loop.state / "store" / dataset["entry"] / "samples.jsonl"
         assert file_sha256(samples) == dataset["sha256"]

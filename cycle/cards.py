@@ -1,0 +1,228 @@
+"""The cards of a release: its model card and the card of what it was trained on, as Hugging Face reads them.
+
+The model card stands beside the weights and goes wherever they are exported. What contributors and models wrote stands
+in both as plain text, whatever it looks like, and no path of this machine is told.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from ..core.rate import Rate
+from ..eval.contamination import ContaminationReport
+from ..eval.evaluation import Evaluation
+from ..llm.catalogue import catalogue
+from ..sdg.card import licences, named, plain, size_category
+from ..sdg.store import Manifest
+from ..taxonomy.attribution import Work
+from ..train.results import PhaseResult
+from .releases import Release
+
+MODEL_CARD, DATASET_CARD = "model/README.md", "dataset/README.md"
+"""Where they stand in a release's folder."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the cards tell. The release's name is the last of the evaluation's models."""
+
+    release: Release
+    evaluation: Evaluation
+    phases: Sequence[PhaseResult]
+    manifests: Mapping[str, Manifest]
+    """Leaf -> the manifest of its samples."""
+    works: Mapping[str, Sequence[Work]]
+    """Leaf -> what its `attribution.txt` names."""
+    contamination: ContaminationReport | None
+
+
+def cards(facts: Facts) -> dict[str, str]:
+    """Path in the release's folder -> text. Equal facts give equal bytes."""
+    model = [_about_model(facts), _scores(facts), _verdict(facts), _limits(), _training(facts), _lineage(facts)]
+    dataset = [_about_dataset(facts), _sources(facts), _making(facts), _rejects(facts), _held_out(facts), _again(facts)]
+    return {MODEL_CARD: _card(_model_head(facts), model), DATASET_CARD: _card(_dataset_head(facts), dataset)}
+
+
+def _card(head: Mapping[str, Any], sections: Sequence[Iterator[str]]) -> str:
+    front = yaml.safe_dump(dict(head), sort_keys=False, allow_unicode=True, width=1000)
+    return f"---\n{front}---\n\n" + "\n".join("\n".join(section) + "\n" for section in sections)
+
+
+# The model -----------------------------------------------------------------------------------------------------------
+
+
+def _model_head(facts: Facts) -> dict[str, Any]:
+    release = facts.release
+    known = catalogue().get(release.student)
+    base = {"base_model": release.student, "base_model_relation": "finetune"} if _is_on_hub(release.student) else {}
+    return {
+        "license": known.license.lower() if known else "other",
+        **base,
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["tilth", "taxonomy", "synthetic-data"],
+        "model-index": [{"name": release.name, "results": [*map(_result, *_measured(facts))]}],
+    }
+
+
+def _measured(facts: Facts) -> tuple[list[str], list[Rate]]:
+    leaves = [leaf for leaf in facts.evaluation.leaves if facts.evaluation.rate(facts.release.name, leaf).total]
+    return leaves, [facts.evaluation.rate(facts.release.name, leaf) for leaf in leaves]
+
+
+def _result(leaf: str, rate: Rate) -> dict[str, Any]:
+    """A score as the hub indexes it; the interval is in its `args`."""
+    interval = {"correct": rate.correct, "total": rate.total, "low": round(rate.low, 4), "high": round(rate.high, 4)}
+    name = "answered rightly, with its 95 % Wilson interval"
+    return {
+        "task": {"type": "text-generation"},
+        "dataset": {"name": f"Held-out questions of {leaf}", "type": "tilth-held-out"},
+        "metrics": [{"type": "accuracy", "name": name, "value": round(rate.value, 4), "args": interval}],
+    }
+
+
+def _about_model(facts: Facts) -> Iterator[str]:
+    release = facts.release
+    yield f"# {release.name.capitalize()} of a taxonomy\n"
+    yield f"{_model_name(release.student)}, trained by tilth {release.tilth} on synthetic samples of"
+    yield f"{_count(len(release.datasets), 'leaf', 'leaves')} of a taxonomy at commit `{release.commit}`. What the"
+    yield "samples are and whose documents they rest on tells the dataset card beside this model in its release."
+
+
+def _scores(facts: Facts) -> Iterator[str]:
+    models = list(facts.evaluation.models)
+    yield "## Scores\n"
+    yield "Held-out questions answered rightly, closed book, with 95 % Wilson intervals. No model saw them before.\n"
+    yield f"| leaf | {' | '.join(map(plain, models))} |\n|---|{'---|' * len(models)}"
+    for leaf in facts.evaluation.leaves:
+        rates = (_rate(facts.evaluation.rate(model, leaf)) for model in models)
+        yield f"| {plain(leaf)} | {' | '.join(rates)} |"
+
+
+def _verdict(facts: Facts) -> Iterator[str]:
+    release = facts.release
+    yield "## The gate\n"
+    forced = " Somebody released it all the same." if release.forced else ""
+    yield f"The gate said **{release.verdict.outcome}**.{forced}\n"
+    yield from (f"- {plain(reason)}" for reason in release.verdict.reasons)
+
+
+def _limits() -> Iterator[str]:
+    yield "## Use and limits\n"
+    yield "It is meant to answer questions about the leaves above. It may be wrong about them, as the scores say, and"
+    yield "nothing is known of what the questions do not ask; facts outside the leaves are those of the model that it"
+    yield "was trained from, less what was forgotten. It was not tested for safety beyond refusals in the general set."
+
+
+def _training(facts: Facts) -> Iterator[str]:
+    yield "## Training\n"
+    yield f"Plan {_model_name(facts.release.plan)}, seed {facts.release.seed}.\n"
+    yield "| phase | method | epochs | learning rate | samples | of which replayed | last loss |"
+    yield "|---|---|---:|---:|---:|---:|---:|"
+    for phase in facts.phases:
+        if phase.status == "trained" and phase.settings and phase.mix:
+            new = phase.mix.by_origin.get("new")
+            samples = phase.mix.total.samples
+            numbers = (f"{phase.settings.epochs}", f"{phase.settings.learning_rate:g}", f"{samples:,}")
+            replayed = samples - (new.samples if new else 0)
+            row = (plain(phase.phase), phase.settings.method, *numbers, f"{replayed:,}", f"{phase.final_loss:.3f}")
+            yield f"| {' | '.join(row)} |"
+
+
+def _lineage(facts: Facts) -> Iterator[str]:
+    release = facts.release
+    yield "## Lineage\n"
+    yield f"- parent: {f'release {release.parent}' if release.parent else _model_name(release.student)}"
+    yield f"- made: {release.created_at:%Y-%m-%d}, in cycle {release.cycle}"
+    yield f"- weights: sha256 `{release.weights_sha256}`"
+    yield f"- teacher: {_model_name(release.teacher)}"
+
+
+# The dataset ---------------------------------------------------------------------------------------------------------
+
+
+def _dataset_head(facts: Facts) -> dict[str, Any]:
+    return {
+        "license": licences(facts.works.values()),
+        "pretty_name": f"Samples that {facts.release.name} was trained on",
+        "size_categories": [size_category(sum(data.samples for data in facts.release.datasets))],
+        "task_categories": ["text-generation"],
+        "tags": ["synthetic", "tilth"],
+    }
+
+
+def _about_dataset(facts: Facts) -> Iterator[str]:
+    kinds = Counter[str]()
+    for manifest in facts.manifests.values():
+        kinds.update(manifest.samples_by_kind)
+    yield f"# Samples that {facts.release.name} was trained on\n"
+    yield "What a teacher wrote about the leaves of a taxonomy and filters kept, in this release's cycle and in those"
+    yield "before it.\n\n| kind | samples |\n|---|---:|"
+    yield from (f"| {kind} | {count:,} |" for kind, count in sorted(kinds.items()))
+
+
+def _sources(facts: Facts) -> Iterator[str]:
+    yield "## Sources\n"
+    yield "Licences and creators are as the leaves' `attribution.txt` tells them; leaves without one tell none.\n"
+    yield "| leaf | samples | works, licences, creators | sha256 of the samples |\n|---|---:|---|---|"
+    for data in facts.release.datasets:
+        works = "<br>".join(map(named, facts.works.get(data.leaf, ()))) or "not told"
+        yield f"| {plain(data.leaf)} | {data.samples:,} | {works} | `{data.sha256}` |"
+
+
+def _making(facts: Facts) -> Iterator[str]:
+    yield "## How they were made\n"
+    yield "| recipe | teacher | judge | seed | tilth |\n|---|---|---|---:|---|"
+    made = {(m.recipe, m.recipe_fingerprint, m.teacher, m.judge, m.seed, m.tilth) for m in facts.manifests.values()}
+    for recipe, fingerprint, teacher, judge, seed, version in sorted(made):
+        names = (f"{_model_name(recipe)} `{fingerprint}`", _model_name(teacher), _model_name(judge) or "none")
+        yield f"| {' | '.join(names)} | {seed} | {version} |"
+
+
+def _rejects(facts: Facts) -> Iterator[str]:
+    reasons = Counter[str]()
+    for manifest in facts.manifests.values():
+        reasons.update(manifest.rejects_by_reason)
+    yield "## What filters dropped\n"
+    yield "| reason | samples |\n|---|---:|"
+    yield from (f"| {plain(reason)} | {count:,} |" for reason, count in reasons.most_common(30))
+
+
+def _held_out(facts: Facts) -> Iterator[str]:
+    yield "## Held-out questions\n"
+    if facts.contamination is None:
+        yield "They were not looked for in the samples."
+        return
+    counts, total = facts.contamination.counts, sum(facts.contamination.counts.values())
+    found = total - counts.get("none", 0)
+    yield f"Each of the {total:,} held-out questions was looked for in all that was trained: {found:,} were found."
+
+
+def _again(facts: Facts) -> Iterator[str]:
+    yield "## How to have them\n"
+    yield "They stand in the store of the workspace that made this release. In a clone of the taxonomy:\n\n```"
+    yield f"git checkout {facts.release.commit}\ntilth generate\ntilth export-data DIR\n```"
+
+
+def _is_on_hub(name: str) -> bool:
+    return name.count("/") == 1 and not name.startswith(("/", ".", "~"))
+
+
+def _model_name(name: str) -> str:
+    """As it may be told: of a path the last part."""
+    return plain(name if _is_on_hub(name) else name.rstrip("/").rsplit("/", 1)[-1])
+
+
+def _rate(rate: Rate) -> str:
+    if not rate.total:
+        return "not asked"
+    return f"{rate.correct} of {rate.total} ({100 * rate.low:.0f} to {100 * rate.high:.0f} %)"
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
