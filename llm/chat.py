@@ -40,10 +40,11 @@ def partner(model: Model, progress: Progress) -> Generator[Partner]:
     elif isinstance(model, Gguf):
         with gguf_server.serve(model.path, slots=1, progress=progress, context_tokens=CONTEXT_TOKENS) as server:
             endpoint = Endpoint(server.base_url, model.path.stem, server.token, 1, gguf_server.ANSWER_S)
-            yield _WithSystemPrompt(_There(endpoint), model.system_prompt)
+            with _there(endpoint) as there:
+                yield _WithSystemPrompt(there, model.system_prompt)
     else:
-        with open_endpoints(model.server, progress) as endpoints:
-            yield _There(endpoints[0])
+        with open_endpoints(model.server, progress) as endpoints, _there(endpoints[0]) as there:
+            yield there
 
 
 class _WithSystemPrompt:
@@ -76,22 +77,27 @@ class _Here:
         self._model.answer([Answering(prompt, replace(sampling, max_tokens=min(sampling.max_tokens, room)), hear)])
 
 
+@contextlib.contextmanager
+def _there(endpoint: Endpoint) -> Generator[Partner]:
+    import openai
+
+    client = openai.OpenAI(
+        base_url=endpoint.base_url,
+        api_key=endpoint.api_key or "none",  # the package wants one
+        timeout=endpoint.timeout_s,
+        max_retries=0,
+        # A proxy that the environment names cannot reach this machine's own loopback.
+        http_client=openai.DefaultHttpx2Client(trust_env=False) if endpoint.is_loopback else None,
+    )
+    with client:
+        yield _There(client, endpoint)
+
+
 class _There:
     """A model behind a server."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        import openai
-
-        self._model = endpoint.model
-        self._where = endpoint.base_url
-        self._client = openai.OpenAI(
-            base_url=endpoint.base_url,
-            api_key=endpoint.api_key or "none",  # the package wants one
-            timeout=endpoint.timeout_s,
-            max_retries=0,
-            # A proxy that the environment names cannot reach this machine's own loopback.
-            http_client=openai.DefaultHttpx2Client(trust_env=False) if endpoint.is_loopback else None,
-        )
+    def __init__(self, client: Any, endpoint: Endpoint) -> None:
+        self._client, self._model, self._where = client, endpoint.model, endpoint.base_url
 
     def answer(self, conversation: Sequence[Message], sampling: Sampling, hear: Callable[[str], None]) -> None:
         import openai

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..core.records import Message
-from ..core.wording import worded
+from ..core.wording import key_name, worded
 from .streaming import MAX_TOKENS, Sampling
 
 _NOT_HERE = ("tools", "functions", "logprobs", "logit_bias", "presence_penalty", "frequency_penalty", "audio")
@@ -29,10 +29,15 @@ class _Part(BaseModel):
 
 class _Turn(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | tuple[_Part, ...]
+    content: tuple[_Part, ...]
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _text_may_stand_alone(cls, value: Any) -> Any:
+        return [{"type": "text", "text": value}] if isinstance(value, str) else value
 
     def message(self) -> Message:
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        text = "".join(part.text for part in self.content)
         return Message(role="system" if self.role == "developer" else self.role, content=text)
 
 
@@ -94,4 +99,5 @@ def read_request(body: bytes) -> ChatRequest:
     try:
         return ChatRequest.model_validate_json(body)
     except ValidationError as error:
-        raise Refused(400, str(worded(error.errors(include_url=False)[0]))) from error
+        first = error.errors(include_url=False)[0]
+        raise Refused(400, str(worded(first, key_name(first["loc"]) or "the request"))) from error

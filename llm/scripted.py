@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import json
 import random
+import re
 import signal
 import socket
 import threading
@@ -194,16 +195,27 @@ class _Handler(BaseHTTPRequestHandler):
         text = {"empty": "", "garbage": "I would rather not.", "cut": text[: len(text) // 2]}.get(fate, text)
         message = {"role": "assistant", "content": text}
         reason = "length" if fate == "cut" else "stop"
+        if request.get("stream"):
+            self._stream(text, reason)
+            return
         spent = scripted_answers.count_words(text)
         usage = {"prompt_tokens": prompt, "completion_tokens": spent, "total_tokens": prompt + spent}
         choices = [{"index": 0, "message": message, "finish_reason": reason}]
-        head = {"id": "scripted", "object": "chat.completion", "created": 0, "model": "scripted"}
-        self._send(200, {**head, "choices": choices, "usage": usage})
+        self._send(200, {**_HEAD, "object": "chat.completion", "choices": choices, "usage": usage})
 
-    def _send(self, status: int, value: Any, *, retry_after: bool = False) -> None:
+    def _stream(self, text: str, reason: str) -> None:
+        """Word by word, as server-sent events."""
+        deltas = [{"content": word} for word in re.findall(r"\s*\S+|\s+$", text)]
+        choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+        choices.append({"index": 0, "delta": {}, "finish_reason": reason})
+        chunks = [{**_HEAD, "object": "chat.completion.chunk", "choices": [choice]} for choice in choices]
+        events = [*(json.dumps(chunk) for chunk in chunks), "[DONE]"]
+        self._send(200, "".join(f"data: {event}\n\n" for event in events), kind="text/event-stream")
+
+    def _send(self, status: int, value: Any, *, retry_after: bool = False, kind: str = "application/json") -> None:
         data = value.encode() if isinstance(value, str) else json.dumps(value).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         if retry_after and self.server.faults.retry_after_s:
             self.send_header("Retry-After", f"{self.server.faults.retry_after_s:g}")
@@ -212,6 +224,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Nothing: `/stats` tells."""
+
+
+_HEAD = {"id": "scripted", "created": 0, "model": "scripted"}
 
 
 def _error(message: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import os
 import random
 import signal
 import socket
@@ -28,6 +29,8 @@ from .streaming import Answering, StreamingModel
 if TYPE_CHECKING:
     from aiohttp import web
 
+    _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
 _MOST_BODY_BYTES = 16 << 20
 _STOP_S = 0.5
 """How long answers on their way may take once the server is to stop; then they are cut."""
@@ -41,7 +44,8 @@ def bound(listening: Listening) -> socket.socket:
     try:
         return socket.create_server((listening.host, listening.port), backlog=128)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        number = getattr(error, "errno", None) or 0
+        reason = os.strerror(number) if number > 0 else getattr(error, "strerror", "") or str(error)
         where = f"{listening.host}:{listening.port}"
         fix = "choose another with --port; 0 takes a free one"
         raise TilthError(f"cannot listen there ({reason.lower()})", where=where, fix=fix) from error
@@ -52,7 +56,14 @@ def serve_folder(folder: Folder, listener: socket.socket, token: str, ready: Cal
     model = StreamingModel(folder.path)
     batcher = Batcher(model)
     with batcher.running():
-        asyncio.run(_Server(folder, model, batcher, token).run(listener, ready))
+        asyncio.run(_until_signal(_Server(folder, model, batcher, token), listener, ready))
+
+
+async def _until_signal(server: _Server, listener: socket.socket, ready: Callable[[str], None]) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await server.run(listener, ready, stop)
 
 
 def served_name(name: str) -> str:
@@ -66,10 +77,14 @@ class _Server:
         self._model, self._batcher, self._token = model, batcher, token
         self._card = {"id": self._name, "object": "model", "created": int(time.time()), "owned_by": "tilth"}
 
-    async def run(self, listener: socket.socket, ready: Callable[[str], None]) -> None:
+    async def run(self, listener: socket.socket, ready: Callable[[str], None], stop: asyncio.Event) -> None:
         from aiohttp import web
 
-        app = web.Application(middlewares=[web.middleware(self._guard)], client_max_size=_MOST_BODY_BYTES)
+        @web.middleware
+        async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
+            return await self._guarded(request, handler)
+
+        app = web.Application(middlewares=[guard], client_max_size=_MOST_BODY_BYTES)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/v1/models/{name}", self._one_model)
         app.router.add_post("/v1/chat/completions", self._chat)
@@ -77,17 +92,12 @@ class _Server:
         await runner.setup()
         try:
             await web.SockSite(runner, listener).start()
-            stop = asyncio.Event()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, stop.set)
             ready(self._name)
             await stop.wait()
         finally:
             await runner.cleanup()
 
-    async def _guard(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
+    async def _guarded(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """The token is asked for first, and every error has OpenAI's shape."""
         from aiohttp import web
 

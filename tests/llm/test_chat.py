@@ -1,0 +1,57 @@
+"""Talking to a folder and to an endpoint is the same to whoever talks."""
+
+import pytest
+from tilth.core.config import ModelServer
+from tilth.core.errors import ModelError
+from tilth.core.records import Message
+from tilth.llm import local
+from tilth.llm.chat import partner, with_system_prompt
+from tilth.llm.models import Endpoint, Folder
+from tilth.llm.scripted import serve_scripted
+from tilth.llm.streaming import Sampling
+
+
+def ask(model, progress, text="x", **sampling):
+    pieces = []
+    with partner(model, progress) as found:
+        found.answer([Message(role="user", content=text)], Sampling(**sampling), pieces.append)
+    return pieces
+
+
+def endpoint(url):
+    return Endpoint("it", ModelServer(model="scripted", base_url=(url,)))
+
+
+def test_a_folder_answers_as_in_evaluation(tiny_model, progress):
+    pieces = ask(Folder("tiny", tiny_model, "Be brief."), progress, max_tokens=8)
+    conversation = [Message(role="system", content="Be brief."), Message(role="user", content="x")]
+    assert ["".join(pieces)] == local.generate(
+        tiny_model, [conversation], max_new_tokens=8, batch_size=1, progress=progress
+    )
+    with pytest.raises(ModelError, match=r"the conversation has [\d,]+ tokens, and the model holds 2,048; begin a new"):
+        ask(Folder("tiny", tiny_model), progress, "long " * 1000)
+
+
+def test_an_endpoint_answers_in_pieces(progress):
+    with serve_scripted() as url:
+        assert "".join(ask(endpoint(url), progress))
+        assert url.stats().answers == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [("401", "refuses the request (HTTP 401"), ("400", "HTTP 400"), ("500", "HTTP 500"), ("drop", "does not answer")],
+)
+def test_what_an_endpoint_does_wrong_is_one_line(progress, fault, told):
+    with serve_scripted(script=(fault,)) as url, pytest.raises(ModelError) as caught:
+        ask(endpoint(url), progress)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_conversation_keeps_a_system_prompt_of_its_own():
+    asked = Message(role="user", content="x")
+    own = [Message(role="system", content="mine"), asked]
+    assert with_system_prompt([asked], "") == [asked]
+    assert [turn.content for turn in with_system_prompt([asked], "yours")] == ["yours", "x"]
+    assert with_system_prompt(own, "yours") == own
