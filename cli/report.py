@@ -1,4 +1,4 @@
-"""`tilth report`: the HTML page of a cycle."""
+"""`tilth report`: the HTML page of a cycle, or all of them in a browser."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from ..core.errors import TilthError
+from ..core.workspace import Workspace
 from ..cycle.journal import done, last_finished
 from ..cycle.report import write_report
+from ..cycle.report_site import HOST, Site, open_server
 from .options import open_workspace, shown_path
 
 
@@ -17,11 +19,31 @@ def report(
         int,
         typer.Argument(metavar="CYCLE", help="Its number; default: the last finished one.", min=0, show_default=False),
     ] = 0,
+    *,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Serve the reports of all cycles to browsers on this machine, until Ctrl-C.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", help="Where --serve listens; 0: any free one.", min=0, max=65535)
+    ] = 8090,
 ) -> None:
     """Write the report of a cycle again, from its files, and print its path."""
     workspace = open_workspace()
+    if serve:
+        return _serve(workspace, number, port)
     wanted = number or last_finished(workspace)
     result = done(workspace, wanted) if wanted else None
     if result is None:
         raise TilthError(f"there is no finished cycle{f' {wanted}' if wanted else ''}", fix="run `tilth cycle` first")
     print(shown_path(write_report(workspace, wanted, result)))
+    return None
+
+
+def _serve(workspace: Workspace, number: int, port: int) -> None:
+    with open_server(Site(workspace), port) as server:
+        page = f"cycles/{number}" if number else ""
+        print(f"http://{HOST}:{server.server_port}/{page} (Ctrl-C ends it)", flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print("ended")

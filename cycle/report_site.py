@@ -1,0 +1,120 @@
+"""The reports of all cycles of a workspace, served on 127.0.0.1 with links between them. Nothing is written.
+
+An address names a cycle by its number and never a file. Requests for another host's name are refused, so that no page
+of the internet can read the reports through a name that it points here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from ..core.errors import DataError, TilthError
+from ..core.rate import Rate, wilson
+from ..core.workspace import Workspace
+from ..eval.report.index import CycleRow, render_index, with_links
+from . import journal
+from .journal import JUDGEMENT, REPORT, Judgement, cycle_folder, find_cycle, read_record
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Site:
+    """The pages. They are read anew each time, so that a cycle that ends is there at once."""
+
+    workspace: Workspace
+
+    def page(self, path: str) -> str | None:
+        """The HTML at `/` and `/cycles/N`; None where there is no such page. Raises DataError."""
+        numbers = self._numbers()
+        if path == "/":
+            return render_index(self.workspace.root.name, [self._row(number) for number in reversed(numbers)])
+        named = re.fullmatch(r"/cycles/([1-9][0-9]{0,5})", path)
+        number = int(named[1]) if named else 0
+        file = cycle_folder(self.workspace, number) / REPORT
+        if number not in numbers or not file.is_file():
+            return None
+        at = numbers.index(number)
+        previous, following = ([0, *numbers][at], [*numbers, 0][at + 1])
+        return with_links(file.read_text(encoding="utf-8"), previous, following)
+
+    def _numbers(self) -> list[int]:
+        return sorted(int(path.parent.name) for path in self.workspace.cycles.glob("[0-9][0-9][0-9][0-9]/cycle.json"))
+
+    def _row(self, number: int) -> CycleRow:
+        inputs, done = find_cycle(self.workspace, number), journal.done(self.workspace, number)
+        if done is None:
+            return CycleRow(number=number, changed=inputs.new)
+        folder = cycle_folder(self.workspace, number)
+        judgement = read_record(folder / JUDGEMENT, Judgement)
+        return CycleRow(
+            number=number,
+            finished_at=done.finished_at,
+            outcome=judgement.verdict.outcome,
+            released=f"release {done.release}" if done.release else "",
+            before=_sum([item.before for item in judgement.comparisons]),
+            after=_sum([item.after for item in judgement.comparisons]),
+            changed=inputs.new,
+        )
+
+
+def open_server(site: Site, port: int) -> ThreadingHTTPServer:
+    """A server that `serve_forever` starts; port 0 takes a free one. Raises TilthError where the port is taken."""
+
+    class Handler(_Handler):
+        pages = site
+
+    try:
+        return ThreadingHTTPServer((HOST, port), Handler)
+    except (OSError, OverflowError) as error:
+        fix = "name another one with --port, or leave that out"
+        raise TilthError(f"port {port} cannot be used: {error}", where=HOST, fix=fix) from error
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers GET and HEAD."""
+
+    pages: Site
+    server_version, sys_version = "tilth", ""
+
+    def do_GET(self) -> None:
+        """The page, or a line that says why there is none."""
+        host = (self.headers.get("Host") or "").rsplit(":", 1)[0]
+        if host not in {HOST, "localhost"}:
+            return self._send(HTTPStatus.FORBIDDEN, f"ask for http://{HOST}", "text/plain")
+        try:
+            page = self.pages.page(self.path)
+        except DataError as error:
+            return self._send(HTTPStatus.INTERNAL_SERVER_ERROR, str(error), "text/plain")
+        if page is None:
+            return self._send(HTTPStatus.NOT_FOUND, "there is no such page; / lists the cycles", "text/plain")
+        return self._send(HTTPStatus.OK, page, "text/html")
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Nothing is said of requests."""
+
+    def _send(self, status: HTTPStatus, text: str, kind: str) -> None:
+        body = text.encode()
+        self.send_response(status)
+        for name, value in {
+            "Content-Type": f"{kind}; charset=utf-8",
+            "Content-Length": str(len(body)),
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+            "X-Frame-Options": "DENY",
+            "Referrer-Policy": "no-referrer",
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+
+def _sum(rates: list[Rate]) -> Rate:
+    return wilson(sum(rate.correct for rate in rates), sum(rate.total for rate in rates))

@@ -1,0 +1,138 @@
+import http.client
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tilth.core.atomic import write_json
+from tilth.core.config import Config
+from tilth.core.errors import TilthError
+from tilth.core.rate import wilson
+from tilth.core.workspace import Workspace
+from tilth.cycle.journal import Done, Inputs, Judgement, begin, cycle_folder, finish
+from tilth.cycle.report_site import HOST, Site, open_server
+from tilth.eval.compare import Comparison
+from tilth.eval.gate import Verdict
+from tilth.eval.report import LeafChanges
+
+HOSTILE = "knowledge/<script>alert(1)</script>"
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """Three cycles: released, refused, open."""
+    made = Workspace(tmp_path / "coast", Config())
+    (tmp_path / "secret.html").write_text("<body>\nsecret")
+    for number, (outcome, release) in enumerate([("pass", 1), ("fail", 0), ("", 0)], start=1):
+        inputs = Inputs(
+            number=number, identity=f"{number}", commit="c0ffee", parent=0, changes=LeafChanges(), new=(HOSTILE,),
+            config={}, started_at=NOW,
+        )  # fmt: skip
+        begin(made, inputs)
+        if not outcome:
+            continue
+        folder = cycle_folder(made, number)
+        compared = Comparison(
+            leaf=HOSTILE, before=wilson(1, 12), after=wilson(11, 12), gained=(), lost=(), p_value=1, verdict="learned"
+        )
+        verdict = Verdict.model_validate({"outcome": outcome, "reasons": ("So it is.",)})
+        write_json(
+            folder / "judgement.json", Judgement(comparisons=(compared,), verdict=verdict).model_dump(mode="json")
+        )
+        (folder / "report.html").write_text(
+            f"<html><body>\nThis is cycle {number}, which says &lt;body>.</body></html>"
+        )
+        done = {"outcome": "released" if release else "refused", "release": release, "finished_at": NOW}
+        finish(made, number, Done.model_validate(done))
+    return made
+
+
+@contextmanager
+def served(workspace: Workspace) -> Generator[int]:
+    with open_server(Site(workspace), 0) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def ask(port: int, path: str, method: str = "GET", **headers: str) -> tuple[int, str, Any]:
+    connection = http.client.HTTPConnection(HOST, port, timeout=30)
+    connection.putrequest(method, path, skip_host="Host" in headers)
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    with connection.getresponse() as response:
+        return response.status, response.read().decode(), response.headers
+
+
+def test_the_list_has_every_cycle_with_its_verdict_and_scores(workspace: Workspace) -> None:
+    page = Site(workspace).page("/")
+    assert page
+    assert [page.index(f"Cycle {number}</a>") for number in (3, 2, 1)] == sorted(
+        page.index(f"Cycle {number}</a>") for number in (1, 2, 3)
+    )
+    for told in ("Pass", "Fail", "open", "release 1", "no release", "11 of 12", "65–99 %", "1 March 2026"):  # noqa: RUF001
+        assert told in page
+    assert "<script>" not in page
+    assert Site(Workspace(workspace.root / "none", Config())).page("/")
+
+
+def test_a_cycle_has_links_to_its_neighbours_and_is_left_as_it_is(workspace: Workspace) -> None:
+    before = (cycle_folder(workspace, 1) / "report.html").read_bytes()
+    first, second = (Site(workspace).page(f"/cycles/{number}") or "" for number in (1, 2))
+    assert [name in first for name in ('href="/"', "/cycles/2", "/cycles/0")] == [True, True, False]
+    assert [name in second for name in ('href="/"', "/cycles/1", "/cycles/3")] == [True, True, True]
+    assert first.count("<nav") == 1
+    assert Site(workspace).page("/cycles/3") is None  # it is open
+    assert (cycle_folder(workspace, 1) / "report.html").read_bytes() == before
+
+
+PATHS = [
+    "/cycles/0",
+    "/cycles/4",
+    "/cycles/01",
+    "/cycles/1/",
+    "/x",
+    "/?a",
+    "/cycles/../../secret.html",
+    "/cycles/1%2f..",
+    "/../secret.html",
+    "/%2e%2e/secret.html",
+    "/cycles/1/../../tilth.yaml",
+    "/cycles/1/report.html",
+    "/cycles/999999999999999999999",
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_nothing_else_is_served(workspace: Workspace, path: str) -> None:
+    with served(workspace) as port:
+        status, text, _ = ask(port, path)
+    assert (status, "secret" in text) == (404, False)
+
+
+def test_it_answers_this_machine_only_and_writes_nothing(workspace: Workspace) -> None:
+    with served(workspace) as port:
+        status, text, headers = ask(port, "/cycles/1")
+        assert (status, headers["Content-Type"], headers["X-Frame-Options"]) == (
+            200,
+            "text/html; charset=utf-8",
+            "DENY",
+        )
+        assert "This is cycle 1" in text
+        assert ask(port, "/", Host=f"localhost:{port}")[0] == 200
+        assert ask(port, "/", Host="evil.example")[0] == 403
+        assert ask(port, "/", method="POST")[0] == 501
+        assert ask(port, "/", method="HEAD")[:2] == (200, "")
+        (cycle_folder(workspace, 1) / "judgement.json").write_text("{}")
+        assert ask(port, "/")[:1] == (500,)
+        with pytest.raises(TilthError, match=f"port {port} cannot be used"):
+            open_server(Site(workspace), port)
