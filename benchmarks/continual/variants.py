@@ -40,6 +40,7 @@ VARIANTS = (
     Variant("quick", "quick"),
     Variant("lab, replay halved", "lab", times=0.5),
     Variant("lab, replay doubled", "lab", times=2),
+    Variant("lab, all replayed", "lab", times=4),
     Variant("lab, replay self-generated", "lab", source="self_generated"),
     Variant("lab, joint", "lab", joint=True),
 )
