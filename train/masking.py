@@ -169,8 +169,8 @@ def _conversation(sample: Sample, system_prompt: str) -> tuple[Message, ...]:
 def _markers(messages: Sequence[Message]) -> list[str]:
     """Two characters for each message, opening and closing, that stand in none of them."""
     taken = set("".join(message.content for message in messages))
-    free = [chr(code) for code in PRIVATE_USE if chr(code) not in taken]
-    return [free[2 * index] + free[2 * index + 1] for index in range(len(messages))]
+    free = (character for character in map(chr, PRIVATE_USE) if character not in taken)
+    return [next(free) + next(free) for _ in messages]
 
 
 def _mark_whole(message: Message, marker: str) -> Message:
