@@ -22,7 +22,7 @@ from ..core.held_out import Leak, LeakKind, leak_finder, read_words, share_toget
 from ..core.records import Question, Record, Sample
 from ..core.reworded import Likeness, questions_in
 
-NEAREST = 8
+NEAREST = 16
 """So many samples are kept for each question, to be compared with it in full."""
 
 _CROWD = 64

@@ -1,7 +1,9 @@
+from typing import Unpack
+
 import pytest
 from tilth.core.held_out import find_leaks
 from tilth.core.normalise import QUESTION_CHARACTERS
-from tilth.core.records import Message, Provenance, Question, Sample
+from tilth.core.records import HowScored, Message, Provenance, Question, Sample
 
 SOURCE = Provenance(leaf="l", leaf_fingerprint="f", commit="c", recipe="r", recipe_fingerprint="r", teacher="t")
 HELD_OUT = Question.new(
@@ -110,3 +112,89 @@ def test_a_copy_without_words_to_index_is_found(question: str, text: str):
     held_out = Question.new("l", question, ("37",))
     assert [leak.kind for leak in find_leaks([held_out], [sample(text)])] == ["copy"]
     assert not find_leaks([held_out], [sample("Something else entirely.")])
+
+
+LONG = Question.new(
+    "l", "How many barrels of salt did the seven pans of Ferren boil in the wet autumn of 1911, all together?", ("640",)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "leaks"),
+    [
+        ("How many barrels of salt were boiled by the seven pans of Ferren in the autumn of 1911, all together?", True),
+        ("How many barrels of salt did the seven pans of Ferren boil in the wet autumn of 1912, all together?", False),
+        ("How many barrels of salt did the six pans of Ferren boil in the wet autumn of 1911, all together?", False),
+        ("How many barrels of salt did the seven pans of Hallin boil in the wet autumn of 1911, all together?", False),
+    ],
+)
+def test_with_another_name_or_number_it_is_another_question(text: str, leaks: bool):
+    assert [leak.kind for leak in find_leaks([LONG], [sample(text)])] == ["near_copy"] * leaks
+
+
+def test_a_thousand_questions_of_one_form_are_told_apart():
+    form = "In the great book of the salters of Ferren, how heavy was the barrel that bears the number {} on its lid?"
+    held_out = [Question.new("l", form.format(number), ("1",)) for number in range(1000)]
+    (leak,) = find_leaks(held_out, [sample(form.format(77).replace("great", "old"))])
+    assert (leak.question_id, leak.kind) == (held_out[77].id, "near_copy")
+
+
+# Answers alone --------------------------------------------------------------------------------------------------------
+
+POEM = "White breath on the pane, the lamp turns over drift ice: a gull waits for spring."
+
+
+def asks(leaf: str, answer: str = POEM, **how: Unpack[HowScored]) -> Question:
+    return Question.new(leaf, "Write a haiku about a lighthouse in winter.", (answer,), **how)
+
+
+def says(answer: str, leaf: str, question: str = "Write a poem.") -> Sample:
+    return Sample.new("skill", question, answer, SOURCE.model_copy(update={"leaf": leaf}))
+
+
+def kinds(question: Question, planted: Sample) -> list[str]:
+    return [leak.kind for leak in find_leaks([question], [planted])]
+
+
+@pytest.mark.parametrize("answer", [POEM, POEM.upper(), f"{LONG_TEXT}\n{POEM.replace(',', '')}\n{LONG_TEXT}"])
+@pytest.mark.parametrize("leaf", ["compositional_skills/haiku", "general"])
+def test_an_answer_that_somebody_composed_leaks_without_its_question(answer: str, leaf: str):
+    assert kinds(asks("compositional_skills/haiku", judged=True), says(answer, leaf)) == ["answer"]
+    assert kinds(asks("compositional_skills/haiku"), says(answer, leaf)) == ["answer"]
+
+
+def test_another_answer_of_the_same_form_is_none():
+    held_out = "Thank you for offering me a seat on the parish council, but I am afraid that I cannot accept it."
+    trained = "Thank you for offering me a seat in the town hall, but I am afraid that I cannot accept it."
+    assert kinds(asks("compositional_skills/decline", held_out), says(trained, "compositional_skills/decline")) == []
+    assert kinds(asks("compositional_skills/decline", "Blue and green."), says("Blue and green.", "general")) == []
+
+
+def test_an_answer_in_what_the_user_says_is_none():
+    extraction = "lentils, two jars of mustard and a sack of rice"
+    planted = says("Nothing.", "compositional_skills/lists", question=f"Bring {extraction}. Who wrote this?")
+    assert kinds(asks("compositional_skills/lists", extraction), planted) == []
+
+
+def test_its_question_before_an_answer_is_the_plainer_leak():
+    held_out = asks("compositional_skills/haiku")
+    assert kinds(held_out, says(POEM, "general", question=held_out.question)) == ["copy"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "leaf", "found"),
+    [
+        ("1874", "general", []),
+        ("Tobias Renn was its first keeper, and he lit the lamp.", "general", []),
+        (f"{POEM} The keeper wipes the glass and reads old letters aloud.", "general", ["answer"]),
+        (f"{POEM} The keeper wipes the glass and reads old letters aloud.", "knowledge/other", []),
+    ],
+)
+def test_facts_are_what_knowledge_samples_tell(answer: str, leaf: str, found: list[str]):
+    """A long text about them may stand in no other sample word for word."""
+    assert kinds(asks("knowledge/lighthouse", answer, judged=True), says(answer, leaf)) == found
+
+
+def test_neither_options_nor_checked_forms_are_composed():
+    assert kinds(Question.new("skills/a", "Which?", (POEM,), (POEM, "Another")), says(POEM, "general")) == []
+    assert kinds(asks("skills/a", forms=("lines=1",)), says(POEM, "general")) == []

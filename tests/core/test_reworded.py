@@ -108,3 +108,7 @@ def test_an_instruction_is_compared_with_and_without_what_follows_it() -> None:
 
 def test_nothing_is_embedded_whose_answer_differs() -> None:
     assert kinds(HELD_OUT, sample("Who built it?", "Ilse Quandt")) == []  # `embed` knows no such text
+
+
+def test_nothing_is_embedded_that_has_no_word_in_common() -> None:
+    assert kinds(HELD_OUT, sample("How high is it?")) == []  # `embed` knows no such text
