@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -70,7 +70,7 @@ def stage_reports(
     )
 
 
-def _read(folder: Path) -> Mapping[str, float]:
+def _read(folder: Path) -> dict[str, float]:
     path = folder / TIMES
     try:
         return _Times.model_validate(read_json(path)).root if path.exists() else {}

@@ -46,7 +46,7 @@ def forest_plot(comparisons: Sequence[Comparison], together: Sequence[Together],
     reach = max(max(-found.low, found.high, abs(margin or 0)) for _, found, margin, _ in rows)
     with style("forest"):
         drawn = figure(WIDTH, height)
-        axes = axes_at(drawn, height, (8, WIDTH - 132), (0, height - foot))
+        axes = axes_at(drawn, height, (8, WIDTH - 152), (0, height - foot))
         axes.set(xlim=(-reach * 1.04, reach * 1.04), ylim=(height - foot, 0), yticks=[])
         axes.set_xlabel("percentage points gained (right) or lost (left)")
         axes.xaxis.set_major_formatter(lambda value, _: points(value))

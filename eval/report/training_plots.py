@@ -33,7 +33,7 @@ def curves(phases: Sequence[PhaseReport]) -> Markup:
         for place, name in enumerate(panels):
             top = head + place * tall
             axes = axes_at(drawn, height, (46, WIDTH - 8), (top, top + tall - 24))
-            axes.set_xlim(0, max(starts[-1], 1))
+            axes.set_xlim(0, 1.01 * max(starts[-1], 1))
             if name == "loss":
                 for start, curve in zip(starts, losses, strict=False):
                     label = "each step" if curve and not axes.lines else "_again"
@@ -45,7 +45,7 @@ def curves(phases: Sequence[PhaseReport]) -> Markup:
             axes.set_ylabel(name)
             axes.set_ylim(bottom=0, top=1.03 if name == "accuracy" else None)
             if place == 0:
-                axes.legend(loc="lower right", bbox_to_anchor=(1, 1.07), ncols=3, fontsize=11, borderaxespad=0)
+                axes.legend(loc="lower left", bbox_to_anchor=(0, 1.04), ncols=3, fontsize=11, borderaxespad=0)
             if name == panels[-1]:
                 axes.set_xlabel("optimizer step")
         return svg(drawn, "Loss and accuracy by optimizer step and phase")

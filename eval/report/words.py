@@ -40,7 +40,8 @@ def interval(rate: Rate) -> str:
 
 def points(share: float) -> str:
     """A difference in percentage points, with its sign."""
-    return f"{100 * share:+.0f}".replace("-", "\N{MINUS SIGN}")
+    whole = round(100 * share)
+    return f"{whole:+}".replace("-", "\N{MINUS SIGN}") if whole else "0"
 
 
 def duration(seconds: float) -> str:
