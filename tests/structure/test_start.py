@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ABSENT = ["torch", "transformers", "trl", "datasets", "accelerate", "peft", "gguf", "xllamacpp", "numpy"]
+ABSENT = ["torch", "transformers", "trl", "datasets", "accelerate", "peft", "gguf", "matplotlib", "xllamacpp", "numpy"]
 """What a plain install does not have."""
 SLOW = ["aiohttp", "openai", "git", "jinja2", "huggingface_hub"]
 """What is there but has no business in `--help`."""
