@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from types import FrameType
 from typing import Annotated
 
@@ -121,7 +122,7 @@ def _question(line: str, sides: Sequence[_Side]) -> str | None:
 
 def _in_person(sides: Sequence[_Side], progress: Progress) -> None:
     with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  `input` edits lines with it
+        import_module("readline")  # `input` edits lines with it
     signal.signal(signal.SIGTERM, _leave)
     progress.say(
         f"{' and '.join(side.name for side in sides)}: /reset begins anew, /exit leaves, Ctrl-C stops an answer"

@@ -39,12 +39,12 @@ def export_release(
     release = find_release(workspace, number)
     if target.exists():
         raise TilthError("there is something here already", where=str(target), fix="name a folder that does not exist")
-    model, remark = model_folder(workspace, release), ""
+    model, file = model_folder(workspace, release), f"release-{number}-{numbers}.gguf"
     with new_folder(target) as new:
+        remark = ""
         if form in {"safetensors", "hub"}:
             shutil.copytree(model, new, dirs_exist_ok=True)
         else:
-            file = f"release-{number}-{numbers}.gguf"
             write_gguf(model, new / file, numbers, name=release.name, progress=progress)
         if form == "ollama":
             text, remark = modelfile(model, file, workspace.config.student.system_prompt)

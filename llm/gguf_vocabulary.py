@@ -61,8 +61,8 @@ def _splitter(inner: dict[str, Any], folder: Path) -> str:
     greedy = [token["content"] for token in inner.get("added_tokens", []) if _takes_spaces(token)]
     name = _SPLITTERS.get((tuple(_steps(inner.get("pre_tokenizer"))), bool(model.get("ignore_merges"))), "")
     what = ""
-    if model.get("type") != "BPE" or model.get("byte_fallback"):
-        what = "its tokenizer is no byte-level BPE"
+    if model.get("type") != "BPE" or model.get("byte_fallback") or not model.get("merges"):
+        what = "its tokenizer is no byte-level BPE with merges"
     elif inner.get("normalizer") or not name:
         what = "its tokenizer splits text in a way for which tilth knows no name of llama.cpp's"
     elif greedy:

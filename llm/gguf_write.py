@@ -63,6 +63,9 @@ def _read(folder: Path) -> tuple[Any, Any, list[int]]:
     """Configuration, tokenizer, and the tokens that end an answer."""
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
+    if not (folder / "config.json").is_file():
+        fix = "name the folder of a whole model; an adapter alone has to be merged into its model first"
+        raise ModelError("there is no config.json", where=str(folder), fix=fix)
     safe: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     try:
         with quiet_transformers():

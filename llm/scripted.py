@@ -205,9 +205,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _stream(self, text: str, reason: str) -> None:
         """Word by word, as server-sent events."""
-        deltas = [{"content": word} for word in re.findall(r"\s*\S+|\s+$", text)]
-        choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
-        choices.append({"index": 0, "delta": {}, "finish_reason": reason})
+        words: list[str] = re.findall(r"\s*\S+|\s+$", text)
+        deltas: list[dict[str, str]] = [*({"content": word} for word in words), {}]
+        choices = [{"index": 0, "delta": delta, "finish_reason": None if delta else reason} for delta in deltas]
         chunks = [{**_HEAD, "object": "chat.completion.chunk", "choices": [choice]} for choice in choices]
         events = [*(json.dumps(chunk) for chunk in chunks), "[DONE]"]
         self._send(200, "".join(f"data: {event}\n\n" for event in events), kind="text/event-stream")

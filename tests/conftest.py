@@ -40,7 +40,11 @@ def pytest_configure(config: pytest.Config) -> None:
 TORCH = (
     "tests/train/",
     "tests/eval/test_run.py",
+    "tests/llm/test_chat.py",
+    "tests/llm/test_gguf_write.py",
     "tests/llm/test_local",
+    "tests/llm/test_serve.py",
+    "tests/llm/test_streaming.py",
     "tests/cycle/test_choosing.py",
     "tests/sdg/test_export.py",
     "tests/cli/test_export_data.py",
