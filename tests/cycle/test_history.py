@@ -1,0 +1,93 @@
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tilth.core.atomic import write_json
+from tilth.core.config import Config
+from tilth.core.records import Question
+from tilth.core.workspace import Workspace
+from tilth.cycle.history import read_matrix
+from tilth.cycle.journal import EVALUATION, Inputs, begin, cycle_folder
+from tilth.cycle.releases import Release, add_release
+from tilth.eval.continual import summarise
+from tilth.eval.evaluation import Answer, Evaluation, Settings
+from tilth.eval.gate import Verdict
+from tilth.eval.report import LeafChanges
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def turn(workspace: Workspace, number: int, parent: int, new: str, rights: dict[str, dict[str, int]]) -> None:
+    """A cycle about the leaf `new`: model -> leaf -> how many of four questions it answers rightly."""
+    leaves = list(next(iter(rights.values())))
+    asked = [Question.new(leaf, f"{leaf} {place}?", ("yes",)) for leaf in leaves for place in range(4)]
+    answers: dict[str, dict[str, Any]] = {}
+    for model, by_leaf in rights.items():
+        left, answers[model] = dict(by_leaf), {}
+        for question in asked:
+            outcome = "right" if left[question.leaf] > 0 else "wrong"
+            left[question.leaf] -= 1
+            answers[model][question.id] = Answer.model_validate(
+                {"outcome": outcome, "exact": False, "f1": 0, "text": "x"}
+            )
+    settings = Settings(system_prompt="", max_new_tokens=8, max_new_tokens_judged=16, choice="letter")
+    evaluation = Evaluation(
+        settings=settings, models={model: model for model in rights}, questions=tuple(asked), answers=answers
+    )
+    inputs = Inputs(
+        number=number, identity=f"{number}", commit="c", parent=parent, changes=LeafChanges(), new=(new,), config={},
+        started_at=NOW,
+    )  # fmt: skip
+    begin(workspace, inputs)
+    write_json(cycle_folder(workspace, number) / EVALUATION, evaluation.model_dump(mode="json"))
+
+
+def release(workspace: Workspace, number: int, cycle: int, parent: int) -> None:
+    model = workspace.root / "model"
+    model.mkdir(exist_ok=True)
+    made = Release(
+        number=number, cycle=cycle, parent=parent, created_at=NOW, commit="c", student="s", teacher="t", plan="p",
+        seed=1, datasets=(), weights_sha256="w", scores={}, verdict=Verdict(outcome="pass", reasons=()), tilth="1",
+    )  # fmt: skip
+    add_release(workspace, made, model, {"model/README.md": "card"})
+
+
+def three_cycles(tmp_path: Path) -> Workspace:
+    """Release 1, a refused cycle, and a third that starts from release 1 again."""
+    made = Workspace(tmp_path / "coast", Config())
+    turn(made, 1, 0, "a", {"base": {"a": 0}, "release 1": {"a": 4}})
+    release(made, 1, 1, 0)
+    turn(made, 2, 1, "b", {"base": {"a": 0, "b": 1}, "release 1": {"a": 4, "b": 1}, "candidate": {"a": 0, "b": 1}})
+    turn(made, 3, 1, "b", {"base": {"a": 1, "b": 1}, "release 1": {"a": 3, "b": 2}, "release 2": {"a": 2, "b": 4}})
+    release(made, 2, 3, 1)
+    return made
+
+
+def test_a_row_for_the_base_and_each_release_with_its_newest_scores(tmp_path: Path) -> None:
+    matrix = read_matrix(three_cycles(tmp_path), 3)
+    assert matrix
+    assert {leaf: rate and rate.correct for leaf, rate in matrix.base.rates.items()} == {"a": 1, "b": 1}
+    rows = [(row.name, row.first_trained, {leaf: rate and rate.correct for leaf, rate in row.rates.items()})
+            for row in matrix.rows]  # fmt: skip
+    assert rows == [("release 1", ("a",), {"a": 3, "b": 2}), ("release 2", ("b",), {"a": 2, "b": 4})]
+    summary = summarise(matrix, seed=1)
+    assert summary.backward_transfer
+    assert summary.backward_transfer.value == -0.25
+    assert summary.forward_transfer
+    assert summary.forward_transfer.terms == {"b": 0.25}
+
+
+def test_a_refused_candidate_is_the_last_row_of_its_own_cycle_only(tmp_path: Path) -> None:
+    matrix = read_matrix(three_cycles(tmp_path), 2)
+    assert matrix
+    assert [(row.name, row.first_trained) for row in matrix.rows] == [("release 1", ("a",)), ("candidate", ("b",))]
+
+
+def test_a_cycle_whose_evaluation_is_gone_is_left_out(tmp_path: Path) -> None:
+    made = three_cycles(tmp_path)
+    (cycle_folder(made, 1) / EVALUATION).unlink()
+    matrix = read_matrix(made, 3)
+    assert matrix
+    assert [row.name for row in matrix.rows] == ["release 1", "release 2"]
+    (cycle_folder(made, 3) / EVALUATION).unlink()
+    assert read_matrix(made, 3) is None
