@@ -189,7 +189,7 @@ class Eval(Section):
     """Longest answer to a held-out question that has a short one, in tokens."""
     max_new_tokens_judged: Amount = 192
     """Longest answer to one that a judge grades, in tokens."""
-    batch_size: Amount = 16
+    batch_size: Amount = 32
     general: bool = True
     """Whether each cycle measures general ability too, on the small set that ships with tilth."""
     open_book: bool = False

@@ -24,6 +24,10 @@ from .model_fingerprint import model_fingerprint
 from .open_book import with_passages
 from .scores import names_right_option, score, score_judged, score_right
 
+FORM_TOKENS = 80
+"""Longest answer to a question of form. They ask for less, or show what they are by then: the embedded student's
+outcomes are the same with 96 (docs/log.md)."""
+
 
 def evaluate(  # noqa: PLR0913  all that an evaluation is made of
     models: Mapping[str, Path | Model],
@@ -97,7 +101,9 @@ def _ask(question: Question, settings: Settings, passages: Sequence[str] = ()) -
             return Asked(question, with_options(prompt, shuffled(question)), settings.max_new_tokens)
         case "match":
             return Asked(question, prompt, settings.max_new_tokens)
-        case "judge" | "form":
+        case "form":
+            return Asked(question, prompt, FORM_TOKENS)
+        case "judge":
             return Asked(question, prompt, settings.max_new_tokens_judged)
 
 

@@ -77,7 +77,7 @@ def test_a_form_that_is_lacked_is_named(tmp_path: Path, writer):
     new = writer()
     found = evaluate("http://127.0.0.1:9/v1", {"base": fake_model(tmp_path / "base")}, tmp_path, [FORMED])
     answer = found.answers["base"][FORMED.id]
-    assert (answer.correct, answer.reason, new.lengths) == (False, "lacks uppercase", {9})
+    assert (answer.correct, answer.reason, new.lengths) == (False, "lacks uppercase", {run.FORM_TOKENS})
 
 
 def test_two_models_fight_over_what_is_judged(served: ScriptedUrl, tmp_path: Path, writer):
