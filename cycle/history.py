@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..core.rate import Rate
 from ..core.workspace import Workspace
 from ..eval.continual import Matrix, Row
-from ..eval.evaluation import Evaluation
+from ..eval.evaluation import Evaluation, unlike
 from .candidate import BASE
 from .journal import EVALUATION, Inputs, cycle_folder, find_cycle, read_record
 from .releases import releases
@@ -15,11 +15,14 @@ def read_matrix(workspace: Workspace, number: int) -> Matrix | None:
     """The base, the releases from which the candidate of cycle `number` descends, and the candidate.
 
     A model that several cycles asked, as their parent or as the base, has the newest of its scores on each leaf. A
-    cycle whose evaluation is not there is left out; None where none is. Raises DataError when one is broken.
+    cycle whose evaluation is not there, or was made by another judge or with other settings than that of cycle
+    `number`, is left out; None where none is. Raises DataError when one is broken.
     """
     rates: dict[str, dict[str, Rate]] = {}
     trained: dict[str, tuple[str, ...]] = {}
     known: set[str] = set()
+    newest = cycle_folder(workspace, number) / EVALUATION
+    last = read_record(newest, Evaluation) if newest.is_file() else None
     for inputs in _lineage(workspace, number):
         file = cycle_folder(workspace, inputs.number) / EVALUATION
         new = tuple(leaf for leaf in inputs.new if leaf not in known)
@@ -27,10 +30,12 @@ def read_matrix(workspace: Workspace, number: int) -> Matrix | None:
         if not file.is_file():
             continue
         evaluation = read_record(file, Evaluation)
+        trained[in_order(evaluation, inputs)[-1]] = new
+        if unlike(evaluation, last or evaluation):
+            continue
         for model in in_order(evaluation, inputs):
             scores = {leaf: evaluation.rate(model, leaf) for leaf in evaluation.leaves}
             rates[model] = rates.get(model, {}) | scores
-        trained[in_order(evaluation, inputs)[-1]] = new
     rows = [Row(name=name, first_trained=trained.get(name, ()), rates=scores) for name, scores in rates.items()]
     base = next((row for row in rows if row.name == BASE), None)
     return Matrix(base=base, rows=tuple(row for row in rows if row is not base)) if base else None

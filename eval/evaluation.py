@@ -103,22 +103,19 @@ class Evaluation(Record):
         return wilson(sum(answer.outcome == "unjudged" for answer in judged), len(judged))
 
 
-def refuse_unlike(one: Evaluation, other: Evaluation) -> None:
-    """Raise DataError where scores of two evaluations cannot be compared: another judge, prompt or setting.
+def unlike(one: Evaluation, other: Evaluation) -> str:
+    """Why scores of two evaluations are not to be compared: another judge, prompt or setting. Empty: they may be.
 
     A judge is no matter where one of the two had no question for him.
     """
     if one.judge and other.judge and one.judge != other.judge:
-        raise _unlike(one.judge, other.judge, "the judge's ")
-    if one.settings != other.settings:
-        raise _unlike(one.settings, other.settings, "")
+        return _differing(one.judge, other.judge, "the judge's ")
+    return _differing(one.settings, other.settings, "")
 
 
-def _unlike(one: Record, other: Record, whose: str) -> DataError:
+def _differing(one: Record, other: Record, whose: str) -> str:
     left, right = one.model_dump(), other.model_dump()
-    differing = [f"{whose}{name} {left[name]!r} and {right[name]!r}" for name in left if left[name] != right[name]]
-    what = f"these evaluations cannot be compared: {'; '.join(differing)}"
-    return DataError(what, fix="evaluate both again with the same settings")
+    return "; ".join(f"{whose}{name} {left[name]!r} and {right[name]!r}" for name in left if left[name] != right[name])
 
 
 def _right(answers: Sequence[Answer]) -> Rate:

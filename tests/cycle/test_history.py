@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tilth.core.atomic import write_json
+from tilth.core.atomic import read_json, write_json
 from tilth.core.config import Config
 from tilth.core.records import Question
 from tilth.core.workspace import Workspace
@@ -91,3 +91,20 @@ def test_a_cycle_whose_evaluation_is_gone_is_left_out(tmp_path: Path) -> None:
     assert [row.name for row in matrix.rows] == ["release 1", "release 2"]
     (cycle_folder(made, 3) / EVALUATION).unlink()
     assert read_matrix(made, 3) is None
+
+
+def test_what_other_settings_examined_is_left_out(tmp_path: Path) -> None:
+    made = Workspace(tmp_path / "coast", Config())
+    turn(made, 1, 0, "a", {"base": {"a": 0, "gone": 2}, "release 1": {"a": 4, "gone": 2}})
+    release(made, 1, 1, 0)
+    turn(made, 2, 1, "b", {"base": {"a": 0, "b": 1}, "release 1": {"a": 4, "b": 1}, "candidate": {"a": 4, "b": 4}})
+    alike = read_matrix(made, 2)
+    assert alike
+    assert set(alike.base.rates) == {"a", "b", "gone"}
+    path = cycle_folder(made, 1) / EVALUATION
+    record = read_json(path)
+    write_json(path, record | {"settings": record["settings"] | {"max_new_tokens": 4}})
+    matrix = read_matrix(made, 2)
+    assert matrix
+    assert set(matrix.base.rates) == {"a", "b"}
+    assert [(row.name, row.first_trained) for row in matrix.rows] == [("release 1", ("a",)), ("candidate", ("b",))]

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 from tilth.core.config import Config, ModelServer
-from tilth.core.errors import DataError
 from tilth.core.progress import SilentProgress
 from tilth.core.records import Question
 from tilth.eval import run
-from tilth.eval.evaluation import Evaluation, refuse_unlike
+from tilth.eval.evaluation import Evaluation, unlike
 from tilth.eval.scores import RIGHT_FROM
 from tilth.llm.models import Endpoint
 from tilth.llm.scripted import ScriptedUrl, serve_scripted
@@ -138,11 +137,8 @@ def test_open_book_stands_beside_closed_book(tmp_path: Path, writer):
 def test_unlike_evaluations_are_not_compared(served: ScriptedUrl, tmp_path: Path, writer):
     writer()
     found = evaluate(served, {"base": fake_model(tmp_path / "base")}, tmp_path, JUDGED[:1])
-    refuse_unlike(found, found)
-    refuse_unlike(found, found.model_copy(update={"judge": None}))
+    assert unlike(found, found) == unlike(found, found.model_copy(update={"judge": None})) == ""
     other = found.model_copy(update={"judge": found.judge.model_copy(update={"model": "larger"})})
-    with pytest.raises(DataError, match=r"cannot be compared: the judge's model 'grader' and 'larger'; evaluate both"):
-        refuse_unlike(found, other)
+    assert unlike(found, other) == "the judge's model 'grader' and 'larger'"
     longer = found.model_copy(update={"settings": found.settings.model_copy(update={"max_new_tokens": 5})})
-    with pytest.raises(DataError, match=r"max_new_tokens 4 and 5; evaluate both"):
-        refuse_unlike(found, longer)
+    assert unlike(found, longer) == "max_new_tokens 4 and 5"
