@@ -41,7 +41,5 @@ def with_links(page: str, previous: int, following: int) -> str:
     links = [Markup('<a href="/">All cycles</a>')]
     link = Markup('<a href="/cycles/{0}">{1} {0}</a>')
     links += [link.format(number, word) for number, word in ((previous, "← Cycle"), (following, "→ Cycle")) if number]
-    body = "<body>\n"
-    return page.replace(
-        body, body + Markup('<nav class="cycles" aria-label="Cycles">{}</nav>\n').format(Markup(" ").join(links)), 1
-    )
+    nav = Markup('<nav class="cycles" aria-label="Cycles">{}</nav>\n').format(Markup(" ").join(links))
+    return page.replace("<body>\n", f"<body>\n{nav}", 1)

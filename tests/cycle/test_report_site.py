@@ -90,6 +90,7 @@ def test_a_cycle_has_links_to_its_neighbours_and_is_left_as_it_is(workspace: Wor
     first, second = (Site(workspace).page(f"/cycles/{number}") or "" for number in (1, 2))
     assert [name in first for name in ('href="/"', "/cycles/2", "/cycles/0")] == [True, True, False]
     assert [name in second for name in ('href="/"', "/cycles/1", "/cycles/3")] == [True, True, True]
+    assert first.startswith('<html><body>\n<nav class="cycles" aria-label="Cycles"><a href="/">All cycles</a> ')
     assert first.count("<nav") == 1
     assert Site(workspace).page("/cycles/3") is None  # it is open
     assert (cycle_folder(workspace, 1) / "report.html").read_bytes() == before
