@@ -206,15 +206,16 @@ def _print(found: Benchmarks, compared: Sequence[BenchmarkComparison]) -> None:
             scores = [_score(by_model[model][task].scores, score.metric) for model in models]
             said = [_verdict(verdicts.get((task, score.metric)))] if compared else []
             rows.append([task, score.metric, len(first.questions), *map(_score_text, scores), *said])
-    against = [f"{models[-1]} against {models[0]}"] if compared else []
-    print(table(rows, ["task", "metric", "questions", *models, *against], cells=room()))
+    change = ["change"] if compared else []
+    print(table(rows, ["task", "metric", "questions", *models, *change], cells=room()))
     for row in by_model[models[0]].values():
         if row.without_interval:
             print(f"{row.task}: not shown, for there is no interval: {', '.join(row.without_interval)}")
     one = found.results[models[0]][0]
     print(f"95 % intervals: Wilson for shares of right answers, else bootstrap; lm-eval {one.lm_eval}, {one.dtype}")
     if compared:
-        print("compared on the same questions by McNemar's exact test, adjusted by Holm for all rows with a verdict")
+        print(f"change: {models[-1]} against {models[0]}, in points, on the same questions")
+        print("better and worse: by McNemar's exact test, adjusted by Holm for all rows with a change")
 
 
 def _score(scores: Sequence[BenchmarkScore], metric: str) -> BenchmarkScore | None:

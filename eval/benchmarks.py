@@ -22,6 +22,7 @@ from ..core.progress import Progress
 from ..core.rate import wilson
 from ..core.records import Record
 from ..core.wording import first_fault
+from .answer_cache import AnswerCache
 from .difference import Difference, paired_difference
 from .model_fingerprint import model_fingerprint
 from .statistics import holm, mcnemar
@@ -147,9 +148,9 @@ def run_benchmarks(  # noqa: PLR0913  what to measure, how, and where it stays
                 from .lm_eval_run import Harness
 
                 harness = harness or stack.enter_context(Harness(include, settings, batch_size, progress))
-                progress.say(f"{model}: {', '.join(missing)}")
                 harness.prepare(missing)  # what cannot be had is told before a model is loaded
-                with harness.student(folder, cache, fingerprints[model]) as student:
+                answered = AnswerCache[str](cache, fingerprints[model], {"harness": "lm-eval"})
+                with harness.student(model, folder, answered) as student:
                     for name, file in missing.items():
                         write_json(file, harness.measure(student, name).model_dump(mode="json"))
             found[model] = tuple(map(_read, files.values()))

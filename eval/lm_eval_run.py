@@ -14,7 +14,6 @@ import math
 import random
 import warnings
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
@@ -61,10 +60,14 @@ class Harness:
                 _configure(task, self._settings.shots)
             self._loaded[name] = loaded
 
-    def student(self, folder: Path, cache: Path, model: str) -> AbstractContextManager[Any]:
-        """The model of a folder, for `measure`; `model` is its fingerprint. Raises ModelError."""
-        known: AnswerCache[str] = AnswerCache(cache, model, {"harness": "lm-eval"})
-        return remembering_student(folder, known, self._batch_size, self._progress)
+    @contextlib.contextmanager
+    def student(self, name: str, folder: Path, known: AnswerCache[str]) -> Generator[Any]:
+        """The model of a folder, for `measure`; `known` is what it answered before. Raises ModelError."""
+        with (
+            self._progress.task(f"answering with {name}", total=0, unit="answers") as task,
+            remembering_student(folder, known, self._batch_size, task) as student,
+        ):
+            yield student
 
     def measure(self, student: Any, name: str) -> Benchmark:
         """A student's scores on what was prepared by that name. Raises ModelError when the harness gives up."""

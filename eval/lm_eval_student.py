@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.fingerprint import canonical_json, text_sha256
-from ..core.progress import Progress, Task
+from ..core.progress import Task
 from ..llm.local import load
 from .answer_cache import AnswerCache
 
@@ -24,7 +24,7 @@ _PER_WRITE = 64
 
 
 @contextmanager
-def remembering_student(folder: Path, known: AnswerCache[str], batch_size: int, progress: Progress) -> Generator[Any]:
+def remembering_student(folder: Path, known: AnswerCache[str], batch_size: int, task: Task) -> Generator[Any]:
     """The model of a folder as lm-eval's `HFLM`, greedy answers and likelihoods remembered. Raises ModelError."""
     harness: Any = import_module("lm_eval.models.huggingface")
     model, tokenizer = load(folder)
@@ -41,14 +41,13 @@ def remembering_student(folder: Path, known: AnswerCache[str], batch_size: int, 
         def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
             return memory.answers("generate_until", requests, super().generate_until)
 
-    with progress.task(f"answering with {folder.name}", total=0, unit="answers") as task:
-        memory = _Memory(known, task)
-        student: Any = Student(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
-        student.set_cache_hook(memory)
-        try:
-            yield student
-        finally:
-            memory.write()
+    memory = _Memory(known, task)
+    student: Any = Student(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+    student.set_cache_hook(memory)
+    try:
+        yield student
+    finally:
+        memory.write()
 
 
 class _Memory:

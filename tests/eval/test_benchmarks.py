@@ -99,7 +99,7 @@ class Stand:
         pass
 
     @contextmanager
-    def student(self, folder: Path, cache: Path, model: str) -> Generator[str]:
+    def student(self, name: str, folder: Path, known: Any) -> Generator[str]:
         yield folder.name
 
     def measure(self, student: str, name: str) -> Benchmark:
