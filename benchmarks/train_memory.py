@@ -20,16 +20,18 @@ from typing import Any
 
 from machine import describe
 from tilth.core.config import Config
+from tilth.core.records import Message
 from tilth.llm.precision import device
 from tilth.train.auto import Resolved
 from tilth.train.masking import IGNORED, Tokens
 from tilth.train.memory import Batch, estimate, read_shape
 from tilth.train.methods.pairs import PairTokens
+from tilth.train.methods.prompts import PromptTokens
 from tilth.train.methods.row import Row
 
 RESULTS = Path(__file__).parent / "results" / "train_memory.json"
 STEPS = 3
-SPECIAL = ("eos_token", "pad_token")
+SPECIAL, TEMPLATE = ("eos_token", "pad_token"), "{{ messages[-1].content }}"
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Case:
     micro_batch_size: int
     length: int
     trained: int
-    """Positions that carry loss, at the end of every row; of a pair, of both of its rows."""
+    """Positions that carry loss, at the end of every row; of a pair, of both its rows; of a prompt, of its answers."""
     accumulate: int = 1
     recompute: bool = False
     settings: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -68,10 +70,10 @@ class Case:
 
     @property
     def batch(self) -> Batch:
-        """What goes through the model at once: rows one after another, or both conversations of pairs."""
-        joined = self.phase.method == "sft"
-        rows = self.micro_batch_size * (1 if joined else 2)
-        return Batch(rows, self.length, rows * self.length, rows * self.trained, joined=joined)
+        """What goes through the model at once: rows one after another, both conversations of pairs, or all answers."""
+        method = self.phase.method
+        rows = self.micro_batch_size * {"sft": 1, "dpo": 2}.get(method, self.phase.rollout.completions)
+        return Batch(rows, self.length, rows * self.length, rows * self.trained, joined=method == "sft")
 
     @property
     def rows(self) -> list[Row]:
@@ -80,6 +82,8 @@ class Case:
         row: Row = Tokens(ids, [IGNORED] * first + ids[first:])
         if self.phase.method == "dpo":
             row = PairTokens(ids[:first], ids[first:], ids[first:-1])
+        elif self.phase.method in {"grpo", "ppo"}:
+            row = PromptTokens(ids[:first], 0, (Message(role="user", content="?"),), "", self.trained)
         return [row] * self.phase.batch_size
 
 
@@ -88,6 +92,8 @@ M60 = {"hidden": 512, "layers": 12, "heads": 8, "kv_heads": 4, "intermediate": 1
 M135 = {"hidden": 576, "layers": 30, "heads": 9, "kv_heads": 3, "intermediate": 1536, "vocab": 49152}
 LORA, QLORA = {"adapter": "lora"}, {"adapter": "qlora"}
 DPO = {"method": "dpo", "kinds": ["preference"]}
+ANSWERED = {"rollout": {"completions": 8, "max_new_tokens": 48, "rewards": [{"answer": "exact"}]}}
+GRPO = {"method": "grpo", **ANSWERED}
 CASES = {
     "20M, 8 x 128": Case(**M20, micro_batch_size=8, length=128, trained=32),
     "20M, 8 x 512": Case(**M20, micro_batch_size=8, length=512, trained=64),
@@ -105,6 +111,7 @@ CASES = {
     "135M, 8 x 256, LoRA": Case(**M135, micro_batch_size=8, length=256, trained=64, settings=LORA),
     "135M, 8 x 256, QLoRA": Case(**M135, micro_batch_size=8, length=256, trained=64, settings=QLORA),
     "135M, 4 x 256, pairs": Case(**M135, micro_batch_size=4, length=256, trained=64, settings=DPO),
+    "135M, 4 x 8 answers of 48 after 80": Case(**M135, micro_batch_size=4, length=128, trained=48, settings=GRPO),
     "135M, 8 x 256, recomputed": Case(**M135, micro_batch_size=8, length=256, trained=64, recompute=True),
 }
 
@@ -136,12 +143,13 @@ def _compare(name: str, case: Case) -> dict[str, Any]:
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         measured = json.loads(done.stdout.splitlines()[-1])
         foreseen = estimate(read_shape(Path(folder) / "model"), case.phase, case.batch, recompute=case.recompute)
-    estimated = foreseen.total - foreseen.process
+    estimated = foreseen.total - measured["before"] if foreseen.process else foreseen.total
     row = {
         "case": name,
         "measured_mb": round(measured["peak"] / 1e6),
         "estimated_mb": round(estimated / 1e6),
         "off": round(estimated / measured["peak"] - 1, 3),
+        "cpu": describe()["cpu"],
         "before_mb": round(measured["before"] / 1e6),
         "parts_mb": {part: round(size / 1e6) for part, size in foreseen.model_dump().items()},
     }
@@ -162,7 +170,8 @@ def _train(case: Case, folder: Path) -> None:
     _make_model(case, folder / "model")
     if case.recompute:
         trainer_module.__dict__["_CHECKPOINT_ACTIVATIONS_FROM"] = 1
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=_tokenizer(), **dict.fromkeys(SPECIAL, "</s>"))
+    names = dict.fromkeys(SPECIAL, "</s>")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=_tokenizer(), chat_template=TEMPLATE, **names)
     before = _now("VmRSS")
     setup = Setup(
         phase=case.phase,

@@ -95,8 +95,12 @@ def explain_plan(  # noqa: PLR0913 (what `run_plan` is given)
         check_room(ready, shape, config)
     except (CheckFailed, ConfigError) as error:
         refused = str(error)
+    outlooks: list[PhaseOutlook] = []
+    for phase, mix in zip(plan.phases, mixes, strict=True):
+        outlooks.append(_outlook(phase, mix, shape, config))
+        shape = shape.after(phase) if isinstance(mix, Ready) else shape
     return Outlook(
-        phases=tuple(_outlook(phase, mix, shape, config) for phase, mix in zip(plan.phases, mixes, strict=True)),
+        phases=tuple(outlooks),
         parameters=shape.parameters,
         device=device(),
         dtype=str(compute_dtype()).removeprefix("torch."),

@@ -8,7 +8,7 @@ what autograd saves for a Llama layer of transformers 5.23 under scaled-dot-prod
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from ..core.config import Train
 from ..core.errors import ModelError
 from ..core.records import Record
 from ..llm.precision import compute_dtype, device
+from .adapters import FOLDER
 from .auto import Resolved
 from .load import count_parameters, tensor_sizes
+from .methods.rollouts import TILE, TILE_ON_CPU, TILE_WIDTH
 from .mix import Mix
-from .plan import LEARNS_FROM_ANSWERS, TRAINS_ON
+from .plan import LEARNS_FROM_ANSWERS, TRAINS_ON, MethodName, Phase
 from .trainer import recomputes
 from .varlen import can_join_rows_in
 
@@ -28,18 +30,23 @@ FLOAT, MOMENTS = 4, 8
 """Bytes for each parameter: a weight or a gradient, and AdamW's two moments."""
 _LOGIT = 12
 """Bytes for each logit when the backward pass begins: float32 of the log-softmax, of its gradient and the loss's."""
-_HEAP, _LARGEST_IN_HEAP = 1.4, 32 * 2**20
-"""On a CPU the C library's heap has holes: resident against live bytes, as measured. What is larger is not in it."""
+_HOLES, _HOLES_WITH_ADAPTER, _LARGEST_IN_HEAP = 0.25, 0.5, 32 * 2**20
+"""On a CPU the C library's heap has holes: of all that the layers put there in a pass, whether it is kept or not, so
+much stays resident though it is free. A freed piece between others that are kept is too small for the next one of its
+own size, which asks for room to be aligned in (glibc's bug 14581); adapters compute more for a moment, and leave more.
+Measured over eighteen ways to train (`benchmarks/train_memory.py`). What is larger than 32 MiB is not in the heap."""
 _FOUR_BITS = 0.53
 """Bytes for a weight of 4 bits: NF4 in blocks of 64 with doubly quantised scales (QLoRA, arXiv 2305.14314)."""
 _HEADS = {"lm_head.weight", "embed_out.weight", "output.weight"}
 """What the output head is called where it has weights of its own."""
 _JOINED = frozenset({"sft", "pretrain"})
 """Methods whose rows are joined where the model allows it (`methods/supervised.py`)."""
-_IN_TILES = frozenset({"grpo", "rloo", "distill"})
-"""Methods whose logits are never there as a whole: TRL makes and forgets them tile by tile."""
-PROCESS = 550_000_000
-"""Resident memory of Python, PyTorch and the libraries before a model is loaded."""
+_IN_TILES: dict[MethodName, tuple[int, int]] = {"grpo": (31, 2), "rloo": (31, 2), "distill": (44, 8)}
+"""Methods whose logits are never there as a whole: TRL makes and forgets them tile by tile. Bytes for each logit of a
+tile: on a CPU what is computed of it in the backward pass, all of it whole, for prompts too; on a GPU the tile alone.
+Counted in `trl/kernels/chunked_logprob.py` and `chunked_divergence.py` of TRL 1.16."""
+PROCESS = 610_000_000
+"""Resident memory of Python, PyTorch and the libraries: 557 MB before a model is loaded, the rest once it trains."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,8 @@ class Shape:
     vocab: int
     joins: bool = True
     """Whether it takes rows that follow one another without padding (`varlen`)."""
+    adapted: bool = False
+    """Whether there is an adapter beside it, which the phase before kept (`adapters`)."""
 
     @property
     def matrices(self) -> int:
@@ -75,6 +84,11 @@ class Shape:
         """Parameters of a LoRA adapter on every matrix of the layers: rank times what goes in and what comes out."""
         attention = 2 * (self.hidden + self.attention) + 2 * (self.hidden + self.keys)
         return rank * self.layers * (attention + 3 * (self.hidden + self.intermediate))
+
+    def after(self, phase: Phase) -> Shape:
+        """Of the model that the next phase starts from, when this one starts from a model of this shape."""
+        keeps = phase.adapter != "none" and not phase.lora.merge
+        return self if phase.method == "reward" else replace(self, adapted=keeps)
 
 
 @dataclass(frozen=True)
@@ -145,6 +159,7 @@ def read_shape(folder: Path) -> Shape:
         keys=int(config.get("num_key_value_heads") or heads) * width,
         vocab=vocab,
         joins=_joins(folder),
+        adapted=(folder / FOLDER).exists(),
     )
 
 
@@ -158,15 +173,19 @@ def estimate(
     tokens = batch.tokens
     layer = tokens * _saved_in_layer(shape, phase, batch)
     kept = layer + tokens * shape.layers * FLOAT * shape.hidden if recompute else shape.layers * layer
+    momentary = tokens * _backward_of_layer(shape)
     in_heap = device() == "cpu" and tokens * shape.intermediate * _compute_bytes() < _LARGEST_IN_HEAP
-    activations = round((kept + tokens * _backward_of_layer(shape)) * (_HEAP if in_heap else 1))
-    logits = _LOGIT * shape.vocab * batch.logits
+    share = _HOLES if phase.adapter == "none" else _HOLES_WITH_ADAPTER
+    holes = round(share * (shape.layers * layer + momentary)) if in_heap else 0
+    activations = kept + momentary + holes
+    logits = _logits(shape, phase, batch)
     weights, gradients, optimizer, host = _shared(shape, sharing, weights, gradients, optimizer)
     passing = activations + logits
-    # Without accumulation the gradients come as the activations go; first that of a tied output head.
+    # Without accumulation the gradients come as the activations go: first that of a tied output head, the last ones
+    # beside one layer's activations.
     first = FLOAT * shape.embedding if phase.adapter == "none" and shape.tied else 0
     alone = sharing == Sharing() and phase.batch_size == phase.micro_batch_size
-    moving = max(gradients, passing + first) if alone else gradients + passing
+    moving = max(gradients + layer + momentary, passing + first) if alone else gradients + passing
     others, process = _others(shape, phase), PROCESS if device() == "cpu" else 0
     return Memory(
         weights=weights,
@@ -193,8 +212,7 @@ def longest_batch(phase: Resolved, mix: Mix, shape: Shape) -> Batch:
         return Batch(rows, length, tokens, min(round(share * mix.largest.trained_tokens), tokens), joined=True)
     rows *= 2 if "preference" in TRAINS_ON[phase.method] else 1
     rows *= phase.rollout.completions if phase.method in LEARNS_FROM_ANSWERS else 1
-    places = 0 if phase.method in _IN_TILES else min(mix.places, length)
-    return Batch(rows, length, rows * length, rows * places, joined=False)
+    return Batch(rows, length, rows * length, rows * min(mix.places, length), joined=False)
 
 
 def gigabytes(size: int) -> str:
@@ -214,12 +232,15 @@ def _joins(folder: Path) -> bool:
 
 
 def _others(shape: Shape, phase: Resolved) -> int:
-    """Bytes of models beside the one that is trained. Under an adapter the reference is the model without it."""
+    """Bytes of models beside the one that is trained.
+
+    The reference is one; only under an adapter that is new it is the same model without the adapter.
+    """
     rollout, found = phase.rollout, 0
     if phase.distill:
         found += FLOAT * _parameters(phase.distill.teacher, shape)
-    if rollout.beta and phase.adapter == "none":
-        found += FLOAT * shape.parameters
+    if rollout.beta and (phase.adapter == "none" or shape.adapted):
+        found += _loaded(shape, phase)
     return found + sum(
         _compute_bytes() * _parameters(reward.model, shape) for reward in rollout.rewards if reward.model
     )
@@ -235,13 +256,17 @@ def _weights(shape: Shape, phase: Resolved) -> tuple[int, int]:
     """Bytes of the weights, with their copies in the format that matrices multiply in, and how many are trained."""
     copied = _compute_bytes() if _compute_bytes() < FLOAT else 0
     if phase.adapter == "none":
-        return FLOAT * shape.parameters + copied * shape.matrices, shape.parameters
+        return _loaded(shape, phase) + copied * shape.matrices, shape.parameters
     trained = shape.adapter(phase.lora.rank)
-    if phase.adapter == "lora":
-        return FLOAT * (shape.parameters + trained) + copied * shape.matrices, trained
-    outside = shape.parameters - shape.in_layers
-    quantized = round(_FOUR_BITS * shape.in_layers)
-    return quantized + FLOAT * (outside + trained) + copied * shape.embedding, trained
+    weights = _loaded(shape, phase) + FLOAT * trained
+    return weights + copied * (shape.matrices if phase.adapter == "lora" else shape.embedding), trained
+
+
+def _loaded(shape: Shape, phase: Resolved) -> int:
+    """Bytes of the weights as `load_model` has them."""
+    if phase.adapter == "qlora":
+        return round(_FOUR_BITS * shape.in_layers) + FLOAT * (shape.parameters - shape.in_layers)
+    return FLOAT * shape.parameters
 
 
 def _saved_in_layer(shape: Shape, phase: Resolved, batch: Batch) -> int:
@@ -261,6 +286,17 @@ def _saved_in_layer(shape: Shape, phase: Resolved, batch: Batch) -> int:
 def _backward_of_layer(shape: Shape) -> int:
     """Bytes for each token that the backward pass of one layer takes for a moment."""
     return _compute_bytes() * 3 * shape.intermediate + 2 * FLOAT * shape.hidden
+
+
+def _logits(shape: Shape, phase: Resolved, batch: Batch) -> int:
+    """Bytes for the logits that are there at a time, and what is computed of them."""
+    if phase.method not in _IN_TILES:
+        return _LOGIT * shape.vocab * batch.logits
+    on_cpu, on_gpu = _IN_TILES[phase.method]
+    width = min(shape.vocab, TILE_WIDTH)
+    if device() == "cpu":
+        return on_cpu * min(batch.tokens, TILE_ON_CPU) * width
+    return on_gpu * min(batch.logits, TILE) * width
 
 
 def _shared(shape: Shape, sharing: Sharing, weights: int, gradients: int, optimizer: int) -> tuple[int, int, int, int]:

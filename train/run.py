@@ -114,6 +114,8 @@ def _run(
     results = _done(jobs, models)
     to_come = jobs[len(results) :]
     shape = read_shape(student)
+    for job in jobs[: len(results)]:
+        shape = shape.after(job.phase)
     check_room([(job.ready, job.folder) for job in to_come], shape, config)
     with launching(config.train) as train:
         for index, job in enumerate(jobs):
@@ -125,6 +127,7 @@ def _run(
                 memory = estimate(shape, job.phase, longest_batch(job.phase, job.mix, shape), Sharing.of(own.train))
                 progress.say(f"{in_words(job.ready)}; about {gigabytes(memory.total)} of memory")
                 results.append(run_phase(job, models, own, progress, train, held_out))
+                shape = shape.after(job.phase)
             before, models = models, models.after(job, results[index])
             if before.parent not in {models.parent, student}:
                 shutil.rmtree(before.parent, ignore_errors=True)
@@ -132,7 +135,10 @@ def _run(
 
 
 def check_room(phases: Sequence[tuple[Ready, Path]], shape: Shape, config: Config) -> None:
-    """Raise CheckFailed where phases to come, each with its folder, will not fit onto the disk or into main memory."""
+    """Raise CheckFailed where phases to come, each with its folder, will not fit onto the disk or into main memory.
+
+    `shape` is that of the model which the first of them starts from.
+    """
     settings = config.train
     check_disk(
         [(ready.phase, folder) for ready, folder in phases],
@@ -142,6 +148,7 @@ def check_room(phases: Sequence[tuple[Ready, Path]], shape: Shape, config: Confi
     )
     for ready, _ in phases:
         check_memory(ready.phase, ready.mix, shape, for_phase(config, ready.phase).train)
+        shape = shape.after(ready.phase)
 
 
 def _done(jobs: Sequence[PhaseJob], models: Models) -> list[PhaseResult]:

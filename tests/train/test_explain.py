@@ -18,6 +18,7 @@ SHORT = {"name": "short", "kinds": ["knowledge_short"], "epochs": 2, "replay": {
 SKILLS = {"name": "skills", "kinds": ["skill"]}
 LONG = {"name": "long", "kinds": ["knowledge_long"], "epochs": 1, "replay": {"earlier_phases": 0.5}}
 LONG |= {"adapter": "lora", "lora": {"rank": 2}}
+ROLLOUT = {"beta": 0.1, "rewards": [{"answer": "exact"}]}
 
 
 @pytest.fixture
@@ -64,6 +65,17 @@ def test_memory_disk_and_time_are_foreseen(given: dict[str, Any], monkeypatch: p
     assert two.seconds == pytest.approx(full.seconds / 2)
     assert two.memory is not None
     assert two.memory.gradients == 2 * full.memory.gradients
+
+
+def test_the_parent_of_an_adapter_that_is_gone_on_with_is_foreseen(given: dict[str, Any]) -> None:
+    adapter = {"adapter": "lora", "lora": {"rank": 2, "merge": False}}
+    ppo = {**SHORT, "name": "rewards", "method": "ppo", "epochs": 1, "rollout": ROLLOUT, **adapter, "replay": {}}
+    [alone] = explained(given, ppo).phases
+    outlook = explained(given, {**SHORT, **adapter}, SKILLS, ppo)  # without skills the second is left out
+    assert alone.memory is not None
+    assert alone.memory.others == 0
+    assert outlook.phases[2].memory is not None
+    assert outlook.phases[2].memory.others == 4 * outlook.parameters
 
 
 def test_what_a_phase_trains_on_is_said_before_it_trains(given: dict[str, Any], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from tilth.core.errors import CheckFailed, ModelError
 from tilth.train import fits, memory
 from tilth.train.auto import Resolved
 from tilth.train.data import Pool
-from tilth.train.disk import disk_of
+from tilth.train.disk import Disk, check_disk, disk_of
 from tilth.train.fits import check_memory, free_memory
 from tilth.train.memory import PROCESS, Batch, Memory, Sharing, estimate, longest_batch, read_shape
 from tilth.train.methods.setup import Setup
@@ -86,10 +87,10 @@ def test_full_fine_tuning_takes_16_bytes_for_each_parameter_and_two_for_its_copy
 
 def test_gradients_come_as_activations_go() -> None:
     at_once, twice = (estimate(LLAMA_8B, phase(batch_size=size), BATCH) for size in (2, 4))
-    assert at_once.total == at_once.weights + at_once.optimizer + max(
-        at_once.gradients, at_once.activations + at_once.logits
-    )
-    assert twice.total > at_once.total
+    assert twice.total == twice.weights + twice.optimizer + twice.gradients + twice.activations + twice.logits
+    there = at_once.weights + at_once.optimizer + at_once.gradients
+    one_layer = at_once.activations - LLAMA_8B.layers * 2048 * 4 * LLAMA_8B.hidden  # all but the layers' inputs
+    assert at_once.total == there + one_layer
 
 
 @pytest.mark.parametrize(("adapter", "weights", "trained"), [("lora", 47.1, 0.84), ("qlora", 8.6, 0.84)])
@@ -139,14 +140,28 @@ def test_a_checkpoint_holds_what_deepspeed_writes_again() -> None:
     assert checkpoint("zero1", method="ppo", **ANSWERS) == 12 * SMALL.parameters  # one process trains it
 
 
+def test_the_models_of_several_epochs_need_disk_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def disk(keep: int) -> Disk:
+        return disk_of(phase(select={"by": "validation_loss", "keep": keep}), SMALL, keep_checkpoints=1)
+
+    model = 4 * SMALL.parameters
+    assert (disk(1).beside, disk(1).most) == (0, 3 * model + model + 3 * model)
+    assert (disk(4).beside, disk(4).most) == (3 * model, 3 * model + 4 * model + 4 * model)
+    kept, last = phase(select={"by": "held_out", "keep": 4}), phase(select={"by": "last"})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=11 * model))
+    check_disk([(kept, tmp_path), (last, tmp_path)], SMALL, keep_checkpoints=1)  # in the second: 4 of the first's, 6
+    with pytest.raises(CheckFailed, match="it needs up to"):
+        check_disk([(kept, tmp_path), (kept, tmp_path)], SMALL, keep_checkpoints=1)
+
+
 ANSWERS: dict[str, Any] = {"kinds": ["skill"], "rollout": {"beta": 0.1, "rewards": [{"answer": "exact"}]}}
 
 
 def test_models_that_are_asked_only_take_memory_too(student: Path) -> None:
     def others(**settings: Any) -> int:
         found = estimate(LLAMA_8B, phase(kinds=["skill"], **settings), BATCH)
-        without = estimate(LLAMA_8B, phase(), BATCH)
-        assert found.total == without.total + found.others
+        own = found.weights + found.optimizer + found.gradients + found.activations + found.logits
+        assert found.total == own + found.others
         return found.others
 
     whole, small = LLAMA_8B.parameters, read_shape(student).parameters
@@ -159,6 +174,21 @@ def test_models_that_are_asked_only_take_memory_too(student: Path) -> None:
     assert others(method="distill", distill={"teacher": str(student)}) == 4 * small
     adapted = estimate(LLAMA_8B, phase(method="grpo", adapter="lora", **ANSWERS), BATCH)
     assert adapted.others == 0  # the model without its adapter is the reference
+
+
+def test_the_reference_of_an_adapter_that_is_gone_on_with_is_a_model_of_its_own() -> None:
+    whole, in_layers = LLAMA_8B.parameters, LLAMA_8B.in_layers
+    kept = LLAMA_8B.after(phase(adapter="lora", lora={"merge": False}))
+    assert kept.after(phase(method="reward", kinds=["preference"])).adapted
+    assert not kept.after(phase(adapter="lora")).adapted
+
+    def others(adapter: str, beta: float = 0.1) -> int:
+        rollout = ANSWERS["rollout"] | {"beta": beta}
+        return estimate(kept, phase(method="ppo", adapter=adapter, kinds=["skill"], rollout=rollout), BATCH).others
+
+    assert others("lora") == others("none") == 4 * whole
+    assert others("qlora") == round(0.53 * in_layers) + 4 * (whole - in_layers)
+    assert others("lora", beta=0) == 0
 
 
 def test_rows_that_are_padded_have_a_mask() -> None:
@@ -202,9 +232,22 @@ def test_the_longest_batch_has_both_answers_of_a_pair_and_all_to_a_prompt() -> N
     pairs, scores = (phase(method=method, kinds=["preference"]) for method in ("dpo", "reward"))
     assert longest_batch(pairs, mix(), SMALL) == Batch(4, 512, 4 * 512, 4 * 128, joined=False)
     assert longest_batch(scores, mix(places=0), SMALL).logits == 0
-    answers, in_tiles = (phase(method=method, **ANSWERS) for method in ("ppo", "grpo"))
+    answers = phase(method="ppo", **ANSWERS)
     assert longest_batch(answers, mix(), SMALL) == Batch(16, 512, 16 * 512, 16 * 128, joined=False)
-    assert longest_batch(in_tiles, mix(), SMALL) == Batch(16, 512, 16 * 512, 0, joined=False)
+
+
+def test_logits_that_are_made_in_tiles_are_those_of_a_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    few, many = (Batch(8, 512, 8 * 512, logits, joined=False) for logits in (1000, 100_000))
+
+    def logits(batch: Batch, method: str, **settings: Any) -> int:
+        return estimate(LLAMA_8B, phase(method=method, kinds=["skill"], **settings), batch).logits
+
+    assert logits(few, "grpo", rollout=ANSWERS["rollout"]) == 2 * 1000 * 32_768
+    assert logits(many, "rloo", rollout=ANSWERS["rollout"]) == 2 * 4096 * 32_768
+    assert logits(few, "ppo", rollout=ANSWERS["rollout"]) == 12 * 1000 * LLAMA_8B.vocab
+    monkeypatch.setattr(memory, "device", lambda: "cpu")
+    assert logits(few, "grpo", rollout=ANSWERS["rollout"]) == 31 * 256 * 32_768
+    assert logits(few, "distill", distill={"teacher": "parent"}) == 44 * 256 * 32_768
 
 
 @pytest.mark.parametrize(("method", "kinds"), [("sft", ["knowledge_short"]), ("dpo", ["preference"])])
@@ -265,7 +308,25 @@ def on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "device", lambda: "cpu")
 
 
+ONE = Batch(rows=1, length=2048, tokens=2048, logits=1024, joined=False)
 SMALL = memory.Shape(134_515_008, 28_311_552, True, 576, 30, 1536, 576, 192, 49_152)
+
+
+def test_in_main_memory_a_heap_has_as_large_holes_whether_activations_are_kept_or_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def activations(batch: Batch, where: str, **how: Any) -> int:
+        monkeypatch.setattr(memory, "device", lambda: where)
+        return estimate(SMALL, phase(adapter=how.pop("adapter", "none")), batch, **how).activations
+
+    def holes(batch: Batch = ONE, **how: Any) -> int:
+        return activations(batch, "cpu", **how) - activations(batch, "cuda", **how)
+
+    kept = activations(ONE, "cuda", recompute=False)
+    assert holes(recompute=False) == holes(recompute=True) == round(0.25 * kept)
+    assert holes(adapter="lora") == round(0.5 * activations(ONE, "cuda", adapter="lora"))
+    large = Batch(rows=1, length=12_000, tokens=12_000, logits=1, joined=False)  # what it makes is not in the heap
+    assert holes(large) == 0
 
 
 @pytest.mark.usefixtures("on_a_cpu")
@@ -274,7 +335,7 @@ SMALL = memory.Shape(134_515_008, 28_311_552, True, 576, 30, 1536, 576, 192, 49_
     [
         (9.0, "set its micro_batch_size to 8, which takes about 8.. GB"),
         (3.2, "set its micro_batch_size to 1"),
-        (2.1, "set its micro_batch_size to 1 and train with `adapter: lora`"),
+        (2.2, "set its micro_batch_size to 1 and train with `adapter: lora`"),
         (0.5, "use a machine with more, or a smaller student"),
     ],
 )

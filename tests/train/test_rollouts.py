@@ -15,6 +15,7 @@ from tilth.train.auto import Resolved
 from tilth.train.data import TrainingSample, of_origin
 from tilth.train.load import load_model
 from tilth.train.masking import load_tokenizer
+from tilth.train.methods import rollouts
 from tilth.train.methods.prompts import rows, with_room
 from tilth.train.methods.setup import Setup
 from tilth.train.methods.table import METHODS
@@ -84,6 +85,20 @@ def build(
         watch=Watch(steps.append, 1e9),
     )
     return METHODS[method].trainer(setup), steps
+
+
+def test_the_library_makes_logits_in_tiles_that_main_memory_has_room_for(
+    student: Path, samples: list[TrainingSample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trl.kernels import chunked_divergence, chunked_logprob
+    from trl.trainer import utils
+
+    width = chunked_divergence.VOCAB_CHUNK_SIZE, utils._CHUNKED_LOGPROB_CHUNK_SIZE
+    assert width == (rollouts.TILE_WIDTH, rollouts.TILE_WIDTH)
+    for where, positions in (("cuda", rollouts.TILE), ("cpu", rollouts.TILE_ON_CPU)):
+        monkeypatch.setattr(rollouts, "device", lambda where=where: where)
+        build("distill", student, samples, tmp_path)
+        assert chunked_logprob.TOKEN_CHUNK_SIZE == chunked_divergence.TOKEN_CHUNK_SIZE == positions
 
 
 def weights(trainer: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from typing import Any
 from ...core.errors import CheckFailed, ModelError
 from ...core.fingerprint import fingerprint
 from ...llm.local import opening
+from ...llm.precision import device
 from .. import adapters
 from ..load import count_parameters, load_model
 from ..plan import Phase
@@ -34,6 +35,10 @@ from ..trainer import PhaseTraining, adapter_config, library_arguments, phase_tr
 from .prompts import PromptTokens
 from .row import Row
 from .setup import Setup
+
+TILE_ON_CPU, TILE, TILE_WIDTH = 256, 4096, 32_768
+"""How many positions, and logits of each, TRL has in memory at a time. What it computes of such a tile stands beside it
+on a CPU, eight times as large: with the tiles that are meant for a GPU that takes 4 GB."""
 
 LEDGER_NAME = "ledger.db"
 """Beside the phases' folders: what a judge was asked and answered."""
@@ -62,6 +67,7 @@ def rollout_trainer(setup: Setup, mixed: type, library: type, arguments: Any, **
     """A trainer of the library's class `library`, with `mixed` (a `Rollouts`) and ours above it."""
     from datasets import Dataset
 
+    _set_tiles()
     rows = prompts_of(setup.rows)
     model = load_model(setup.parent, setup.phase.adapter)
     trainer = phase_trainer(
@@ -78,6 +84,14 @@ def rollout_trainer(setup: Setup, mixed: type, library: type, arguments: Any, **
     trainer.rows, trainer.completions = rows, setup.phase.rollout.completions
     trainer.stop_at({row.end_id for row in rows})
     return trainer
+
+
+def _set_tiles() -> None:
+    from trl.kernels import chunked_divergence, chunked_logprob
+
+    kernels: tuple[Any, Any] = chunked_divergence, chunked_logprob
+    for kernel in kernels:
+        kernel.TOKEN_CHUNK_SIZE = TILE_ON_CPU if device() == "cpu" else TILE
 
 
 def rollout_arguments(kind: Any, setup: Setup, **own: Any) -> Any:
