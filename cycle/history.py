@@ -30,21 +30,15 @@ def read_matrix(workspace: Workspace, number: int) -> Matrix | None:
         if not file.is_file():
             continue
         evaluation = read_record(file, Evaluation)
-        trained[in_order(evaluation, inputs)[-1]] = new
+        trained[list(evaluation.models)[-1]] = new
         if unlike(evaluation, last or evaluation):
             continue
-        for model in in_order(evaluation, inputs):
+        for model in evaluation.models:
             scores = {leaf: evaluation.rate(model, leaf) for leaf in evaluation.leaves}
             rates[model] = rates.get(model, {}) | scores
     rows = [Row(name=name, first_trained=trained.get(name, ()), rates=scores) for name, scores in rates.items()]
     base = next((row for row in rows if row.name == BASE), None)
     return Matrix(base=base, rows=tuple(row for row in rows if row is not base)) if base else None
-
-
-def in_order(evaluation: Evaluation, inputs: Inputs) -> list[str]:
-    """The models of a cycle's evaluation: base, parent, candidate. In the file they are sorted by their names."""
-    first = [BASE, f"release {inputs.parent}"] if inputs.parent else [BASE]
-    return [*first, *(model for model in evaluation.models if model not in first)]
 
 
 def _lineage(workspace: Workspace, number: int) -> list[Inputs]:

@@ -26,7 +26,7 @@ from ..train.phase import EVALUATIONS_NAME, METRICS_NAME
 from ..train.results import PhaseResult, TrainResult
 from ..train.selection import Evaluation as Measured
 from .basis import documents_cache
-from .history import in_order, read_matrix
+from .history import read_matrix
 from .journal import (
     CONTAMINATION,
     ENTRIES,
@@ -71,8 +71,7 @@ def report_data(workspace: Workspace, number: int, done: Done) -> shown.ReportDa
     trained = read_record(folder / TRAINED, TrainResult)
     entries = _entries(workspace, folder / ENTRIES, inputs)
     new = [entry for entry in entries if not entry.reused]
-    names, history = in_order(evaluation, inputs), read_matrix(workspace, number)
-    evaluation = evaluation.model_copy(update={"models": {name: evaluation.models[name] for name in names}})
+    names, history = list(evaluation.models), read_matrix(workspace, number)
     return shown.ReportData(
         title=f"{workspace.root.name}: {_what_came(done)}",
         cycle=number,

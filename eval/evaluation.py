@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import field_serializer, field_validator
 
 from ..core.errors import DataError
 from ..core.rate import Rate, wilson
@@ -67,6 +69,19 @@ class Evaluation(Record):
     duels: tuple[Duel, ...] = ()
     open_book: Mapping[str, Mapping[str, Answer]] = {}
     """As `answers`, with the best passages of the leaf before the question; of leaves that have a document."""
+
+    @field_serializer("models")
+    def _in_order(self, models: Mapping[str, str]) -> list[tuple[str, str]]:
+        """As pairs: the keys of an object are sorted when it is written."""
+        return list(models.items())
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _from_pairs(cls, models: Any) -> Any:
+        try:
+            return dict(models)
+        except TypeError as error:
+            raise ValueError("no pairs of a model's name and its fingerprint") from error
 
     @property
     def leaves(self) -> tuple[str, ...]:

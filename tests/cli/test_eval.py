@@ -19,7 +19,7 @@ def test_a_served_model_beside_a_release_is_asked_in_words_and_once(spawner: Spa
         assert asked == url.stats().requests > 0
     assert first.json == again.json
     assert first.json["settings"]["choice"] == "letter"
-    assert first.json["models"][f"{url}#scripted"] == "scripted"
+    assert dict(first.json["models"])[f"{url}#scripted"] == "scripted"
 
 
 def test_only_what_changed(spawner: Spawner, turned_twice: Loop) -> None:

@@ -147,7 +147,7 @@ def test_eval(run: Run) -> None:
     assert "6/6" in table
     assert "95 % Wilson intervals" in table
     evaluation = run("eval", "base", "2", "--json").json
-    assert list(evaluation["models"]) == ["base", "release 2"]
+    assert [name for name, _ in evaluation["models"]] == ["base", "release 2"]
 
 
 def test_report_from_a_folder_below(spawner: Spawner, turned_twice: Loop) -> None:

@@ -5,13 +5,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
+from tilth.core.atomic import read_json, write_json
 from tilth.core.config import Config
 from tilth.core.errors import DataError, ModelError
 from tilth.core.progress import SilentProgress
 from tilth.core.records import Question
 from tilth.eval import run
 from tilth.eval.answer_cache import AnswerCache
-from tilth.eval.evaluation import Evaluation
+from tilth.eval.evaluation import Evaluation, Settings
 from tilth.eval.model_fingerprint import model_fingerprint
 
 from .writer import fake_model, put_writer
@@ -226,3 +228,15 @@ print(found.model_dump_json())
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert Evaluation.model_validate_json(result.stdout) == first
+
+
+def test_models_keep_their_order_on_disk(tmp_path: Path) -> None:
+    settings = Settings(system_prompt="", max_new_tokens=1, max_new_tokens_judged=1, choice="letter")
+    models = {"base": "1", "release 1": "2", "candidate": "3"}
+    found = Evaluation(settings=settings, models=models, questions=(), answers={name: {} for name in models})
+    write_json(tmp_path / "eval.json", found.model_dump(mode="json"))
+    again = Evaluation.model_validate(read_json(tmp_path / "eval.json"))
+    assert again == found
+    assert list(again.models) == list(models)
+    with pytest.raises(ValidationError, match="no pairs of a model's name"):
+        Evaluation.model_validate(found.model_dump() | {"models": 3})
