@@ -31,6 +31,12 @@ _CONFIG = """\
 student:
   system_prompt: You are a helpful assistant.
 
+# What a candidate may lose of the general set (sums, facts, instructions) and still be released. The embedded student
+# loses most of the little that it can when it learns a page; for one that you mean to use remove this: the default is
+# 0.05.
+gate:
+  max_general_loss: 0.5
+
 seed: 42
 """
 
