@@ -11,10 +11,11 @@ from tilth.core.errors import DataError, ModelError, TilthError
 from tilth.core.progress import SilentProgress
 from tilth.core.yaml_problem import YamlProblems
 from tilth.eval.evaluation import Judge
+from tilth.eval.model_fingerprint import model_fingerprint
 from tilth.eval.two_turn import GradedAnswer, TwoTurn, TwoTurnQuestion, read_two_turn
 from tilth.eval.two_turn_run import _prompt, _variables, run_two_turn
 from tilth.llm.ledger import Ledger
-from tilth.llm.models import Endpoint
+from tilth.llm.models import Endpoint, Folder
 from tilth.llm.scripted import ScriptedUrl, serve_scripted
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "two-turn-questions.yaml"
@@ -205,3 +206,26 @@ def test_a_judge_that_is_not_there_is_an_error_and_the_answers_stay(tmp_path: Pa
         with serve_scripted() as judge:
             run(examined, judge, tmp_path)
         assert examined.stats().requests == asked == 12
+
+
+@pytest.mark.slow
+def test_a_folder_answers_in_this_process_and_is_known_by_its_weights(tmp_path: Path):
+    pytest.importorskip("torch")
+    from ..loop import make_student
+
+    model = Folder("base", make_student(tmp_path / "student"), "Be brief.")
+    with serve_scripted() as judge:
+        config = {"judge": {"model": "strict", "base_url": judge}, "eval": {"max_new_tokens_judged": 4}}
+        found = run_two_turn(
+            {"base": model},
+            QUESTIONS[:2],
+            config=Config.model_validate(config),
+            cache=tmp_path / "cache",
+            ledger=tmp_path / "ledger.db",
+            progress=SilentProgress(),
+        )
+    assert found.models == {"base": model_fingerprint(model.path, tmp_path / "files.json")}
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        asked = {entry.step: json.loads(entry.request) for entry in ledger.entries() if entry.model.startswith("base@")}
+    assert [message["role"] for message in asked["turn 2"]["messages"]] == ["system", "user", "assistant", "user"]
+    assert asked["turn 1"]["messages"][0]["content"] == "Be brief."
