@@ -1,12 +1,14 @@
 """What the contamination check finds of planted leaks, what it takes for one, and what it costs.
 
-    python benchmarks/leaks.py [--taxonomies ../shared/taxonomies] [--questions 10000] [--samples 100000]
+    python benchmarks/leaks.py [--taxonomies ../shared/taxonomies] [--workspace DIR]
 
 Planted leaks (`tests/data/planted_leaks.jsonl`), each in a training sample of its own: word for word, lightly edited by
 a program, reworded by the embedded teacher, and the answer alone; tasks of the same skill, which are none, beside them.
 On taxonomies: the seeds of skills against one another, for answers that several of them give. The nearest sample by
-meaning: how often the few samples that are embedded hold the one that a comparison of all with all finds. The cost: on
-synthetic questions and samples, without embeddings. Writes `benchmarks/results/leaks.json`.
+meaning: how often the few samples that are embedded hold the one that a comparison of all with all finds, for labelled
+questions against seeds, and with `--workspace` for the held-out questions and the general set against the samples of a
+real store, and what of those is taken for a leak. The cost: on synthetic questions and samples, without embeddings.
+Writes `benchmarks/results/leaks.json`.
 """
 
 from __future__ import annotations
@@ -25,11 +27,12 @@ from typing import Any
 
 from machine import describe
 from tilth.core.errors import TilthError
-from tilth.core.held_out import find_leaks, is_knowledge
+from tilth.core.held_out import find_leaks, is_knowledge, share_together
 from tilth.core.rate import wilson
 from tilth.core.records import Message, Provenance, Question, Sample
 from tilth.core.reworded import Likeness
 from tilth.eval.contamination import NEAREST, Trained, contamination
+from tilth.eval.general import general_questions
 from tilth.llm.embedding import embed
 from tilth.taxonomy.leaf import Leaf, read_leaf
 from tilth.taxonomy.source import WorkingTree
@@ -51,8 +54,9 @@ def main() -> None:
         "planted": _planted(),
         "pairs of other questions": _labelled(),
         "answers of skills in the public trees": _answers(leaves),
-        "nearest by meaning": _nearest(leaves),
-        "cost": [_cost(options.questions, options.samples, subjects) for subjects in (400, 1)],
+        "seeds": _seeds_searched(leaves),
+        **({"store": _store(options.workspace)} if options.workspace else {}),
+        "cost": [_cost(*size) for size in ((40, 400, 4), (10_000, 100_000, 400), (10_000, 100_000, 1))],
     }
     RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     print(json.dumps(results, indent=2, ensure_ascii=False))
@@ -61,8 +65,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--taxonomies", type=Path, default=ROOT.parent / "shared" / "taxonomies")
-    parser.add_argument("--questions", type=int, default=10_000)
-    parser.add_argument("--samples", type=int, default=100_000)
+    parser.add_argument("--workspace", type=Path)
     return parser.parse_args()
 
 
@@ -126,24 +129,52 @@ def _answers(leaves: Sequence[Leaf]) -> dict[str, Any]:
     return {"questions": questions, "pairs": pairs, "found": len(found), "examples": found}
 
 
-def _nearest(leaves: Sequence[Leaf]) -> dict[str, Any]:
-    """Each seed against all others of all trees: the nearest that is found, and the nearest that there is."""
+def _seeds_searched(leaves: Sequence[Leaf]) -> dict[str, Any]:
+    """Labelled questions and the starter's held-out ones, against the seeds of all trees."""
     samples = list({(s.question, s.answer): s for leaf in leaves for s in _seeds(leaf)}.values())
     pairs = [json.loads(line) for line in (DATA / "reworded_questions.jsonl").read_text().splitlines()]
     samples += [Sample.new("skill", pair["sample"], pair["sample_answer"], SOURCE) for pair in pairs]
-    held_out = list({q.question: q for q in _as_held_out(samples, pairs)}.values())
+    return _nearest(list({q.question: q for q in _as_held_out(samples, pairs)}.values()), samples)
+
+
+def _store(workspace: Path) -> dict[str, Any]:
+    """The held-out questions of a workspace and the general set, against all samples of its store."""
+    files = sorted(workspace.glob(".tilth/store/*/samples.jsonl"))
+    samples = [Sample.model_validate_json(line) for file in files for line in file.read_text().splitlines()]
+    written = [question for leaf in _leaves([workspace]) for question in leaf.questions]
+    questions, trained = [*written, *general_questions()], [Trained(sample, "new") for sample in samples]
+    began = time.process_time()
+    by_words = contamination(questions, trained)
+    seconds = time.process_time() - began
+    report = contamination(questions, trained, likeness=Likeness(embed, SHIPPED))
+    said = {sample.id: sample.question for sample in samples}
+    asked = {question.id: question.question for question in questions}
+    return {
+        "written": len(written),
+        "general": len(questions) - len(written),
+        "CPU seconds without embeddings": round(seconds, 2),
+        "by words": by_words.counts,
+        "with meaning": report.counts,
+        "leaks": [[leak.kind, leak.overlap, asked[leak.question_id], said[leak.sample_id]] for leak in report.leaks],
+        "nearest by meaning": _nearest(written, samples),
+        "nearest by words is found": _nearest_by_words(written, samples),
+    }
+
+
+def _nearest(held_out: Sequence[Question], samples: Sequence[Sample]) -> dict[str, Any]:
+    """The nearest sample by meaning that is found, and the nearest that there is, by how near that is."""
     vectors = {text: embed(text) for text in {s.question for s in samples} | {q.question for q in held_out}}
-    report = contamination(held_out, (Trained(s, "new") for s in samples), embed=embed)
+    report = contamination(held_out, (Trained(sample, "new") for sample in samples), embed=embed)
     by_band: defaultdict[str, list[float]] = defaultdict(list)
     for question, item in zip(held_out, report.items, strict=True):
-        best = max(_cosine(vectors, question.question, s.question) for s in samples)
+        best = max(_cosine(vectors, question.question, sample.question) for sample in samples)
         found = item.by_meaning.likeness if item.by_meaning else 0.0
         band = next(name for name, low in (("0.9", 0.9), ("0.8", 0.8), ("0.6", 0.6), ("0", -1.0)) if best >= low)
         by_band[f"nearest from {band}"].append(max(0.0, best - found))
     return {
         "questions": len(held_out),
         "samples": len(samples),
-        "embedded for a question": NEAREST,
+        "compared for a question": NEAREST,
         **{
             band: {
                 "questions": len(lost),
@@ -153,6 +184,17 @@ def _nearest(leaves: Sequence[Leaf]) -> dict[str, Any]:
             for band, lost in sorted(by_band.items(), reverse=True)
         },
     }
+
+
+def _nearest_by_words(held_out: Sequence[Question], samples: Sequence[Sample]) -> str:
+    found = 0
+    for question, item in zip(
+        held_out, contamination(held_out, (Trained(s, "new") for s in samples)).items, strict=True
+    ):
+        together = share_together(question.question)
+        best = max(together(turn.content) for sample in samples for turn in sample.messages)
+        found += item.by_words is not None and item.by_words.likeness >= round(best, 3)
+    return f"{found} of {len(held_out)}"
 
 
 def _as_held_out(samples: Sequence[Sample], pairs: Sequence[dict[str, str]]) -> Iterator[Question]:

@@ -150,14 +150,12 @@ def test_planted_leaks_are_found_by_their_words() -> None:
 
 @pytest.mark.slow
 def test_planted_leaks_are_found_by_their_meaning() -> None:
-    """Of a teacher's rewordings those that stay near: 21 of 44. The others ask as samples do that teach the fact."""
+    """Of a teacher's rewordings those that stay near: 23 of 44. The others ask as samples do that teach the fact."""
     planted = plants("paraphrase", "clean")
-    there, here = (
-        Counter(plant["kind"] for plant in planted),
-        found(planted, searched(planted, Likeness(embed, 0.95))),
-    )
+    there = Counter(plant["kind"] for plant in planted)
+    here = found(planted, searched(planted, Likeness(embed, 0.95)))
     assert there == {"paraphrase": 44, "clean": 16}
-    assert here["paraphrase"] >= 19
-    assert wilson(here["paraphrase"], 44).low > 0.28
+    assert here["paraphrase"] >= 20
+    assert wilson(here["paraphrase"], 44).low > 0.3
     assert here["clean"] <= 1
     assert here["elsewhere"] == 0
