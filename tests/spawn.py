@@ -5,6 +5,7 @@ For every order it writes two lines: the process id, and how the process ended.
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import os
@@ -27,6 +28,9 @@ def load(*, trains: bool) -> None:
         import_module("trl.trainer.sft_trainer")
         from transformers import AutoModelForCausalLM, LlamaForCausalLM  # noqa: F401  loaded when they are named
         from trl.trainer.sft_config import SFTConfig  # noqa: F401
+
+        available = import_module("accelerate.utils.imports")  # reads metadata at every step: see train/conftest.py
+        available._is_package_available = functools.cache(available._is_package_available)
     gc.freeze()
 
 

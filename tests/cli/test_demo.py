@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import yaml
 from tilth.llm.scripted import serve_scripted
 
@@ -12,6 +13,7 @@ from ..loop import Spawner
 PLAN = "phases: [{name: all, kinds: [knowledge_short, skill], epochs: 1, learning_rate: 1.0e-6, max_length: 2048}]"
 
 
+@pytest.mark.slow
 def test_the_demo_goes_through_and_again_through_what_is_done(
     spawner: Spawner, tiny_student: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 from pathlib import Path
 from types import SimpleNamespace
@@ -50,7 +51,12 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a two-layer Llama with random weights and its tokenizer."""
     import torch
     import trl.trainer.sft_trainer  # noqa: F401 (what the tests import later, frozen below with the rest)
+    from accelerate.utils import imports
     from transformers import LlamaConfig, LlamaForCausalLM
+
+    available: Any = imports
+    # Asked some times a step, and each time it reads the package's metadata: longer than a tiny model's step takes.
+    available._is_package_available = functools.cache(available._is_package_available)
 
     folder = tmp_path_factory.mktemp("student")
     tokenizer = make_tokenizer(CHATML, ("<|im_start|>", "<|im_end|>"), eos="<|im_end|>")

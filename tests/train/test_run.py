@@ -56,8 +56,18 @@ def phase(name: str = "short", *kinds: Any, **settings: Any) -> Phase:
 
 @pytest.fixture
 def train(student: Path, make: Any, tmp_path: Path) -> Callable[..., TrainResult]:
-    new = make.file(tmp_path / "new.jsonl", make.samples(10), make.samples(6, kind="knowledge_long", leaf="b"))
-    earlier = make.file(tmp_path / "earlier.jsonl", make.samples(5, leaf="old"))
+    return training_in(tmp_path, student, make)
+
+
+@pytest.fixture(scope="module")
+def straight(student: Path, make: Any, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    """`phase()` trained in one go."""
+    return training_in(tmp_path_factory.mktemp("straight"), student, make)()
+
+
+def training_in(folder: Path, student: Path, make: Any) -> Callable[..., TrainResult]:
+    new = make.file(folder / "new.jsonl", make.samples(10), make.samples(6, kind="knowledge_long", leaf="b"))
+    earlier = make.file(folder / "earlier.jsonl", make.samples(5, leaf="old"))
 
     def run(*phases: Phase, out: str = "out", progress: Any = None, every_s: float = 1e9) -> TrainResult:
         return run_plan(
@@ -65,7 +75,7 @@ def train(student: Path, make: Any, tmp_path: Path) -> Callable[..., TrainResult
             new=Files([new]),
             earlier=Files([earlier]),
             student=student,
-            out=tmp_path / out,
+            out=folder / out,
             config=Config(train=Train(checkpoint_every_s=every_s)),
             progress=progress or SilentProgress(),
         )
@@ -195,18 +205,17 @@ def test_an_interrupted_phase_ends_with_the_same_bytes(
 
 
 def test_noise_on_the_embeddings_is_trained_with_and_leaves_nothing_in_the_model(
-    train: Callable[..., TrainResult],
+    train: Callable[..., TrainResult], straight: TrainResult
 ) -> None:
-    plain, noisy = train(out="plain"), train(phase(neftune_alpha=5.0), out="noisy")
-    assert plain.phases[0].weights_sha256 != noisy.phases[0].weights_sha256
+    noisy = train(phase(neftune_alpha=5.0))
+    assert straight.phases[0].weights_sha256 != noisy.phases[0].weights_sha256
     for name in ("config.json", "generation_config.json"):
-        assert (noisy.model / name).read_bytes() == (plain.model / name).read_bytes()
+        assert (noisy.model / name).read_bytes() == (straight.model / name).read_bytes()
 
 
 def test_a_checkpoint_that_is_damaged_or_of_other_settings_is_not_used(
-    train: Callable[..., TrainResult], tmp_path: Path
+    train: Callable[..., TrainResult], straight: TrainResult, tmp_path: Path
 ) -> None:
-    straight = train(out="straight")
     with pytest.raises(KeyboardInterrupt):
         train(phase(learning_rate=1e-2), progress=Told(4, ask_to_stop))
     told = Told(4, ask_to_stop)
@@ -242,9 +251,8 @@ def test_no_checkpoint_is_ahead_of_the_lines_of_its_steps(
 
 
 def test_a_phase_whose_lines_were_lost_is_done_again_to_the_same_result(
-    train: Callable[..., TrainResult], tmp_path: Path
+    train: Callable[..., TrainResult], straight: TrainResult, tmp_path: Path
 ) -> None:
-    straight = train(out="straight")
     with pytest.raises(KeyboardInterrupt):
         train(progress=Told(4, ask_to_stop))
     log = tmp_path / "out" / "01-short" / "metrics.jsonl"
