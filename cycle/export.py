@@ -49,17 +49,14 @@ def export_release(
         if form == "ollama":
             text, remark = modelfile(model, file, workspace.config.student.system_prompt)
             (new / "Modelfile").write_text(text, encoding="utf-8")
-        if form == "hub":
-            (new / _CARD).write_text(_card(model, release), encoding="utf-8")
+        if form == "hub" and not (new / _CARD).exists():
+            (new / _CARD).write_text(_least_card(release), encoding="utf-8")
         write_json(new / _RECORD, release.model_dump(mode="json"))
     return remark
 
 
-def _card(model: Path, release: Release) -> str:
-    """The release's own card if it has one, else the least that the hub asks for."""
-    for place in (model.parent / _CARD, model / _CARD):
-        if place.is_file():
-            return place.read_text(encoding="utf-8")
+def _least_card(release: Release) -> str:
+    """What the hub asks for at least: releases of older versions came without a card."""
     head = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["tilth"]}
     lines = [f"{key}: {json.dumps(value)}" for key, value in head.items()]
     said = f"Grown from `{release.student}` by tilth {release.tilth}; `{_RECORD}` tells its data, plan and scores."

@@ -46,6 +46,7 @@ TORCH = (
     "tests/llm/test_serve.py",
     "tests/llm/test_streaming.py",
     "tests/cycle/test_choosing.py",
+    "tests/cycle/test_modelfile.py",
     "tests/sdg/test_export.py",
     "tests/cli/test_export_data.py",
 )

@@ -348,8 +348,8 @@ def make_loop(root: Path, teacher: Teacher, student: Path) -> Loop:
 # The command line ----------------------------------------------------------------------------------------------------
 
 
-TRAINING = {"train", "cycle", "eval", "demo"}
-"""The verbs that load a student."""
+TRAINING = {"train", "cycle", "eval", "demo", "chat", "serve", "ollama"}
+"""The verbs that load a student, and what other verbs are told when they load one."""
 
 
 @dataclass(frozen=True)
