@@ -37,6 +37,14 @@ COMPOSED_ANSWER = 6
 LeakKind = Literal["copy", "near_copy", "reworded", "answer"]
 """What stands in the sample, the plainest first: the question word for word, nearly, in other words; its answer."""
 
+LEAKS_BY: dict[LeakKind, str] = {
+    "copy": "word for word",
+    "near_copy": "nearly word for word",
+    "reworded": "in other words",
+    "answer": "by its answer",
+}
+"""How a message says it."""
+
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
 
 

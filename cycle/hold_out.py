@@ -13,7 +13,7 @@ from pydantic import RootModel
 
 from ..core.atomic import write_json
 from ..core.errors import CheckFailed
-from ..core.held_out import Leak, LeakKind
+from ..core.held_out import LEAKS_BY, Leak
 from ..core.jsonl import read_records
 from ..core.records import Preference, Question, Sample
 from ..core.reworded import Likeness
@@ -101,20 +101,12 @@ def _likeness(cycle: OpenCycle) -> Likeness | None:
     return next((each.recipe.likeness for each in cycle.basis.planned), None)
 
 
-_AS: Mapping[LeakKind, str] = {
-    "copy": "word for word",
-    "near_copy": "nearly word for word",
-    "reworded": "in other words",
-    "answer": "by its answer",
-}
-
-
 def _check(report: ContaminationReport, written: Mapping[str, Question]) -> None:
     """Raise CheckFailed when a question that a person wrote stands in a sample."""
     leaks = [leak for leak in report.leaks if leak.question_id in written]
     if leaks:
-        clearest = min(leaks, key=lambda leak: list(_AS).index(leak.kind))
+        clearest = min(leaks, key=lambda leak: list(LEAKS_BY).index(leak.kind))
         question, count = written[clearest.question_id], len({leak.sample_id for leak in leaks})
         what = f"{count} training sample(s) hold a held-out question, such as {question.question!r}"
         fix = f"reword that question, or the seed or general sample that repeats it ({CONTAMINATION} has all of them)"
-        raise CheckFailed(f"{what}, {_AS[clearest.kind]}", where=question.leaf, fix=fix)
+        raise CheckFailed(f"{what}, {LEAKS_BY[clearest.kind]}", where=question.leaf, fix=fix)

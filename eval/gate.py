@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from ..core.config import Gate
-from ..core.held_out import Leak
+from ..core.held_out import LEAKS_BY, Leak
 from ..core.records import Question, Record
 from .compare import Comparison, Together
 from .difference import Difference, questions_needed
@@ -66,9 +66,9 @@ _Checks = Iterator[tuple[Outcome, str]]
 def _leaked(leaks: Sequence[Leak]) -> _Checks:
     if leaks:
         questions, samples = len({leak.question_id for leak in leaks}), len({leak.sample_id for leak in leaks})
-        copies = sum(leak.kind == "copy" for leak in leaks)
-        what = f"{questions} held-out question(s) stand in {samples} training sample(s)"
-        yield "fail", f"Contamination: {what}, {copies} word for word and {len(leaks) - copies} nearly."
+        counts = {kind: sum(leak.kind == kind for leak in leaks) for kind in LEAKS_BY}
+        how = ", ".join(f"{count} {LEAKS_BY[kind]}" for kind, count in counts.items() if count)
+        yield "fail", f"Contamination: {questions} held-out question(s) stand in {samples} training sample(s): {how}."
 
 
 def _must_pass(findings: Findings) -> _Checks:

@@ -120,7 +120,9 @@ def test_a_leak_fails_whatever_was_learned():
     found = one_leaf({"release 1": all_of(asked, "wrong"), "candidate": all_of(asked, "right")}, asked, leaks=(LEAK,))
     result = judge(found, SETTINGS)
     assert result.outcome == "fail"
-    assert result.reasons[0].startswith("Contamination: 1 held-out question(s) stand in 1 training sample(s), 1 word")
+    assert "1 held-out question(s) stand in 1 training sample(s): 1 word for word." in result.reasons[0]
+        "Contamination: 1 held-out question(s) stand in 1 training sample(s): 1 word for word"
+    )
 
 
 @pytest.mark.parametrize(("outcome", "expected"), [("right", "pass"), ("wrong", "fail"), ("unjudged", "fail")])
