@@ -121,8 +121,6 @@ def test_a_leak_fails_whatever_was_learned():
     result = judge(found, SETTINGS)
     assert result.outcome == "fail"
     assert "1 held-out question(s) stand in 1 training sample(s): 1 word for word." in result.reasons[0]
-        "Contamination: 1 held-out question(s) stand in 1 training sample(s): 1 word for word"
-    )
 
 
 @pytest.mark.parametrize(("outcome", "expected"), [("right", "pass"), ("wrong", "fail"), ("unjudged", "fail")])
