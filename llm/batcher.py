@@ -6,7 +6,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import NamedTuple
 
 from .streaming import Answering, StreamingModel
@@ -28,21 +28,20 @@ class Batcher:
     def __init__(self, model: StreamingModel) -> None:
         self._model = model
         self._waiting: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="model")
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Return when the last answer has ended; those on their way must be cancelled before."""
+        self._waiting.put(None)
+        self._thread.join()
 
     def submit(self, answering: Answering, ended: Callable[[str], None]) -> None:
         """Answer it soon; then `ended` is called in the model's thread, with why it failed, or empty."""
         self._waiting.put(_Job(answering, ended))
-
-    @contextlib.contextmanager
-    def running(self) -> Generator[None]:
-        """Answer until the block ends; what is on its way then must be cancelled before."""
-        thread = threading.Thread(target=self._run, name="model")
-        thread.start()
-        try:
-            yield
-        finally:
-            self._waiting.put(None)
-            thread.join()
 
     def _run(self) -> None:
         while (first := self._waiting.get()) is not None:

@@ -53,10 +53,7 @@ def bound(listening: Listening) -> socket.socket:
 
 def serve_folder(folder: Folder, listener: socket.socket, token: str, ready: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM; `ready` is called with the model's name once it answers. Raises ModelError."""
-    model = StreamingModel(folder.path)
-    batcher = Batcher(model)
-    with batcher.running():
-        asyncio.run(_until_signal(_Server(folder, model, batcher, token), listener, ready))
+    asyncio.run(_until_signal(_Server(folder, StreamingModel(folder.path), token), listener, ready))
 
 
 async def _until_signal(server: _Server, listener: socket.socket, ready: Callable[[str], None]) -> None:
@@ -72,9 +69,9 @@ def served_name(name: str) -> str:
 
 
 class _Server:
-    def __init__(self, folder: Folder, model: StreamingModel, batcher: Batcher, token: str) -> None:
+    def __init__(self, folder: Folder, model: StreamingModel, token: str) -> None:
         self._name, self._system_prompt = served_name(folder.name), folder.system_prompt
-        self._model, self._batcher, self._token = model, batcher, token
+        self._model, self._batcher, self._token = model, Batcher(model), token
         self._card = {"id": self._name, "object": "model", "created": int(time.time()), "owned_by": "tilth"}
 
     async def run(self, listener: socket.socket, ready: Callable[[str], None], stop: asyncio.Event) -> None:
@@ -90,12 +87,14 @@ class _Server:
         app.router.add_post("/v1/chat/completions", self._chat)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_S)
         await runner.setup()
+        self._batcher.start()
         try:
             await web.SockSite(runner, listener).start()
             ready(self._name)
             await stop.wait()
         finally:
-            await runner.cleanup()
+            await runner.cleanup()  # cancels what is on its way
+            await asyncio.to_thread(self._batcher.stop)  # while there still is a loop to hear it
 
     async def _guarded(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """The token is asked for first, and every error has OpenAI's shape."""

@@ -13,7 +13,6 @@ import pytest
 from tilth.core.errors import TilthError
 from tilth.core.records import Message
 from tilth.llm import local, serve
-from tilth.llm.batcher import Batcher
 from tilth.llm.gguf_server import Listening
 from tilth.llm.models import Folder
 from tilth.llm.streaming import StreamingModel
@@ -60,21 +59,20 @@ def served(tiny_model):
         model = Watched(tiny_model)
     listener = serve.bound(Listening(token=TOKEN))
     url = "http://{}:{}/v1".format(*listener.getsockname())
-    batcher, stop, up = Batcher(model), asyncio.Event(), threading.Event()
-    server = serve._Server(Folder("release 2", tiny_model, "Be brief."), model, batcher, TOKEN)
+    stop, up = asyncio.Event(), threading.Event()
+    server = serve._Server(Folder("release 2", tiny_model, "Be brief."), model, TOKEN)
 
     async def run():
         loops.append(asyncio.get_running_loop())
         await server.run(listener, lambda _: up.set(), stop)
 
     loops = []
-    with batcher.running():
-        thread = threading.Thread(target=asyncio.run, args=[run()])
-        thread.start()
-        assert up.wait(300)
-        yield Served(url, model)
-        loops[0].call_soon_threadsafe(stop.set)
-        thread.join()
+    thread = threading.Thread(target=asyncio.run, args=[run()])
+    thread.start()
+    assert up.wait(300)
+    yield Served(url, model)
+    loops[0].call_soon_threadsafe(stop.set)
+    thread.join()
 
 
 @pytest.fixture
