@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ..core.choices import with_options
 from ..core.config import Config, ModelServer
+from ..core.errors import ModelError
 from ..core.progress import Progress, Task
 from ..core.records import Message, Question
 from ..llm.ask import BadAnswer, Gateway, RequestFailed
@@ -65,7 +66,11 @@ def answers_of(name: str, model: Model, fingerprint: str, asked: Sequence[Asked]
     """The model's answer to each question. Raises ModelError, DataError."""
     if isinstance(model, Folder):
         return _Sheet(model, fingerprint, by).filled(name, asked)
-    return asyncio.run(_of_server(name, model, asked, by))
+    try:
+        return asyncio.run(_of_server(name, model, asked, by))
+    except ModelError as error:
+        fix = "look at its server, or name another model" if f"{_ROLE}." in error.fix else error.fix
+        raise ModelError(error.what, where=error.where or name, fix=fix) from error
 
 
 class _Sheet:
@@ -141,6 +146,9 @@ def _conversation(question: str, system_prompt: str) -> list[Message]:
 
 # Servers -------------------------------------------------------------------------------------------------------------
 
+_ROLE = "model"
+"""No section of `tilth.yaml`, as other roles are."""
+
 
 def server_of(model: Endpoint | Gguf) -> ModelServer:
     """How the model is served: by the user, or by tilth itself."""
@@ -150,7 +158,7 @@ def server_of(model: Endpoint | Gguf) -> ModelServer:
 async def _of_server(name: str, model: Endpoint | Gguf, asked: Sequence[Asked], by: Answering) -> list[Said]:
     async with contextlib.AsyncExitStack() as stack:
         book = stack.enter_context(Ledger(by.ledger))
-        gateway = Gateway(server_of(model), book, by.progress, seed=by.config.seed, role=name)
+        gateway = Gateway(server_of(model), book, by.progress, seed=by.config.seed, role=_ROLE)
         await stack.enter_async_context(gateway)
         task = stack.enter_context(by.progress.task(f"answering with {name}", total=len(asked), unit="answers"))
         system_prompt = model.system_prompt if isinstance(model, Gguf) else ""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from tilth.core.config import Config, ModelServer
+from tilth.core.errors import ModelError
 from tilth.core.progress import SilentProgress
 from tilth.core.records import Question
 from tilth.eval import run
@@ -112,7 +113,7 @@ def test_options_are_listed_in_an_order_of_their_own(served: ScriptedUrl, tmp_pa
 
 def test_a_served_model_s_silence_is_a_wrong_answer(tmp_path: Path):
     question = Question.new("a", "Which oil?", ("rape",))
-    with serve_scripted(script=("empty",)) as url:
+    with serve_scripted(always={"Which oil?": "empty"}) as url:
         found = evaluate(url, {"served": endpoint(url)}, tmp_path, [question, JUDGED[0]])
     answer = found.answers["served"][question.id]
     assert (answer.outcome, answer.text, answer.reason) == ("wrong", "", "it answered nothing")
@@ -142,3 +143,8 @@ def test_unlike_evaluations_are_not_compared(served: ScriptedUrl, tmp_path: Path
     assert unlike(found, other) == "the judge's model 'grader' and 'larger'"
     longer = found.model_copy(update={"settings": found.settings.model_copy(update={"max_new_tokens": 5})})
     assert unlike(found, longer) == "max_new_tokens 4 and 5"
+
+
+def test_a_server_that_is_not_there_is_one_line(tmp_path: Path):
+    with pytest.raises(ModelError, match=r"cannot reach the model at \S+; look at its server, or name another model$"):
+        evaluate("http://127.0.0.1:9/v1", {"served": endpoint("http://127.0.0.1:9/v1")}, tmp_path, [CHOICE])
