@@ -171,7 +171,7 @@ def two_turn(
             found.model_dump(mode="json") | {"means": {name: _means_as_json(found, name) for name in found.models}}
         )
     else:
-        _print_two_turn(found)
+        _print_two_turn(found, embedded_judge=not (workspace.config.judge or workspace.config.teacher).base_url)
 
 
 # Models --------------------------------------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ def _as_json(found: Benchmarks, compared: Sequence[BenchmarkComparison]) -> dict
 # Questions of two turns ----------------------------------------------------------------------------------------------
 
 
-def _print_two_turn(found: TwoTurn) -> None:
+def _print_two_turn(found: TwoTurn, *, embedded_judge: bool) -> None:
     rows: list[list[object]] = []
     parts: list[tuple[str, dict[str, Any]]] = [
         ("both turns", {}),
@@ -279,6 +279,8 @@ def _print_two_turn(found: TwoTurn) -> None:
             print(f"{model}: {unjudged} of {2 * len(found.questions)} answers not graded, and in no mean")
         if found.models[model] == found.judge.model:
             print(f"{model} was graded by itself: judges like their own answers")
+    if embedded_judge:
+        print("the embedded judge is too small for this (docs/log.md): name a stronger one as `judge` in tilth.yaml")
     print(
         f"{len(found.questions)} questions, judged by {printable(found.judge.model)}; "
         "95 % bootstrap intervals over questions, or the whole scale where they are fewer than five"
