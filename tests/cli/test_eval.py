@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from tilth.llm.scripted import serve_scripted
@@ -10,12 +11,15 @@ from tilth.llm.scripted import serve_scripted
 from ..loop import FERRY, MILL, Loop, Spawner
 
 
-def test_a_served_model_beside_a_release_is_asked_in_words_and_once(spawner: Spawner, turned_twice: Loop) -> None:
+def test_a_served_model_beside_a_release_is_asked_in_words_and_once(
+    spawner: Spawner, turned_twice: Loop, tmp_path: Path
+) -> None:
+    loop = turned_twice.copy(tmp_path / "taxonomy")
     with serve_scripted() as url:
-        first = spawner.run(turned_twice.root, "eval", "2", f"{url}#scripted", "--json")
+        first = spawner.run(loop.root, "eval", "2", f"{url}#scripted", "--json")
         assert first.code == 0, first.err
         asked = url.stats().requests
-        again = spawner.run(turned_twice.root, "eval", "2", f"{url}#scripted", "--json")
+        again = spawner.run(loop.root, "eval", "2", f"{url}#scripted", "--json")
         assert asked == url.stats().requests > 0
     assert first.json == again.json
     assert first.json["settings"]["choice"] == "letter"
