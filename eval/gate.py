@@ -66,8 +66,8 @@ _Checks = Iterator[tuple[Outcome, str]]
 def _leaked(leaks: Sequence[Leak]) -> _Checks:
     if leaks:
         questions, samples = len({leak.question_id for leak in leaks}), len({leak.sample_id for leak in leaks})
-        counts = {kind: sum(leak.kind == kind for leak in leaks) for kind in LEAKS_BY}
-        how = ", ".join(f"{count} {LEAKS_BY[kind]}" for kind, count in counts.items() if count)
+        counts = [(sum(leak.kind == kind for leak in leaks), said) for kind, said in LEAKS_BY.items()]
+        how = ", ".join(f"{count} {said}" for count, said in counts if count)
         yield "fail", f"Contamination: {questions} held-out question(s) stand in {samples} training sample(s): {how}."
 
 
