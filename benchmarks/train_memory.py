@@ -3,8 +3,9 @@
     python benchmarks/train_memory.py [--only TEXT] [--out FILE]
 
 Each case is a process of its own: a random Llama of some shape is trained for three steps by the phase runner's own
-trainer, on rows or pairs of one length, and the peak is read: on a CPU the resident memory (VmHWM), less what it had
-before the model was loaded; on CUDA `torch.cuda.max_memory_allocated`. Writes `benchmarks/results/train_memory.json`.
+trainer, on rows, pairs or prompts of one length, and the peak is read: on a CPU the resident memory (VmHWM), less what
+it had before the model was loaded; on CUDA `torch.cuda.max_memory_allocated`. Writes
+`benchmarks/results/train_memory.json`.
 """
 
 from __future__ import annotations
