@@ -43,7 +43,6 @@ def test_it_goes_on_to_the_same_release(spawner: Spawner, loop: Loop, module: st
     assert spawner.run(loop.root, "cycle").out.startswith("nothing to do")
 
 
-@pytest.mark.slow
 def test_a_contribution_after_the_stop_starts_from_the_release_that_was_made(spawner: Spawner, loop: Loop) -> None:
     killed = KILLED.format(module="tilth.cycle.run", name="write_report")
     assert spawner.run(loop.root, "cycle", before=killed).code == -9
