@@ -49,6 +49,14 @@ def test_an_answer_is_graded_once(served: ScriptedUrl, tmp_path: Path):
     assert served.stats().requests == 2
 
 
+def test_nobody_is_asked_about_the_reference_itself(served: ScriptedUrl, tmp_path: Path):
+    question = Question.new("a", "List them", ("- red\n- blue", "- blue\n- red"), judged=True)
+    same, other = ToGrade(question, "-  blue\n\n- red "), ToGrade(question, "- red - blue")
+    judged = ask(served, tmp_path, [same, other])
+    assert judged.grades[same.key] == (judging.HIGHEST, "it is the reference")
+    assert len(prompts(tmp_path)) == 1
+
+
 def test_the_judge_sees_question_references_and_answer(served: ScriptedUrl, tmp_path: Path):
     question = Question.new("a", "Why?", ("Because.", "For a reason."), judged=True)
     ask(served, tmp_path, [ToGrade(question, "Dunno.")])
