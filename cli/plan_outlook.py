@@ -134,7 +134,7 @@ def _replay(replay: Replay) -> str:
     shares = {
         "from earlier phases": replay.earlier_phases,
         "from earlier cycles": replay.earlier_cycles,
-        f"from {replay.general_file}": replay.general,
+        f"from {replay.general_file}" if replay.general_file else "of general prompts": replay.general,
         "answered by the student itself": replay.self_generated,
     }
     asked = [f"{100 * share:.3g} % of the phase {what}" for what, share in shares.items() if share]
@@ -165,13 +165,15 @@ def _selected(select: Selection) -> str:
 
 
 def _samples(mix: Mix, phase: Resolved) -> str:
-    total, up_to = mix.total, "up to " if phase.method in LEARNS_FROM_ANSWERS else ""
+    total, once = mix.total, mix.an_epoch
+    up_to = "up to " if phase.method in LEARNS_FROM_ANSWERS else ""
     origins = [f"{tally.samples:,} {_ORIGINS[name]}" for name, tally in mix.by_origin.items()]
     origins = ["all new"] if list(mix.by_origin) == ["new"] else origins
     held = f"; {mix.validation.samples:,} held back to measure by" if mix.validation.samples else ""
+    turns = f", {once.samples:,} in each epoch" if once.samples < total.samples else ""
     return (
-        f"{total.samples:,} ({', '.join(origins)}): {up_to}{total.tokens:,} tokens, "
-        f"{total.trained_tokens:,} of them trained{held}"
+        f"{total.samples:,} ({', '.join(origins)}){turns}: {up_to}{once.tokens:,} tokens an epoch, "
+        f"{once.trained_tokens:,} of them trained{held}"
     )
 
 

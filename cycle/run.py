@@ -33,6 +33,7 @@ from ..train.plan import Plan, load_plan
 from ..train.results import TrainResult
 from ..train.run import require_libraries, run_plan
 from ..train.selection import check_askable
+from ..train.self_generated import GENERAL_ANSWERS_NAME
 from . import journal
 from .basis import Basis, documents_cache, read_basis, training_files
 from .candidate import judge_candidate, release_candidate
@@ -195,6 +196,7 @@ def _train(cycle: OpenCycle, entries: Sequence[Entry]) -> TrainResult:
             progress=cycle.progress,
             held_out=right_answers(cycle),
             past=past_of(cycle),
+            base=(cycle.student, workspace.state / GENERAL_ANSWERS_NAME),
         )
     write_json(cycle.folder / TRAINED, trained.model_dump(mode="json"))
     return trained

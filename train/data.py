@@ -19,15 +19,18 @@ AnItem = TypeVar("AnItem", Sample, Preference)
 
 
 class TrainingSample(Sample):
-    """A sample of one phase, and why it is there."""
+    """A sample of one phase, why it is there, and when it is trained."""
 
     origin: Origin
+    epochs: tuple[int, ...] = ()
+    """From 1; empty: all."""
 
 
 class TrainingPair(Preference):
-    """A preference pair of one phase, and why it is there."""
+    """A preference pair of one phase, as `TrainingSample`."""
 
     origin: Origin
+    epochs: tuple[int, ...] = ()
 
 
 TrainingItem = TrainingSample | TrainingPair

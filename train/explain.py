@@ -141,7 +141,7 @@ def _seconds(phase: Resolved, mix: Mix, shape: Shape, sharing: Sharing) -> float
         attention=shape.layers * shape.attention,
         whole=phase.adapter == "none",
     )
-    total = mix.total
+    total = mix.an_epoch
     squares = total.tokens**2 // max(1, total.samples)
     flops = step_flops(work, tokens=total.tokens, trained=total.trained_tokens, squares=squares)
     return phase.epochs * flops / (_UTILISATION * peak_flops() * sharing.processes)

@@ -1,11 +1,14 @@
-"""A user's general instruction set, replayed so that the student keeps what it could do before any leaf.
+"""A general instruction set, replayed so that the student keeps what it could do before any leaf.
 
-JSON lines, each `{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}`: a system
-turn first or none, then the user and the assistant in turn. Other keys are passed over.
+It is the user's, or a list of prompts that the base model answers itself: what it says of itself holds it where it was,
+and nobody needs data. The user's is JSON lines, each
+`{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}`: a system turn first or none,
+then the user and the assistant in turn. Other keys are passed over.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +21,8 @@ from ..core.wording import first_fault
 from .plan import Plan
 
 GENERAL_LEAF = "general"
+_USUAL_ANSWER = " ".join(["word"] * 20)
+"""Stands for the answer to a prompt until a model has given one: about as long."""
 _LOOKS_LIKE = (
     'write each line as {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}'
 )
@@ -54,6 +59,17 @@ def read_general(file: Path) -> list[Sample]:
     )
     samples = [Sample(id=_id(row), kind="skill", messages=row.messages, source=source) for row in rows]
     return list({sample.id: sample for sample in samples}.values())
+
+
+@functools.cache
+def general_prompts() -> tuple[Sample, ...]:
+    """The shipped prompts, none answered yet."""
+    lines = (Path(__file__).parent / "general_prompts.txt").read_text().splitlines()
+    source = Provenance(
+        leaf=GENERAL_LEAF, leaf_fingerprint="", commit="", recipe="", recipe_fingerprint="", teacher=GENERAL_LEAF
+    )
+    prompts = [line for line in lines if line and not line.startswith("#")]
+    return tuple(Sample.new("skill", prompt, _USUAL_ANSWER, source) for prompt in prompts)
 
 
 def general_samples(plan: Plan) -> list[Sample]:

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
-from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,16 @@ from ..core.fingerprint import canonical_json, file_sha256, fingerprint
 from ..core.jsonl import read_records, write_records
 from ..core.records import Record
 from .auto import Resolved, resolve
-from .data import Item, Pool, TrainingItem, in_leaves, of_origin
+from .data import Item, Origin, Pool, TrainingItem, in_leaves, of_origin
 from .distributed import for_phase
 from .methods.distill import PARENT, teacher_source
 from .methods.prompts import with_room
 from .methods.table import METHODS, Row
 from .plan import LEARNS_FROM_ANSWERS, LOSS_ON_ROWS, Phase, Plan
 from .profile import Lengths, check_lost, fitted, length_profile, longest_rows, trained_places
-from .replay import Drawn, replayed
+from .replay import SILENT, Drawn, OwnWords, epochs_of, replayed
 from .rewards import reward_sources
 from .selection import held_back, new_items, settled
-from .self_generated import AnswerOwn, as_they_are
 
 DATA_NAME, VALIDATION_NAME, MIX_NAME = "data.jsonl", "validation.jsonl", "mix.json"
 
@@ -55,6 +55,8 @@ class Mix(Record):
 
     phase: str
     total: Tally
+    an_epoch: Tally
+    """Of it, what one epoch trains, on average: replayed samples take turns."""
     by_origin: Mapping[str, Tally]
     by_kind: Mapping[str, Tally]
     by_leaf: Mapping[str, Tally]
@@ -102,11 +104,12 @@ class Skipped(Record):
 def in_words(ready: Ready) -> str:
     """What a phase trains on and what becomes of the rest, in a line: `phase skills: 40 samples (8 replayed), …`."""
     phase, mix = ready.phase, ready.mix
-    total, new = mix.total, mix.by_origin.get("new", Tally())
+    total, new, once = mix.total, mix.by_origin.get("new", Tally()), mix.an_epoch
     up_to = "up to " if phase.method in LEARNS_FROM_ANSWERS else ""
     said = [
-        f"{total.samples:,} samples ({total.samples - new.samples:,} replayed), "
-        f"{up_to}{total.tokens:,} tokens ({total.trained_tokens:,} trained), {mix.steps:,} steps"
+        f"{total.samples:,} samples ({total.samples - new.samples:,} replayed"
+        + (f", {once.samples - new.samples:,} an epoch), " if once.samples < total.samples else "), ")
+        + f"{up_to}{once.tokens:,} tokens an epoch ({once.trained_tokens:,} trained), {mix.steps:,} steps"
     ]
     if ready.auto:
         values = (f"{name} {reason.partition(' (')[0]}" for name, reason in ready.auto.items())
@@ -136,11 +139,11 @@ def make_mixes(
     student: Student,
     folders: Sequence[Path],
     config: Config,
-    own: AnswerOwn = as_they_are,
+    own: OwnWords = SILENT,
 ) -> list[Ready | Skipped]:
     """Write `data.jsonl` and `mix.json` of every phase into its folder; a phase without new samples is skipped.
 
-    `own` is asked for the answers of phases that replay the student's own.
+    `own` is asked where phases replay what models say themselves.
 
     Raises CheckFailed when nothing can be trained at all or too much is too long, ModelError from the chat template.
     """
@@ -220,7 +223,7 @@ def select(
     pool: Pool,
     seed: int,
     tokens_of: Callable[[Item], int],
-    own: AnswerOwn = as_they_are,
+    own: OwnWords = SILENT,
 ) -> Selected:
     """The items of phase `index`: new ones of its kinds and leaves, and replayed ones beside them.
 
@@ -297,7 +300,7 @@ def _write_mix(phase: Phase, chosen: _Chosen, student: Student, folder: Path, co
     packed = method.packed(rows, min(phase.max_length or longest, student.context))
     resolved, reasons = resolve(
         phase,
-        len(packed),
+        len(packed) - sum(len(drawn.items) - drawn.an_epoch for drawn in chosen.selected.replayed),
         max(row.length for row in (*rows, *packed)),
         parameters=student.parameters,
         context=student.context,
@@ -306,9 +309,12 @@ def _write_mix(phase: Phase, chosen: _Chosen, student: Student, folder: Path, co
     fitting = fitted(rows, resolved)
     check_lost(rows, fitting, resolved, new=len(chosen.selected.new), context=student.context)
     kept = [(item, row) for item, row in zip(selected, fitting, strict=True) if row]
+    kept = _with_turns(kept, chosen.selected.replayed, phase.epochs)
     packed = method.packed([row for _, row in kept], resolved.max_length)
     largest = longest_rows(packed, resolved.micro_batch_size)
     cut = [(whole, row) for whole, row in zip(rows, fitting, strict=True) if row and row.length < whole.length]
+    an_epoch = _an_epoch(kept, phase.epochs)
+    resting = len(kept) - an_epoch.samples
     write_records(folder / DATA_NAME, (item for item, _ in kept))
     measured = _write_validation(chosen.validation, resolved, student, folder / VALIDATION_NAME, config)
     new = sum(item.origin == "new" for item, _ in kept) + measured.samples
@@ -318,6 +324,7 @@ def _write_mix(phase: Phase, chosen: _Chosen, student: Student, folder: Path, co
     mix = Mix(
         phase=phase.name,
         total=_tally([row for _, row in kept]),
+        an_epoch=an_epoch,
         by_origin=_tallies((item.origin, row) for item, row in kept),
         by_kind=_tallies((item.kind, row) for item, row in kept),
         by_leaf=_tallies((item.source.leaf, row) for item, row in kept),
@@ -332,7 +339,7 @@ def _write_mix(phase: Phase, chosen: _Chosen, student: Student, folder: Path, co
         longest=max(row.length for row in packed),
         largest=_tally(largest),
         places=trained_places(largest),
-        steps=math.ceil(len(packed) / resolved.batch_size) * phase.epochs,
+        steps=math.ceil((len(packed) - resting) / resolved.batch_size) * phase.epochs,
         data_sha256=file_sha256(folder / DATA_NAME),
         tokens_sha256=_tokens_sha256([row for _, row in kept]),
         validation=measured,
@@ -341,6 +348,30 @@ def _write_mix(phase: Phase, chosen: _Chosen, student: Student, folder: Path, co
     )
     write_json(folder / MIX_NAME, mix.model_dump(mode="json"))
     return Ready(resolved, reasons, mix)
+
+
+def _with_turns(
+    kept: Sequence[tuple[TrainingItem, Row]], replayed: Sequence[Drawn], epochs: int
+) -> list[tuple[TrainingItem, Row]]:
+    """The items, each replayed one with the epochs that have it."""
+    an_epoch: dict[Origin, int] = {drawn.source.origin: drawn.an_epoch for drawn in replayed}
+    counts = Counter(item.origin for item, _ in kept)
+    places: dict[Origin, Iterator[int]] = {origin: itertools.count() for origin in an_epoch}
+
+    def turns(origin: Origin) -> tuple[int, ...]:
+        return epochs_of(next(places[origin]), counts[origin], an_epoch[origin], epochs) if origin in places else ()
+
+    return [(item.model_copy(update={"epochs": turns(item.origin)}), row) for item, row in kept]
+
+
+def _an_epoch(kept: Sequence[tuple[TrainingItem, Row]], epochs: int) -> Tally:
+    """What an epoch trains: all of them the same number of samples."""
+    shares = [(len(item.epochs or range(epochs)) / epochs, row) for item, row in kept]
+    return Tally(
+        samples=round(sum(share for share, _ in shares)),
+        tokens=round(sum(share * row.tokens for share, row in shares)),
+        trained_tokens=round(sum(share * row.trained for share, row in shares)),
+    )
 
 
 def _write_validation(

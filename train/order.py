@@ -32,6 +32,7 @@ def epoch_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) 
 class EpochBatches:
     """The micro-batches of one of `processes` processes, as the batch sampler of a data loader.
 
+    `epochs_of` says of each row in which epochs, from 1, it is trained (empty: in all); all epochs have as many rows.
     `batch_size` is that of a step, over all processes. A step's micro-batches go to the processes in turn; each process
     must make as many passes as the others, so where the last step of an epoch has too few samples for that, some end
     with fillers: micro-batches whose loss must not count (see `counted`).
@@ -40,7 +41,7 @@ class EpochBatches:
     drop_last = True
     """Nothing is dropped; it keeps accelerate, which would complete the last batch, from adding one."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (what an order follows from)
         self,
         lengths: Sequence[int],
         batch_size: int,
@@ -49,10 +50,18 @@ class EpochBatches:
         micro_batch_size: int,
         process: int = 0,
         processes: int = 1,
+        epochs_of: Sequence[Sequence[int]] = (),
     ) -> None:
         self._lengths, self._batch_size, self._seed = lengths, batch_size, seed
+        self._epochs_of = epochs_of
         self._micro_batch_size, self._process, self._processes = micro_batch_size, process, processes
         self._epoch = 0
+        self._an_epoch = len(self._rows())
+
+    def _rows(self) -> list[int]:
+        """Those of the epoch."""
+        rests = {row for row, epochs in enumerate(self._epochs_of) if epochs and self._epoch + 1 not in epochs}
+        return [row for row in range(len(self._lengths)) if row not in rests]
 
     def set_epoch(self, epoch: int) -> None:
         """The next pass is pass `epoch`, from 0."""
@@ -60,15 +69,17 @@ class EpochBatches:
 
     def counted(self, step: int) -> int:
         """How many of the micro-batches of a step of the epoch (from 0) are no fillers."""
-        samples = min(self._batch_size, len(self._lengths) - step * self._batch_size)
+        samples = min(self._batch_size, self._an_epoch - step * self._batch_size)
         return max(0, math.ceil((self._pieces(samples) - self._process) / self._processes))
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self._lengths), self._batch_size)
+        full, rest = divmod(self._an_epoch, self._batch_size)
         return full * self._rounds(self._batch_size) + self._rounds(rest)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = epoch_order(self._lengths, self._batch_size, self._seed, self._epoch)
+        rows = self._rows()
+        lengths = [self._lengths[row] for row in rows]
+        order = [rows[place] for place in epoch_order(lengths, self._batch_size, self._seed, self._epoch)]
         for start in range(0, len(order), self._batch_size):
             yield from self._dealt(order[start : start + self._batch_size])
 

@@ -23,7 +23,7 @@ from ..core.atomic import fsync, write_json
 from ..core.config import Config
 from ..core.errors import DataError, ModelError
 from ..core.fingerprint import fingerprint
-from ..core.jsonl import write_records
+from ..core.jsonl import read_records, write_records
 from ..core.progress import Progress, Task
 from ..llm.precision import compute_dtype, device
 from . import checkpoints, distributed
@@ -179,6 +179,7 @@ def train_model(
     )
     drift = Drift(setup, job.folder / DATA_NAME)
     trainer = METHODS[job.phase.method].trainer(setup)
+    trainer.epochs_of = [item.epochs for item in read_records(job.folder / DATA_NAME, METHODS[job.phase.method].record)]
     drift.ask_parent(trainer)
     if distributed.is_first():
         _log_steps(watch, job.folder / METRICS_NAME)

@@ -1,29 +1,44 @@
 """Replay: which older samples a phase sees again, so that the student does not forget.
 
 A share s of a phase's samples is replayed: beside n new samples and shares s1, s2 stand n * s1 / (1 - s1 - s2) and
-n * s2 / (1 - s1 - s2) older ones, or as many as there are; none is repeated. A source that has too few is not made up
-for: what one source gives does not hang on what the others have, so its part of the whole is then above its share, and
-that of all replay together below theirs. `at_most` bounds them all together, each source in proportion to its share;
-where that is all that is said, earlier phases and earlier cycles have half of it each, or one all of it where the other
-has nothing. What is drawn follows from the samples, the buffer and the seed alone.
+n * s2 / (1 - s1 - s2) older ones, or as many as there are. Those are the samples of one epoch; the next epoch has the
+next ones of the order in which they are drawn, and the first again when all had their turn, for what holds a fact is
+that all its forms are seen, not one of them often (docs/log.md). A source that has too few is not made up for: what one
+source gives does not hang on what the others have, so its part of the whole is then above its share, and that of all
+replay together below theirs. `at_most` bounds them all together, each source in proportion to its share; where that is
+all that is said, earlier phases and earlier cycles have half of it each, or one all of it where the other has nothing.
+What is drawn follows from the samples, the buffer, the cycle and the seed alone.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.records import Sample
 from .data import Item, Origin, Pool
 from .drawing import ordered
-from .general import read_general
-from .plan import TRAINS_ON, Plan
+from .general import general_prompts, read_general
+from .plan import LOSS_ON_ROWS, TRAINS_ON, Phase, Plan
 from .selection import new_items
-from .self_generated import AnswerOwn
+from .self_generated import AnswerOwn, as_they_are
 from .settings import Replay
+
+
+@dataclass(frozen=True)
+class OwnWords:
+    """What models say themselves, where a phase replays that; unless told otherwise no model is run."""
+
+    student: AnswerOwn = as_they_are
+    """The model that training starts from."""
+    base: AnswerOwn = as_they_are
+    """The one that no cycle has trained yet."""
+
+
+SILENT = OwnWords()
 
 
 @dataclass(frozen=True)
@@ -43,6 +58,19 @@ class Drawn:
 
     source: Source
     items: list[Item]
+    """In the order in which they are drawn."""
+    an_epoch: int
+    """How many of them an epoch has."""
+
+
+def epochs_of(place: int, count: int, an_epoch: int, epochs: int) -> tuple[int, ...]:
+    """The epochs, from 1, that replay the item at `place` of `count` drawn ones; none said where it is in all of them.
+
+    The epochs take `an_epoch` items each, one epoch after the other and from the first item again after the last.
+    """
+    if count <= an_epoch:
+        return ()
+    return tuple(epoch + 1 for epoch in range(epochs) if (place - epoch * an_epoch) % count < an_epoch)
 
 
 def replayed(  # noqa: PLR0913 (what decides it)
@@ -52,24 +80,54 @@ def replayed(  # noqa: PLR0913 (what decides it)
     *,
     new: int,
     seed: int,
-    own: AnswerOwn,
+    own: OwnWords,
     tokens_of: Callable[[Item], int],
 ) -> list[Drawn]:
     """What phase `index` replays beside `new` new samples, source by source. Raises DataError, ModelError."""
-    phase, drawn = plan.phases[index], list[Drawn]()
-    replay, sources = phase.replay, _sources(plan, index, pool, seed)
+    phase, replay = plan.phases[index], plan.phases[index].replay
+    sources, draws = _sources(plan, index, pool, seed), list[_Draw]()
     for source, (count, tokens) in zip(sources, _amounts(replay, sources, new), strict=True):
-        taken = {item.id for each in drawn for item in each.items}
+        taken = {item.id for draw in draws for item in draw.first(1)}
         free = [item for item in source.items if item.id not in taken]
-        order = ordered(
-            free, f"{seed}/{phase.name}/{source.origin}", lambda item: pool.past.weight(item, replay.weight)
-        )
+        drawn_by = f"{seed}/{pool.past.cycle}/{phase.name}/{source.origin}"
+        order = ordered(free, drawn_by, lambda item: pool.past.weight(item, replay.weight))
         per_leaf = None if source.origin == "general" else replay.per_leaf
-        items = _first(order, count, per_leaf, tokens, tokens_of)
-        if source.origin == "self_generated":
-            items = list[Item](own([item for item in items if isinstance(item, Sample)]))
-        drawn.append(Drawn(source, sorted(items, key=lambda item: item.id)))
-    return drawn
+        draws.append(_Draw(source, order, count, tokens, per_leaf, tokens_of))
+    return [_turns(draw, draws, phase, own) for draw in draws]
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """How a source is drawn from."""
+
+    source: Source
+    order: Sequence[Item]
+    count: int
+    """Of an epoch."""
+    tokens: int | None
+    per_leaf: int | None
+    tokens_of: Callable[[Item], int]
+
+    def first(self, epochs: int, without: Container[str] = ()) -> list[Item]:
+        """What so many epochs see."""
+        order = [item for item in self.order if item.id not in without]
+        return _first(order, self.count * epochs, self.per_leaf, self.tokens, self.tokens_of)
+
+
+def _turns(draw: _Draw, draws: Sequence[_Draw], phase: Phase, own: OwnWords) -> Drawn:
+    """What all epochs see of a source, without what others have in the first."""
+    if draw.tokens is not None or not _takes_turns(phase, draw.source):
+        items = draw.first(1)
+        answered = _answered(items, draw.source, phase.replay, own)
+        return Drawn(draw.source, answered, len(answered))
+    others = {item.id for other in draws if other is not draw for item in other.first(1)}
+    items = draw.first(phase.epochs, others)
+    return Drawn(draw.source, _answered(items, draw.source, phase.replay, own), draw.count)
+
+
+def _takes_turns(phase: Phase, source: Source) -> bool:
+    """Whether each epoch replays other samples: where rows are trained one by one, and none costs an answer."""
+    return phase.method in LOSS_ON_ROWS - {"pretrain"} and source.origin != "self_generated"
 
 
 def replay_count(new: int, share: float, all_shares: float) -> int:
@@ -90,12 +148,28 @@ def _sources(plan: Plan, index: int, pool: Pool, seed: int) -> list[Source]:
     found: list[tuple[Origin, float, list[Item]]] = [
         ("earlier_phase", shares.earlier_phases, before),
         ("earlier_cycle", shares.earlier_cycles, older),
-        ("general", shares.general, [*read_general(Path(shares.general_file))] if shares.general else []),
+        ("general", shares.general, [*_general(shares)]),
         ("self_generated", shares.self_generated, asked),
     ]
     if shares.at_most and not shares.shares:
         found = [(origin, 1.0, items) for origin, _, items in found[:2] if items]
     return [Source(origin, share, items, _weights(items, pool, shares)) for origin, share, items in found if share]
+
+
+def _general(replay: Replay) -> list[Sample]:
+    """Conversations of the user's file, or prompts that the base model answers."""
+    if not replay.general:
+        return []
+    return read_general(Path(replay.general_file)) if replay.general_file else [*general_prompts()]
+
+
+def _answered(items: list[Item], source: Source, replay: Replay, own: OwnWords) -> list[Item]:
+    """The items, those of a source that has prompts only with a model's answers."""
+    if source.origin == "self_generated":
+        return list[Item](own.student([item for item in items if isinstance(item, Sample)]))
+    if source.origin == "general" and not replay.general_file:
+        return list[Item](own.base([item for item in items if isinstance(item, Sample)]))
+    return items
 
 
 def _trained_before(plan: Plan, index: int, pool: Pool, seed: int) -> list[Item]:

@@ -31,10 +31,11 @@ from .mix import Ready, Skipped, Student, in_words, make_mixes
 from .phase import Models, PhaseJob, discard_checkpoints, run_phase
 from .plan import Plan
 from .remembering import write_buffer
+from .replay import OwnWords
 from .replay_buffer import Past
 from .results import PhaseResult, TrainResult
 from .selection import check_askable
-from .self_generated import OWN_NAME, OwnAnswers
+from .self_generated import GENERAL_ANSWERS_NAME, OWN_NAME, OwnAnswers
 from .trainer import HeldOut
 
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
@@ -51,14 +52,18 @@ def run_plan(  # noqa: PLR0913 (what a training run is given; every one of them 
     progress: Progress,
     held_out: HeldOut | None = None,
     past: Past | None = None,
+    base: tuple[Path, Path] | None = None,
 ) -> TrainResult:
     """Train `student` (a Hugging Face folder) by the plan on the data engine's files; the same call again goes on.
 
     `new` are those of this cycle; `earlier` those of earlier ones, which are only replayed; `held_out` is asked by
-    phases that select by it; `past` is what the cycles before it left for its replay. `out/` gets the replay buffer
-    that this run leaves for the next, last of all. Raises CheckFailed before any training where there is nothing to
-    train, too much would be cut, or the disk or the memory is too small; ConfigError, ModelError, DataError;
-    KeyboardInterrupt after SIGINT or SIGTERM, with all finished steps on disk.
+    phases that select by it; `past` is what the cycles before it left for its replay; `base` is the model that answers
+    general prompts (default: `student`) and the file that keeps its answers (default: in `out/`). `out/` gets the
+    replay buffer that this run leaves for the next, last of all.
+
+    Raises CheckFailed before any training where there is nothing to train, too much would be cut, or the disk or the
+    memory is too small; ConfigError, ModelError, DataError; KeyboardInterrupt after SIGINT or SIGTERM, with all
+    finished steps on disk.
     """
     require_libraries(plan)
     check_machine(config.train)
@@ -70,15 +75,18 @@ def run_plan(  # noqa: PLR0913 (what a training run is given; every one of them 
     with quiet_transformers():
         folders = phase_folders(plan, out)
         pool, model_read = Pool.read(new, earlier, past or Past()), read_student(student)
-        own = OwnAnswers(
-            model=student,
-            weights_sha256=weights_sha256(student),
-            tokenizer=model_read.tokenizer,
-            system_prompt=config.student.system_prompt,
-            file=out / OWN_NAME,
-            may_train=pool.past.may_train,
-            progress=progress,
-        )
+
+        def own_words(model: Path, file: Path) -> OwnAnswers:
+            return OwnAnswers(
+                model=model,
+                tokenizer=model_read.tokenizer,
+                system_prompt=config.student.system_prompt,
+                file=file,
+                may_train=pool.past.may_train,
+                progress=progress,
+            )
+
+        own = OwnWords(own_words(student, out / OWN_NAME), own_words(*(base or (student, out / GENERAL_ANSWERS_NAME))))
         mixes = make_mixes(plan, pool, model_read, folders, config, own)
         jobs = [
             PhaseJob(mix, folder, config.seed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from ..core.jsonl import read_records, write_records
 from ..core.progress import Progress
 from ..core.records import Message, Record, Sample
 from ..llm.local import generate, opening
+from .load import weights_sha256
 
 OWN_NAME = "self-generated.jsonl"
+GENERAL_ANSWERS_NAME = "general-answers.jsonl"
 _MOST_NEW_TOKENS = 256
 _AT_ONCE, _BATCH = 256, 16
 """Answers that a kill can cost at most, and those that are given side by side."""
@@ -44,7 +47,6 @@ class OwnAnswers:
     """Asks the model in a folder; is an `AnswerOwn`."""
 
     model: Path
-    weights_sha256: str
     tokenizer: Any
     system_prompt: str
     file: Path
@@ -66,6 +68,10 @@ class OwnAnswers:
         answered = [_answered(sample, known[self._prompt(sample)]) for sample in samples]
         return [sample for sample in answered if self._is_whole(sample.answer) and self.may_train(sample)]
 
+    @cached_property
+    def _weights_sha256(self) -> str:
+        return weights_sha256(self.model)
+
     def _answers(self, samples: Sequence[Sample]) -> list[str]:
         conversations = [self._asked(sample) for sample in samples]
         return generate(
@@ -80,7 +86,7 @@ class OwnAnswers:
 
     def _prompt(self, sample: Sample) -> str:
         asked = [message.model_dump() for message in self._asked(sample)]
-        return fingerprint([self.weights_sha256, asked, _MOST_NEW_TOKENS])
+        return fingerprint([self._weights_sha256, asked, _MOST_NEW_TOKENS])
 
     def _is_whole(self, answer: str) -> bool:
         said = self.tokenizer(opening(self.tokenizer) + answer, add_special_tokens=False).input_ids

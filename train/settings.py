@@ -40,7 +40,8 @@ class Replay(Section):
     earlier_cycles: Share = 0.0
     """Samples of earlier contributions, of every kind that the plan trains."""
     general: Share = 0.0
-    """Conversations of `general_file`."""
+    """Conversations of `general_file`; without one, shipped prompts (`general_prompts.txt`) that the base model
+    answers."""
     general_file: str = ""
     """A general instruction set of the user's (`general.py` has its form), by its path from the plan's folder."""
     self_generated: Share = 0.0
@@ -66,8 +67,8 @@ class Replay(Section):
     def _check(self) -> Self:
         if self.shares >= 1:
             raise ValueError("the replay shares must add up to less than 1, so that there is room for new samples")
-        if bool(self.general) != bool(self.general_file):
-            raise ValueError("replay.general is the share and replay.general_file the samples: write both or neither")
+        if self.general_file and not self.general:
+            raise ValueError("replay.general_file has the samples, and replay.general is their share: write that too")
         if not self.shares and not self.at_most and self != Replay.model_construct():
             raise ValueError("nothing is replayed: give at least one source a share above 0, or `at_most` a budget")
         return self

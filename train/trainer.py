@@ -193,6 +193,8 @@ class PhaseTraining(_LibraryTrainer):
     untouched: tuple[Any, Any]
     """Its configurations before training."""
     lengths: Sequence[int]
+    epochs_of: Sequence[Sequence[int]] = ()
+    """Of each row the epochs, from 1, that train it; empty: all."""
     watch: Watch
     step_tokens = 0
     """Tokens of the step under way; a method counts them."""
@@ -329,6 +331,7 @@ class PhaseTraining(_LibraryTrainer):
             micro_batch_size=micro_batch_size,
             process=distributed.process(),
             processes=distributed.processes(),
+            epochs_of=self.epochs_of,
         )
         return self._batches
 

@@ -74,7 +74,7 @@ def _train(variant: Variant, course: Course, number: int, model: Path, past: Pas
 def _cost(result: TrainResult, wall_s: float) -> Cycle:
     """A run that was stopped on the way is counted by the time of its steps."""
     phases = [phase for phase in result.phases if phase.status == "trained"]
-    totals = [(phase.settings.epochs, phase.mix.total) for phase in phases if phase.settings and phase.mix]
+    totals = [(phase.settings.epochs, phase.mix.an_epoch) for phase in phases if phase.settings and phase.mix]
     return Cycle(
         samples=sum(total.samples for _, total in totals),
         tokens=sum(epochs * total.tokens for epochs, total in totals),

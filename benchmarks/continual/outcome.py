@@ -19,7 +19,7 @@ class Cycle(Record):
     """What one contribution cost to train."""
 
     samples: int
-    """Of all phases, replayed ones too."""
+    """Of all phases, replayed ones too, in one epoch."""
     tokens: int
     """Over all epochs, padding left out."""
     trained_tokens: int

@@ -42,7 +42,7 @@ async def knowledge(run: LeafRun, settings: KnowledgeSettings, chunks: Sequence[
     there = [frozenset(words(passage.text)) for passage in passages]
     by_hand = [sample for sample in outcomes if isinstance(sample, Sample) and _by_hand(sample)]
     seeds = [_seed(run, sample, passages, there) for sample in by_hand]
-    known = _Known(_Details(map(_told, seeds)))
+    known = _Known.of(seeds)
     linked = links(chunks, settings.multi_hop_partners)
     made = await run.until(settings.quota, _rows(run, settings, seeds, passages, linked, known))
     listed = {id(outcome) for outcome in known.listed}
@@ -53,12 +53,12 @@ def estimate(settings: KnowledgeSettings, chunks: Sequence[Chunk], leaf: Leaf) -
     """About how many answers a leaf will take without a quota; nobody knows before they are there.
 
     Guessed is that a passage tells a fact with each sentence, that the questions about a passage give a new answer for
-    every fourth of them, and that nothing is dropped.
+    every fourth of them, that what is asked already is among the facts, and that nothing is dropped.
     """
     judge, rounds = int(settings.judge) * settings.votes, settings.calls_per_chunk
     sentences, calls = sum(number_of_sentences(chunk.text) for chunk in chunks) * rounds, len(chunks) * rounds
     facts = sentences if settings.questions_per_fact else 0
-    details = sum(len(example.pairs) for example in leaf.seed_examples) + sentences // 4 + facts
+    details = max(facts, sum(len(example.pairs) for example in leaf.seed_examples) + sentences // 4)
     asked = sentences + facts * settings.questions_per_fact
     total = calls + asked * judge + details * (2 + (settings.rewordings + 1) * judge)
     if facts:
@@ -90,23 +90,38 @@ class _Details:
 class _Known:
     """What is asked in other words already. Answers and facts are told apart: a fact's words hold many an answer's."""
 
-    answers: _Details
+    answers: _Details = field(default_factory=_Details)
     facts: _Details = field(default_factory=_Details)
+    of_sentence: defaultdict[str, _Details] = field(default_factory=lambda: defaultdict(_Details))
+    """The answers that each sentence gives: another sentence may tell another detail in the same words."""
     listed: list[Outcome] = field(default_factory=list[Outcome])
     """What came of the questions before they were asked in other words."""
 
+    @classmethod
+    def of(cls, seeds: Iterable[Pair]) -> _Known:
+        """What they tell."""
+        known = cls()
+        for seed in seeds:
+            known.is_new(seed)
+        return known
+
     def is_new(self, pair: Pair) -> bool:
         """Whether the pair tells a detail that is not known; then it is from here on."""
-        told, known = _told(pair), self.facts if pair.by_fact else self.answers
-        if not told or known.has(told):
+        answer, sentence = frozenset(content_words(pair.sample.answer)), self.of_sentence[_sentence(pair)]
+        told, known = answer, self.answers
+        if pair.by_fact:
+            told, known = frozenset(content_words(pair.sample.source.fact)), self.facts
+        if not told or known.has(told) or (pair.by_fact and sentence.has(answer)):
             return False
         known.add(told)
+        sentence.add(answer)
         return True
 
 
-def _told(pair: Pair) -> frozenset[str]:
-    """The words that tell the detail; where one pair's hold the other's, both tell the same."""
-    return frozenset(content_words(pair.sample.source.fact if pair.by_fact else pair.sample.answer))
+def _sentence(pair: Pair) -> str:
+    """The sentence of its passage that tells what it asks for."""
+    own = pair.sample.source.model_copy(update={"fact": ""})
+    return with_fact(own, pair.passage, pair.sample.question, pair.sample.answer).fact
 
 
 def _by_hand(sample: Sample) -> bool:

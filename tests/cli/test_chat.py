@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -108,11 +109,32 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._mine, text.encode())
 
+    def end(self) -> int:
+        """The exit code after SIGTERM. It is sent again for as long as the command goes on: see `interrupt`."""
+        for _ in range(100):
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self.process.wait(0.5)
+        raise AssertionError(self.shown)
+
+    def interrupt(self) -> None:
+        """Type Ctrl-C until the prompt is there, as a person does.
+
+        One that comes after Python has looked for signals and before it waits for a key is seen at the next key only.
+        """
+        for _ in range(100):
+            self.type("\x03")
+            with contextlib.suppress(TimeoutError):
+                self.until("> ", 0.5)
+                return
+        raise AssertionError(self.shown)
+
     def until(self, text: str, seconds: float = 60.0) -> str:
         """What is shown until `text` is, and with it."""
         deadline = time.monotonic() + seconds
         while text not in self.shown:
-            assert time.monotonic() < deadline, self.shown
+            if time.monotonic() > deadline:
+                raise TimeoutError(self.shown)
             if select.select([self._mine], [], [], 0.1)[0]:
                 self.shown += os.read(self._mine, 4096).decode(errors="replace")
         before, found, self.shown = self.shown.partition(text)
@@ -126,8 +148,7 @@ def test_on_a_terminal(turned_once: Loop, url: str) -> None:
         assert len(terminal.until("> ").splitlines()) >= 2
         terminal.type("/what\n")
         assert "there is no command '/what'" in terminal.until("> ")
-        terminal.type("\x03")
-        terminal.until("> ")
+        terminal.interrupt()
         terminal.type("/reset\n")
         terminal.until("> ")
         terminal.type("\x04")
@@ -140,12 +161,10 @@ def test_ctrl_c_stops_an_answer_and_sigterm_the_chat(turned_once: Loop) -> None:
         terminal.type("Hello there\n")
         while not url.stats().requests:
             time.sleep(0.05)
-        terminal.type("\x03")
-        terminal.until("> ")
+        terminal.interrupt()
         terminal.type("Again\n")
         terminal.until("> ")
-        terminal.process.terminate()
-        assert terminal.process.wait(60) == 0
+        assert terminal.end() == 0
 
 
 def test_two_answers_stand_side_by_side(turned_once: Loop, url: str) -> None:

@@ -1,4 +1,4 @@
-"""The embedded judge on answers that people have labelled: what he calls right is right; docs/log.md has the figures."""
+"""The embedded judge on answers that people have labelled: what he calls right is right (docs/log.md)."""
 
 from __future__ import annotations
 

@@ -126,8 +126,12 @@ def _prompt(flow: str, name: str) -> str:
 
 @functools.cache
 def _quick() -> dict[str, Any]:
-    """The recipe `quick`; not to be changed."""
-    return yaml.safe_load((recipe.SHIPPED / "quick.yaml").read_text())
+    """The recipe `quick` without questions about single facts; not to be changed."""
+    content = yaml.safe_load((recipe.SHIPPED / "quick.yaml").read_text())
+    del content["knowledge"]["questions_per_fact"]
+    for part in ("facts", "fact_questions"):
+        del content["knowledge"]["prompts"][part]
+    return content
 
 
 def write_recipe(folder: Path, flow: str, **changes: Any) -> Path:

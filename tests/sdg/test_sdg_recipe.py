@@ -76,7 +76,7 @@ PROMPTS = {"questions": "questions", "reword": "reword", "long": "long", "judge"
 
 def changed(tmp_path: Path, **changes: object) -> str:
     content = yaml.safe_load((SHIPPED / "quick.yaml").read_text())
-    content["knowledge"] |= changes
+    content["knowledge"] |= {"questions_per_fact": 0, "prompts": PROMPTS} | changes
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(content))
     return str(path)

@@ -25,7 +25,7 @@ def tokenizer(make: Any) -> Any:
 
 
 def phase(name: str, *kinds: Any, **settings: Any) -> Phase:
-    given: dict[str, Any] = {"batch_size": 8, "micro_batch_size": 8, "max_length": 1024, **settings}
+    given: dict[str, Any] = {"batch_size": 8, "micro_batch_size": 8, "max_length": 1024, "epochs": 1, **settings}
     return Phase(name=name, kinds=kinds, **{"learning_rate": 1e-3, **given})
 
 
@@ -105,7 +105,7 @@ def test_the_manifest_counts_what_the_file_holds(make: Any, tokenizer: Any, tmp_
         assert sum(tally.tokens for tally in groups.values()) == mix.total.tokens
     trained = sum(len(s.answer.encode()) + 1 for s in written)  # a token per byte, and the end of the turn
     assert mix.total.trained_tokens == trained
-    assert mix.steps == 2 * 10
+    assert mix.steps == 2
 
 
 def test_a_phase_without_new_samples_is_skipped_with_the_reason(make: Any, tokenizer: Any, tmp_path: Path) -> None:
@@ -219,8 +219,8 @@ def test_a_phase_is_told_in_a_line(make: Any, tokenizer: Any, tmp_path: Path) ->
     assert isinstance(ready, Ready)
     total = ready.mix.total
     assert in_words(ready) == (
-        f"phase short: 160 samples (10 replayed), {total.tokens:,} tokens ({total.trained_tokens:,} trained), "
-        "200 steps; auto: learning_rate 0.00014, select last; 1 too long, left out"
+        f"phase short: 160 samples (10 replayed), {total.tokens:,} tokens an epoch ({total.trained_tokens:,} trained), "
+        "20 steps; auto: learning_rate 0.00014, select last; 1 too long, left out"
     )
 
 

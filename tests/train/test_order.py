@@ -35,6 +35,15 @@ def test_a_step_has_the_same_samples_however_many_processes_share_it(
             assert all(len(batches) <= math.ceil(samples / micro_batch_size) for batches in own)
 
 
+def test_rows_that_take_turns_are_trained_in_their_epochs_alone() -> None:
+    epochs_of = [(), (1,), (2,), (), (1, 2)]
+    batches = EpochBatches([1] * 5, 2, 7, micro_batch_size=2, epochs_of=epochs_of)
+    for epoch, rows in ((0, {0, 1, 3, 4}), (1, {0, 2, 3, 4})):
+        batches.set_epoch(epoch)
+        seen = [row for batch in batches for row in batch]
+        assert (set(seen), len(seen), len(batches)) == (rows, 4, 2)
+
+
 def test_one_process_has_the_order_itself() -> None:
     batches = EpochBatches([5, 1, 2], 2, 7, micro_batch_size=1)
     assert [index for batch in batches for index in batch] == epoch_order([5, 1, 2], 2, 7, 0)

@@ -11,19 +11,23 @@ import pytest
 from pydantic import ValidationError
 from tilth.core.config import Config
 from tilth.core.errors import DataError
+from tilth.core.held_out import find_leaks
 from tilth.core.jsonl import read_records
 from tilth.core.records import Sample
+from tilth.eval.general import general_questions
 from tilth.train.data import Pool, TrainingItem, TrainingSample
 from tilth.train.drawing import ordered
-from tilth.train.general import GENERAL_LEAF, read_general
+from tilth.train.general import GENERAL_LEAF, general_prompts, read_general
+from tilth.train.masking import tokenize
 from tilth.train.mix import Ready, Student, make_mixes, select
 from tilth.train.plan import Phase, Plan, load_plan
+from tilth.train.replay import OwnWords
 from tilth.train.replay_buffer import Entry, Past
 from tilth.train.settings import Replay
 
 
 def plan(**replay: Any) -> Plan:
-    given: dict[str, Any] = {"batch_size": 8, "learning_rate": 1e-3}
+    given: dict[str, Any] = {"batch_size": 8, "learning_rate": 1e-3, "epochs": 1}
     return Plan(phases=(Phase(name="short", kinds=("knowledge_short",), replay=Replay(**replay), **given),))
 
 
@@ -91,7 +95,7 @@ def test_what_does_not_fit_into_a_budget_is_passed_over(make: Any) -> None:
     pool, count = Pool(make.samples(60), old), {old[0].id: 900}
     found = drawn(plan(earlier_cycles=0.5, at_most="100 tokens"), pool, tokens_of=lambda item: count.get(item.id, 20))
     assert len(found) == 5
-    asked = [ordered(old, f"{seed}/short/earlier_cycle")[0] for seed in range(200)]
+    asked = [ordered(old, f"{seed}/1/short/earlier_cycle")[0] for seed in range(200)]
     seed = asked.index(old[0])  # it comes first
     [item] = [
         item
@@ -106,8 +110,8 @@ def test_what_does_not_fit_into_a_budget_is_passed_over(make: Any) -> None:
 def test_a_budget_alone_is_shared_by_earlier_phases_and_earlier_cycles(make: Any) -> None:
     asked = Plan(
         phases=(
-            Phase(name="short", kinds=("knowledge_short",), replay=Replay(at_most="9 samples")),
-            Phase(name="skills", kinds=("skill",), replay=Replay(at_most="9 samples")),
+            Phase(name="short", kinds=("knowledge_short",), replay=Replay(at_most="9 samples"), epochs=1),
+            Phase(name="skills", kinds=("skill",), replay=Replay(at_most="9 samples"), epochs=1),
             Phase(name="long", kinds=("knowledge_long",), replay=Replay(at_most="95 tokens", per_leaf=4)),
         )
     )
@@ -126,7 +130,7 @@ def test_a_budget_alone_is_shared_by_earlier_phases_and_earlier_cycles(make: Any
 
 def test_what_one_source_gives_does_not_hang_on_the_others(make: Any) -> None:
     pool = Pool(make.samples(20), make.samples(60, leaf="old"))
-    of_both = Phase(name="b", kinds=("skill",), replay=Replay(earlier_phases=0.4, earlier_cycles=0.2))
+    of_both = Phase(name="b", kinds=("skill",), replay=Replay(earlier_phases=0.4, earlier_cycles=0.2), epochs=1)
     asked = Plan(phases=(Phase(name="a", kinds=("knowledge_short",)), of_both))
     skills = make.samples(20, kind="skill")
     full = Counter(
@@ -135,6 +139,30 @@ def test_what_one_source_gives_does_not_hang_on_the_others(make: Any) -> None:
     assert full == {"new": 20, "earlier_phase": 20, "earlier_cycle": 10}  # two fifths and a fifth of 50
     first = Counter(item.origin for item in select(asked, 1, Pool(pool.new + skills), 1, lambda _: 1).items)
     assert first == {"new": 20, "earlier_phase": 20}  # half of 40: above two fifths, below the three that were asked
+
+
+def test_each_epoch_replays_the_next_samples_and_the_first_again_after_the_last(make: Any, tmp_path: Path) -> None:
+    tokenizer = make.tokenizer(make.chatml, ("<|im_start|>", "<|im_end|>"), eos="<|im_end|>")
+    phase = plan(earlier_cycles=0.2).phases[0].model_copy(update={"epochs": 4})
+    pool = Pool(make.samples(16), make.samples(10, leaf="old"))
+    [ready] = make_mixes(Plan(phases=(phase,)), pool, Student(tokenizer, 1, 1024), [tmp_path], Config())
+    assert isinstance(ready, Ready)
+    written = list(read_records(tmp_path / "data.jsonl", TrainingSample))
+    assert all(not item.epochs for item in written if item.origin == "new")
+    turns = [item.epochs for item in written if item.origin == "earlier_cycle"]
+    assert turns == [(1, 3), (1, 3), (1, 4), (1, 4), (2, 4), (2, 4), (2,), (2,), (3,), (3,)]
+    assert (ready.mix.total.samples, ready.mix.an_epoch.samples) == (26, 20)
+    assert ready.mix.steps == 4 * 3  # 20 samples, 8 at once
+    rows = tokenize(tokenizer, written, "")
+    tokens = [len(item.epochs or range(4)) * row.tokens for item, row in zip(written, rows, strict=True)]
+    assert ready.mix.an_epoch.tokens == round(sum(tokens) / 4)
+
+
+def test_a_source_leaves_the_others_what_they_have_in_an_epoch(make: Any) -> None:
+    asked = Plan(phases=(plan(earlier_cycles=0.4, self_generated=0.4).phases[0].model_copy(update={"epochs": 5}),))
+    items = drawn(asked, Pool(make.samples(10), make.samples(40, leaf="old")))
+    assert Counter(item.origin for item in items) == {"earlier_cycle": 20, "self_generated": 20}
+    assert len({item.id for item in items}) == 40
 
 
 def test_no_leaf_gives_more_than_its_quota(make: Any) -> None:
@@ -175,7 +203,7 @@ def test_own_answers_replace_those_of_prompts_that_are_not_replayed_as_they_are(
         return [make.sample(sample.question, "Mine.", leaf="old") for sample in samples]
 
     pool = Pool(make.samples(20), make.samples(30, leaf="old") + make.samples(9, leaf="old", kind="document"))
-    items = drawn(plan(earlier_cycles=0.4, self_generated=0.2), pool, own=own)
+    items = drawn(plan(earlier_cycles=0.4, self_generated=0.2), pool, own=OwnWords(student=own))
     assert Counter(item.origin for item in items) == {"earlier_cycle": 20, "self_generated": 10}
     mine = [item for item in items if item.origin == "self_generated"]
     assert {item.answer for item in mine if isinstance(item, Sample)} == {"Mine."}
@@ -207,6 +235,29 @@ def conversation(*turns: str) -> str:
     said = (*turns, "Yes.") if len(turns) % 2 else turns
     messages = [{"role": role, "content": content} for role, content in zip(roles, said, strict=False)]
     return json.dumps({"messages": messages, "source": "elsewhere"}) + "\n"
+
+
+def test_without_a_file_the_base_model_answers_prompts_of_ours(make: Any) -> None:
+    asked: list[Sample] = []
+
+    def base(samples: Any) -> list[Sample]:
+        asked.extend(samples)
+        return [make.sample(sample.question, "Mine.", leaf=sample.source.leaf) for sample in samples]
+
+    pool = Pool(make.samples(30))
+    items = drawn(plan(general=0.25), pool, own=OwnWords(base=base))
+    assert [item.origin for item in items] == ["general"] * 10
+    assert {item.answer for item in items if isinstance(item, Sample)} == {"Mine."}
+    assert {item.id for item in asked} <= {prompt.id for prompt in general_prompts()}
+    later = drawn(plan(general=0.25), Pool(make.samples(30), past=Past(cycle=2)), own=OwnWords(base=base))
+    assert {item.source.leaf for item in later} == {GENERAL_LEAF}
+    assert {item.id for item in asked[:10]} != {item.id for item in asked[10:]}  # another cycle draws others
+
+
+def test_no_general_prompt_is_in_the_set_that_measures() -> None:
+    prompts = general_prompts()
+    assert len({prompt.question.casefold() for prompt in prompts}) == len(prompts) > 200
+    assert find_leaks(general_questions(), prompts) == []
 
 
 def test_a_general_set_is_read_once_each_and_beside_its_plan(tmp_path: Path) -> None:
@@ -241,7 +292,7 @@ def test_a_general_set_that_is_none_is_refused_with_its_line(tmp_path: Path, lin
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"general": 0.1}, "write both or neither"),
+        ({"general_file": "a.jsonl", "earlier_cycles": 0.1}, "is their share: write that too"),
         ({"weight": "age"}, "nothing is replayed"),
         ({"per_leaf": 3}, "nothing is replayed.*or `at_most` a budget"),
         ({"earlier_cycles": 0.6, "self_generated": 0.4}, "less than 1"),

@@ -13,6 +13,7 @@ def test_an_answer_that_was_cut_is_left_out_though_the_template_wrote_part_of_it
     make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of 256 tokens the template's part is ten, which are no part of the answer; every letter is a token."""
+    (tmp_path / "model.safetensors").touch()
     said = {"What is  0?": "a" * 246, "What is  1?": "a" * 200}
     monkeypatch.setattr(
         self_generated, "generate", lambda _folder, asked, **_: [said[turns[-1].content] for turns in asked]
@@ -21,7 +22,6 @@ def test_an_answer_that_was_cut_is_left_out_though_the_template_wrote_part_of_it
     template = make.chatml.replace("{{ message['content'] }}", written)
     own = OwnAnswers(
         model=tmp_path,
-        weights_sha256="",
         tokenizer=make.tokenizer(template, ("<|im_start|>", "<|im_end|>"), eos="<|im_end|>"),
         system_prompt="",
         file=tmp_path / "own.jsonl",
