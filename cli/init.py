@@ -31,11 +31,12 @@ _CONFIG = """\
 student:
   system_prompt: You are a helpful assistant.
 
-# What a candidate may lose of the general set (sums, facts, instructions) and still be released. The embedded student
-# loses most of the little that it can when it learns a page; for one that you mean to use remove this: the default is
-# 0.05.
+# What a candidate may lose and still be released: of the other leaves, and of the general set (sums, facts,
+# instructions, refusals). Twenty questions cannot show that less is lost, and the embedded student forgets a little each
+# time; for one that you mean to use, with more questions, remove this: the defaults are 0.15 and 0.05.
 gate:
-  max_general_loss: 0.5
+  max_loss: 0.3
+  max_general_loss: 0.15
 
 seed: 42
 """

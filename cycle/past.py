@@ -23,8 +23,8 @@ def read_past(workspace: Workspace, parent: Release | None, number: int) -> Past
 
 
 def past_of(cycle: OpenCycle) -> Past:
-    """The same for an open cycle, whose student may not train itself on an answer with a held-out question in it."""
-    leaks_in = leak_finder([*cycle.questions, *cycle.choosing])
+    """The same for an open cycle. No answer that a model gave itself is trained that has a held-out question in it."""
+    leaks_in = leak_finder([*cycle.questions, *cycle.general, *cycle.choosing])
     known = read_past(cycle.workspace, cycle.basis.parent, cycle.inputs.number)
 
     def may_train(sample: Sample) -> bool:

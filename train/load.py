@@ -43,7 +43,7 @@ def tensor_sizes(folder: Path) -> dict[str, int]:
     from safetensors import safe_open
 
     sizes: dict[str, int] = {}
-    for file in _weights(folder):
+    for file in weight_files(folder):
         with safe_open(str(file), framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 (not a dict)
                 sizes[name] = math.prod(tensors.get_slice(name).get_shape())
@@ -52,11 +52,12 @@ def tensor_sizes(folder: Path) -> dict[str, int]:
 
 def weights_sha256(model: Path) -> str:
     """One hash for all safetensors files of a model folder, a kept adapter's too. Raises ModelError without any."""
-    files = [*_weights(model), *sorted(model.glob(f"{FOLDER}/*.safetensors"))]
+    files = [*weight_files(model), *sorted(model.glob(f"{FOLDER}/*.safetensors"))]
     return fingerprint([[file.name, file_sha256(file)] for file in files], length=64)
 
 
-def _weights(model: Path) -> list[Path]:
+def weight_files(model: Path) -> list[Path]:
+    """The safetensors files of a model folder. Raises ModelError without any."""
     files = sorted(model.glob("*.safetensors"))
     if not files:
         raise ModelError("there are no safetensors weights", where=str(model), fix="name a folder that has them")

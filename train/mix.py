@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import model_validator
+
 from ..core.atomic import write_json
 from ..core.config import Config
 from ..core.errors import CheckFailed, ConfigError, ModelError
@@ -56,7 +58,7 @@ class Mix(Record):
     phase: str
     total: Tally
     an_epoch: Tally
-    """Of it, what one epoch trains, on average: replayed samples take turns."""
+    """Of it, what one epoch trains, on average: replayed samples take turns. All of it, where nothing else is said."""
     by_origin: Mapping[str, Tally]
     by_kind: Mapping[str, Tally]
     by_leaf: Mapping[str, Tally]
@@ -83,6 +85,11 @@ class Mix(Record):
     validation_sha256: str = ""
     outside_sha256: str = ""
     """Of what rewards and teachers use beyond the plan and the data: functions, models of this machine, the judge."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_epochs(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {"an_epoch": values.get("total"), **values}
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from ..core.progress import Progress, Task
 from ..llm.precision import compute_dtype, device
 from . import checkpoints, distributed
 from .auto import Resolved
+from .averaging import average
 from .determinism import deterministic
 from .evaluations import EpochEnds, read_evaluations
 from .forgetting import Drift
@@ -148,6 +149,8 @@ def run_phase(
         task.advance(done)
         (train or train_model)(job, models, checkpoint_folder, checkpoint, config, watch)
         fsync(metrics)
+        if job.phase.average:
+            average(job.folder / MODEL_NAME, models.parent, job.phase.average)
         result = _result(job, models, read_steps(metrics))
         write_json(job.folder / RESULT_NAME, result.model_dump(mode="json"))
         task.grow(result.steps - job.mix.steps)

@@ -111,6 +111,8 @@ class Phase(Section):
     """
     clip_norm: Above0 = 1.0
     """Gradients are scaled down to this norm."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """How much the model that the phase starts from weighs in the mean of both that it leaves (`averaging.py`)."""
     select: Selection = Field(default_factory=Selection)
     preference: Preference = Field(default_factory=Preference)
     rollout: Rollout = Field(default_factory=Rollout)
@@ -192,6 +194,8 @@ def _check_sections(phase: Phase) -> None:
         raise ValueError("replay.general and replay.self_generated are for sft: they are answers to be learned")
     if phase.adapter == "none" and phase.lora != Lora():
         raise ValueError("lora settings have no effect without `adapter: lora`")
+    if phase.average and (phase.method == "reward" or (phase.adapter != "none" and not phase.lora.merge)):
+        raise ValueError("average is for a model's own weights, not for a reward model or an adapter that is kept")
     if phase.too_long.policy == "cut" and phase.method != "sft":
         raise ValueError(f"too_long.policy: cut is for sft; what is too long for {phase.method} can only be dropped")
     if phase.method in {"grpo", "rloo", "ppo"} and not phase.rollout.rewards:

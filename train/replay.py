@@ -21,7 +21,7 @@ from pathlib import Path
 from ..core.records import Sample
 from .data import Item, Origin, Pool
 from .drawing import ordered
-from .general import general_prompts, read_general
+from .general import general_prompts, may_be_right, read_general
 from .plan import LOSS_ON_ROWS, TRAINS_ON, Phase, Plan
 from .selection import new_items
 from .self_generated import AnswerOwn, as_they_are
@@ -168,7 +168,8 @@ def _answered(items: list[Item], source: Source, replay: Replay, own: OwnWords) 
     if source.origin == "self_generated":
         return list[Item](own.student([item for item in items if isinstance(item, Sample)]))
     if source.origin == "general" and not replay.general_file:
-        return list[Item](own.base([item for item in items if isinstance(item, Sample)]))
+        answered = own.base([item for item in items if isinstance(item, Sample)])
+        return [item for item in answered if may_be_right(item)]
     return items
 
 

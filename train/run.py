@@ -35,7 +35,7 @@ from .replay import OwnWords
 from .replay_buffer import Past
 from .results import PhaseResult, TrainResult
 from .selection import check_askable
-from .self_generated import GENERAL_ANSWERS_NAME, OWN_NAME, OwnAnswers
+from .self_generated import GENERAL_ANSWERS_NAME, GENERAL_TOKENS, OWN_NAME, OWN_TOKENS, OwnAnswers
 from .trainer import HeldOut
 
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
@@ -76,9 +76,10 @@ def run_plan(  # noqa: PLR0913 (what a training run is given; every one of them 
         folders = phase_folders(plan, out)
         pool, model_read = Pool.read(new, earlier, past or Past()), read_student(student)
 
-        def own_words(model: Path, file: Path) -> OwnAnswers:
+        def own_words(model: Path, file: Path, most_tokens: int) -> OwnAnswers:
             return OwnAnswers(
                 model=model,
+                most_tokens=most_tokens,
                 tokenizer=model_read.tokenizer,
                 system_prompt=config.student.system_prompt,
                 file=file,
@@ -86,7 +87,10 @@ def run_plan(  # noqa: PLR0913 (what a training run is given; every one of them 
                 progress=progress,
             )
 
-        own = OwnWords(own_words(student, out / OWN_NAME), own_words(*(base or (student, out / GENERAL_ANSWERS_NAME))))
+        own = OwnWords(
+            student=own_words(student, out / OWN_NAME, OWN_TOKENS),
+            base=own_words(*(base or (student, out / GENERAL_ANSWERS_NAME)), GENERAL_TOKENS),
+        )
         mixes = make_mixes(plan, pool, model_read, folders, config, own)
         jobs = [
             PhaseJob(mix, folder, config.seed)

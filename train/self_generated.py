@@ -21,7 +21,8 @@ from .load import weights_sha256
 
 OWN_NAME = "self-generated.jsonl"
 GENERAL_ANSWERS_NAME = "general-answers.jsonl"
-_MOST_NEW_TOKENS = 256
+OWN_TOKENS, GENERAL_TOKENS = 256, 96
+"""The longest answers to earlier prompts, and to general ones: there is no want of short ones there."""
 _AT_ONCE, _BATCH = 256, 16
 """Answers that a kill can cost at most, and those that are given side by side."""
 
@@ -51,6 +52,8 @@ class OwnAnswers:
     system_prompt: str
     file: Path
     """Where the answers are kept."""
+    most_tokens: int
+    """Of an answer; one that has more is not used."""
     may_train: Callable[[Sample], bool]
     progress: Progress
 
@@ -75,7 +78,7 @@ class OwnAnswers:
     def _answers(self, samples: Sequence[Sample]) -> list[str]:
         conversations = [self._asked(sample) for sample in samples]
         return generate(
-            self.model, conversations, max_new_tokens=_MOST_NEW_TOKENS, batch_size=_BATCH, progress=self.progress
+            self.model, conversations, max_new_tokens=self.most_tokens, batch_size=_BATCH, progress=self.progress
         )
 
     def _asked(self, sample: Sample) -> tuple[Message, ...]:
@@ -86,11 +89,11 @@ class OwnAnswers:
 
     def _prompt(self, sample: Sample) -> str:
         asked = [message.model_dump() for message in self._asked(sample)]
-        return fingerprint([self._weights_sha256, asked, _MOST_NEW_TOKENS])
+        return fingerprint([self._weights_sha256, asked, self.most_tokens])
 
     def _is_whole(self, answer: str) -> bool:
         said = self.tokenizer(opening(self.tokenizer) + answer, add_special_tokens=False).input_ids
-        return bool(answer) and len(said) < _MOST_NEW_TOKENS - 1
+        return bool(answer) and len(said) < self.most_tokens - 1
 
 
 def _answered(sample: Sample, answer: str) -> Sample:

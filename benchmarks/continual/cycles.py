@@ -15,6 +15,7 @@ from tilth.sdg.store import Entry
 from tilth.train.replay_buffer import BUFFER_NAME, Past, read_entries
 from tilth.train.results import TrainResult
 from tilth.train.run import run_plan
+from tilth.train.self_generated import GENERAL_ANSWERS_NAME
 
 from .outcome import Cycle
 from .variants import SEED, Variant
@@ -50,7 +51,7 @@ def cycles(variant: Variant, course: Course) -> Iterator[tuple[Path, Cycle]]:
 
 def _folder(variant: Variant, number: int) -> str:
     """Variants of a plan that differ in replay share the first cycle, for there is nothing to replay in it."""
-    shared = number == 1 and not variant.joint and variant.seed == SEED
+    shared = number == 1 and variant.general and not variant.joint and variant.seed == SEED
     name = variant.plan if shared else variant.name
     return f"{name.replace(', ', '-').replace(' ', '-')}/{number}"
 
@@ -67,6 +68,7 @@ def _train(variant: Variant, course: Course, number: int, model: Path, past: Pas
         config=course.config.model_copy(update={"seed": variant.seed}),
         progress=course.progress,
         past=past,
+        base=(course.student, course.folder / GENERAL_ANSWERS_NAME),
     )
     write_json(out / DONE, _cost(result, time.monotonic() - began).model_dump(mode="json"))
 

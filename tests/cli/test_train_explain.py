@@ -88,7 +88,7 @@ def test_what_the_plan_says_is_shown_in_words(capsys: pytest.CaptureFixture[str]
     plain = _shown(capsys)
     assert "only" not in plain
     assert "replay" not in plain
-    assert "8 (all new): 900 tokens, 90 of them trained" in plain
+    assert "8 (all new): 900 tokens an epoch, 90 of them trained" in plain
     narrowed = _shown(
         capsys,
         leaves=["knowledge/**", "b"],

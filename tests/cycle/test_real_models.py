@@ -26,7 +26,8 @@ def workspace(tmp_path: Path) -> Workspace:
     make_workspace(str(root))
     commit_files(root, add_files(root, FIRST_KNOWLEDGE, starter_files(FIRST_KNOWLEDGE)), "Add a leaf")
     recipe = yaml.safe_load((SHIPPED / "quick.yaml").read_text())
-    recipe["knowledge"] |= {"rewordings": 2, "extra_questions": 0}
+    recipe["knowledge"] |= {"rewordings": 2, "extra_questions": 0, "questions_per_fact": 0}
+    recipe["knowledge"]["prompts"] |= {"facts": "", "fact_questions": ""}
     (tmp_path / "less.yaml").write_text(yaml.safe_dump(recipe))
     (tmp_path / "one_phase.yaml").write_text(yaml.safe_dump(PLAN))
     settings = (f"generate.recipe={tmp_path / 'less.yaml'}", f"train.plan={tmp_path / 'one_phase.yaml'}")

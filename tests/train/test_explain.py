@@ -86,7 +86,7 @@ def test_what_a_phase_trains_on_is_said_before_it_trains(given: dict[str, Any], 
     run_plan(Plan.model_validate({"phases": [SHORT, LONG]}), **given, progress=progress)
     first, second = (line for line in said if "samples (" in line)
     assert said[0] == first
-    assert first.startswith("phase short: 50 samples (10 replayed), ")
+    assert first.startswith("phase short: 60 samples (20 replayed, 10 an epoch), ")
     assert "; auto: max_length " in first
     memory = told.phases[0].memory
     assert memory is not None

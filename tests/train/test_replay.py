@@ -246,12 +246,26 @@ def test_without_a_file_the_base_model_answers_prompts_of_ours(make: Any) -> Non
 
     pool = Pool(make.samples(30))
     items = drawn(plan(general=0.25), pool, own=OwnWords(base=base))
-    assert [item.origin for item in items] == ["general"] * 10
+    assert {item.origin for item in items} == {"general"}
+    assert len(asked) == 10 >= len(items)  # those that ask for a number have none
     assert {item.answer for item in items if isinstance(item, Sample)} == {"Mine."}
     assert {item.id for item in asked} <= {prompt.id for prompt in general_prompts()}
     later = drawn(plan(general=0.25), Pool(make.samples(30), past=Past(cycle=2)), own=OwnWords(base=base))
     assert {item.source.leaf for item in later} == {GENERAL_LEAF}
     assert {item.id for item in asked[:10]} != {item.id for item in asked[10:]}  # another cycle draws others
+
+
+def test_a_wrong_sum_of_the_base_model_is_not_replayed(make: Any) -> None:
+    def base(samples: Any) -> list[Sample]:
+        said = {"6 + 9 = ?": "6 + 9 = 14", "2 + 5 = ?": "2 + 5 is 7."}
+        return [make.sample(sample.question, said.get(sample.question, "0")) for sample in samples]
+
+    asked = Plan(phases=(plan(general=0.9).phases[0].model_copy(update={"epochs": 99}),))
+    items = drawn(asked, Pool(make.samples(30)), own=OwnWords(base=base))
+    questions = {item.question for item in items if isinstance(item, Sample)}
+    assert len(items) > 200
+    assert questions.isdisjoint({"6 + 9 = ?", "14 - 9 = ?"})
+    assert "2 + 5 = ?" in questions
 
 
 def test_no_general_prompt_is_in_the_set_that_measures() -> None:

@@ -194,7 +194,7 @@ def test_the_divergence_is_the_whole_one_but_for_what_was_not_kept() -> None:
 
 
 def own_answers(student: Path, tmp_path: Path, **more: Any) -> OwnAnswers:
-    given: dict[str, Any] = {"system_prompt": "", "may_train": lambda _: True, **more}
+    given: dict[str, Any] = {"system_prompt": "", "most_tokens": 256, "may_train": lambda _: True, **more}
     return OwnAnswers(
         model=student,
         tokenizer=load_tokenizer(student),

@@ -15,6 +15,7 @@ from tilth.core.progress import SilentProgress
 from tilth.train import checkpoints
 from tilth.train import phase as phase_module
 from tilth.train.data import Files
+from tilth.train.load import weights_sha256
 from tilth.train.plan import Lora, Phase, Plan, Replay
 from tilth.train.results import TrainResult
 from tilth.train.run import run_plan
@@ -87,6 +88,19 @@ def weights(model: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     return load_file(model / "model.safetensors")
+
+
+def test_a_phase_that_averages_leaves_the_mean_of_its_weights_and_those_it_started_from(
+    train: Callable[..., TrainResult], straight: TrainResult, student: Path
+) -> None:
+    import torch
+
+    result = train(phase(average=0.25))
+    own, trained, before = weights(result.model), weights(straight.model), weights(student)
+    assert own.keys() == trained.keys()
+    assert all(torch.equal(own[name], trained[name].lerp(before[name], 0.25)) for name in own)
+    assert result.phases[0].weights_sha256 == weights_sha256(result.model)
+    assert train(phase(average=0.25)) == result  # done: not averaged again
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:

@@ -95,7 +95,7 @@ def test_what_one_phase_measures_by_no_phase_trains_or_replays(make: Any, tmp_pa
     assert len(held) == made[0].mix.validation.samples == 10
     for name in ("short", "again", "last"):
         assert not held & ids(tmp_path / name / "data.jsonl")
-    assert made[0].mix.by_origin["new"].samples == made[0].mix.by_origin["earlier_cycle"].samples == 30
+    assert (made[0].mix.by_origin["new"].samples, made[0].mix.an_epoch.samples) == (30, 60)
     assert held == ids(tmp_path / "again" / "validation.jsonl")  # of what it is about, it measures by the same
     assert not (tmp_path / "last" / "validation.jsonl").exists()
     assert [each.phase.select.by for each in made] == ["last"] * 3

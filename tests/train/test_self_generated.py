@@ -24,6 +24,7 @@ def test_an_answer_that_was_cut_is_left_out_though_the_template_wrote_part_of_it
         model=tmp_path,
         tokenizer=make.tokenizer(template, ("<|im_start|>", "<|im_end|>"), eos="<|im_end|>"),
         system_prompt="",
+        most_tokens=256,
         file=tmp_path / "own.jsonl",
         may_train=lambda _: True,
         progress=SilentProgress(),

@@ -1,0 +1,64 @@
+"""A phase's model drawn back toward the model that it started from: the mean of their weights, tensor by tensor.
+
+A little of the way costs little of what was learned and gives back much of what was lost, for the two lie in one basin.
+Source: WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903; for what language models forget LM-Cocktail, Xiao et al. 2023,
+arXiv 2311.13534.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..core.atomic import new_file
+from ..core.errors import ModelError
+from .load import weight_files
+
+
+def average(model: Path, parent: Path, share: float) -> None:
+    """Replace the weights in the folder `model` by their mean with those in `parent`, which weigh `share`.
+
+    Each file is replaced whole. A tensor that the parent does not have stays as it is. Raises ModelError where one has
+    another shape there.
+    """
+    from safetensors import safe_open
+    from safetensors.torch import save
+
+    before = _Tensors(parent)
+    for file in weight_files(model):
+        with safe_open(str(file), framework="pt") as opened:
+            trained = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
+            metadata = opened.metadata()
+        averaged = {name: _mean(name, tensor, before.get(name), share, model) for name, tensor in trained.items()}
+        with new_file(file) as new:
+            new.write(save(averaged, metadata))
+
+
+def _mean(name: str, trained: Any, before: Any, share: float, model: Path) -> Any:
+    if before is None:
+        return trained
+    if before.shape != trained.shape:
+        what = f"{name} has another shape than in the model that the phase started from"
+        raise ModelError(what, where=str(model), fix="leave `average` out of the phase")
+    return trained.lerp(before.to(trained.dtype), share)
+
+
+class _Tensors:
+    """Those of a model's folder, read one by one."""
+
+    def __init__(self, folder: Path) -> None:
+        from safetensors import safe_open
+
+        self._file_of: dict[str, Path] = {}
+        for file in weight_files(folder):
+            with safe_open(str(file), framework="pt") as opened:
+                self._file_of |= dict.fromkeys(opened.keys(), file)
+
+    def get(self, name: str) -> Any:
+        """The tensor, or None."""
+        from safetensors import safe_open
+
+        if name not in self._file_of:
+            return None
+        with safe_open(str(self._file_of[name]), framework="pt") as opened:
+            return opened.get_tensor(name)
