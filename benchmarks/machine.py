@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from pathlib import Path
 
 TELLING_FLAGS = {"avx2", "avx512f", "avx512_bf16", "amx_bf16", "neon", "sve"}
@@ -22,6 +23,13 @@ def describe() -> dict[str, object]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
     }
+
+
+def commit() -> str:
+    """The commit of tilth that is measured, with `+` where files differ from it."""
+    described = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    ran = subprocess.run(described, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    return ran.stdout.strip()
 
 
 def _first_values(path: str) -> dict[str, str]:

@@ -32,8 +32,8 @@ student:
   system_prompt: You are a helpful assistant.
 
 # What a candidate may lose and still be released: of the other leaves, and of the general set (sums, facts,
-# instructions, refusals). Twenty questions cannot show that less is lost, and the embedded student forgets a little each
-# time; for one that you mean to use, with more questions, remove this: the defaults are 0.15 and 0.05.
+# instructions, refusals). Twenty questions cannot show that less is lost, and the embedded student forgets a little
+# each time; for one that you mean to use, with more questions, remove this: the defaults are 0.15 and 0.05.
 gate:
   max_loss: 0.3
   max_general_loss: 0.15

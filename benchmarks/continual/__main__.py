@@ -33,7 +33,7 @@ from tilth.eval.run import evaluate
 from tilth.llm.student import student_folder
 from tilth.sdg.store import Entry
 
-from ..machine import describe
+from ..machine import commit, describe
 from .cycles import Course, cycles
 from .outcome import BASE, Cycle, Outcome, outcome
 from .page import write_page
@@ -57,6 +57,7 @@ def main() -> None:
     for variant in [variant for variant in VARIANTS if not options.only or variant.name in options.only]:
         found = _run(variant, course, questions, ask)
         results["variants"][variant.name] = found.model_dump(mode="json")
+        results.setdefault("commits", {})[variant.name] = commit()
         write_json(RESULTS, results)
     write_page(results)
 

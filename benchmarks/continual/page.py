@@ -58,8 +58,8 @@ general set within {general_lost:.2f} of the base model.
 
 ## How
 
-{machine}. One run of each variant, seed 42 unless it says another; intervals are over leaves and questions, not over
-seeds. Times are of a machine that did other work beside it.{missing}
+{machine}. Plans and recipe as they stood at commit {commits}; docs/log.md says what changed since. One run of each
+variant, seed 42 unless it says another; intervals are over leaves and questions, not over seeds. Times are of a machine that did other work beside it.{missing}
 """
 
 
@@ -103,9 +103,18 @@ def write_page(results: Mapping[str, Any]) -> None:
         matrices="\n\n".join(f"**{name}**\n\n{_matrix(outcome.matrix)}" for name, outcome in found.items()),
         parts=_general(found),
         machine=_machine(results["machine"]),
+        commits=_commits(results["commits"], found),
         missing=f" Not run: {'; '.join(missing)}." if missing else "",
     )
     write_text(DOCS / "results.md", page)
+
+
+def _commits(commits: Mapping[str, str], found: Mapping[str, Outcome]) -> str:
+    """The commit of each variant, those of one commit together."""
+    names: dict[str, list[str]] = {}
+    for name in found:
+        names.setdefault(commits[name], []).append(name)
+    return "; ".join(f"{commit} ({', '.join(of)})" for commit, of in names.items())
 
 
 def _questions(matrix: Matrix) -> str:
