@@ -59,7 +59,8 @@ general set within {general_lost:.2f} of the base model.
 ## How
 
 {machine}. Plans and recipe as they stood at commit {commits}; docs/log.md says what changed since. One run of each
-variant, seed 42 unless it says another; intervals are over leaves and questions, not over seeds. Times are of a machine that did other work beside it.{missing}
+variant, seed 42 unless it says another; intervals are over leaves and questions, not over seeds. Times are of a machine
+that did other work beside it.{missing}
 """
 
 

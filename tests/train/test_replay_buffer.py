@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,7 +48,12 @@ def train(student: Path, make: Any, tmp_path: Path) -> Callable[..., TrainResult
     earlier = make.file(tmp_path / "earlier.jsonl", make.samples(8, leaf="old"))
 
     def run(
-        out: str, past: Past | None = None, more: Sequence[Phase] = (), rate: float = 5e-3, **replay: Any
+        out: str,
+        past: Past | None = None,
+        more: Sequence[Phase] = (),
+        rate: float = 5e-3,
+        base: tuple[Path, Path] | None = None,
+        **replay: Any,
     ) -> TrainResult:
         given: dict[str, Any] = {"epochs": 2, "learning_rate": rate, "batch_size": 4, "select": Selection(by="last")}
         phase = Phase(name="p", kinds=("knowledge_short",), replay=Replay(**replay), **given)
@@ -60,6 +66,7 @@ def train(student: Path, make: Any, tmp_path: Path) -> Callable[..., TrainResult
             config=Config(),
             progress=SilentProgress(),
             past=past,
+            base=base,
         )
 
     return run
@@ -238,3 +245,27 @@ def test_a_run_replays_what_its_student_says_before_training(
     assert mix.by_origin["self_generated"].samples == 8
     assert train("out", self_generated=0.5) == result
     assert len(read_entries(tmp_path / "out" / "replay.jsonl")) == 8  # its own answers are not kept for later
+
+
+def test_general_prompts_are_answered_by_the_base_model_once_for_all_runs(
+    train: Callable[..., TrainResult], student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+
+    def generate(folder: Path, conversations: Sequence[Any], **_: Any) -> list[str]:
+        asked.extend([folder] * len(conversations))
+        return ["I say nothing."] * len(conversations)
+
+    monkeypatch.setattr(self_generated, "generate", generate)
+    base = shutil.copytree(student, tmp_path / "base"), tmp_path / "answers.jsonl"
+    mix = train("first", general=0.5, base=base).phases[0].mix
+    assert mix
+    assert 0 < mix.by_origin["general"].samples <= 16  # 8 an epoch, those that ask for a number left out
+    assert asked == [base[0]] * 16
+    again = train("second", general=0.5, base=base).phases[0].mix
+    assert again == mix
+    assert len(asked) == 16
+    later = train("third", Past(cycle=2), general=0.5, base=base).phases[0].mix
+    assert later
+    assert later.data_sha256 != mix.data_sha256
+    assert set(asked) == {base[0]}
