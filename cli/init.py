@@ -31,11 +31,11 @@ _CONFIG = """\
 student:
   system_prompt: You are a helpful assistant.
 
-# What a candidate may lose and still be released: of the other leaves, and of the general set (sums, facts,
-# instructions, refusals). Twenty questions cannot show that less is lost, and the embedded student forgets a little
-# each time; for one that you mean to use, with more questions, remove this: the defaults are 0.15 and 0.05.
+# What a candidate may lose and still be released, at the low end of the interval: of the other leaves, and of the
+# general set (sums, facts, instructions, refusals). The embedded student forgets two to four of twenty facts when it
+# learns the next page; for one that you mean to use remove this: the defaults are 0.15 and 0.05.
 gate:
-  max_loss: 0.3
+  max_loss: 0.4
   max_general_loss: 0.15
 
 seed: 42
