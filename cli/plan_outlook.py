@@ -102,6 +102,8 @@ def _facts(phase: PhaseOutlook, outlook: Outlook) -> Iterator[tuple[str, str]]:
     yield "rate", f"{settings.learning_rate:.2g}, {settings.schedule}{warm}"
     if "select" not in phase.auto:
         yield "model", _selected(settings.select)
+    if settings.average:
+        yield "average", f"of its weights and those that it starts from, which weigh {settings.average:g}"
     for number, (name, why) in enumerate(phase.auto.items()):
         yield "" if number else "auto", f"{name.replace('_', ' ')}: {why}"
     yield "memory", _memory(memory, each)

@@ -55,9 +55,7 @@ def read_general(file: Path) -> list[Sample]:
         raise DataError(f"cannot be read ({error.strerror})", where=str(file), fix=fix) from error
     if not rows:
         raise DataError("there is no conversation in it", where=str(file), fix=_LOOKS_LIKE)
-    source = Provenance(
-        leaf=GENERAL_LEAF, leaf_fingerprint=sha256, commit="", recipe="", recipe_fingerprint="", teacher=GENERAL_LEAF
-    )
+    source = _source(sha256)
     samples = [Sample(id=_id(row), kind="skill", messages=row.messages, source=source) for row in rows]
     return list({sample.id: sample for sample in samples}.values())
 
@@ -65,10 +63,7 @@ def read_general(file: Path) -> list[Sample]:
 @functools.cache
 def general_prompts() -> tuple[Sample, ...]:
     """The shipped prompts, none answered yet."""
-    source = Provenance(
-        leaf=GENERAL_LEAF, leaf_fingerprint="", commit="", recipe="", recipe_fingerprint="", teacher=GENERAL_LEAF
-    )
-    return tuple(Sample.new("skill", prompt, _USUAL_ANSWER, source) for prompt in _prompts())
+    return tuple(Sample.new("skill", prompt, _USUAL_ANSWER, _source("")) for prompt in _prompts())
 
 
 def may_be_right(sample: Sample) -> bool:
@@ -93,6 +88,17 @@ def general_samples(plan: Plan) -> list[Sample]:
     files = {phase.replay.general_file: None for phase in plan.phases if phase.replay.general_file}
     samples = [sample for file in files for sample in read_general(Path(file))]
     return list({sample.id: sample for sample in samples}.values())
+
+
+def _source(fingerprint_of_all: str) -> Provenance:
+    return Provenance(
+        leaf=GENERAL_LEAF,
+        leaf_fingerprint=fingerprint_of_all,
+        commit="",
+        recipe="",
+        recipe_fingerprint="",
+        teacher=GENERAL_LEAF,
+    )
 
 
 def _rows(file: Path) -> Iterator[_Row]:

@@ -16,6 +16,7 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ..core.records import Sample
@@ -87,7 +88,7 @@ def replayed(  # noqa: PLR0913 (what decides it)
     phase, replay = plan.phases[index], plan.phases[index].replay
     sources, draws = _sources(plan, index, pool, seed), list[_Draw]()
     for source, (count, tokens) in zip(sources, _amounts(replay, sources, new), strict=True):
-        taken = {item.id for draw in draws for item in draw.first(1)}
+        taken = {item.id for draw in draws for item in draw.once}
         free = [item for item in source.items if item.id not in taken]
         drawn_by = f"{seed}/{pool.past.cycle}/{phase.name}/{source.origin}"
         order = ordered(free, drawn_by, lambda item: pool.past.weight(item, replay.weight))
@@ -108,6 +109,11 @@ class _Draw:
     per_leaf: int | None
     tokens_of: Callable[[Item], int]
 
+    @cached_property
+    def once(self) -> list[Item]:
+        """What one epoch sees."""
+        return self.first(1)
+
     def first(self, epochs: int, without: Container[str] = ()) -> list[Item]:
         """What so many epochs see."""
         order = [item for item in self.order if item.id not in without]
@@ -117,12 +123,13 @@ class _Draw:
 def _turns(draw: _Draw, draws: Sequence[_Draw], phase: Phase, own: OwnWords) -> Drawn:
     """What all epochs see of a source, without what others have in the first."""
     if draw.tokens is not None or not _takes_turns(phase, draw.source):
-        items = draw.first(1)
+        items = draw.once
         answered = _answered(items, draw.source, phase.replay, own)
         return Drawn(draw.source, answered, len(answered))
-    others = {item.id for other in draws if other is not draw for item in other.first(1)}
+    others = {item.id for other in draws if other is not draw for item in other.once}
     items = draw.first(phase.epochs, others)
-    return Drawn(draw.source, _answered(items, draw.source, phase.replay, own), draw.count)
+    answered = _answered(items, draw.source, phase.replay, own)
+    return Drawn(draw.source, answered, min(draw.count, len(answered)))
 
 
 def _takes_turns(phase: Phase, source: Source) -> bool:

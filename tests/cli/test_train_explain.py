@@ -87,6 +87,8 @@ def _shown(capsys: pytest.CaptureFixture[str], processes: int = 1, **settings: A
 def test_what_the_plan_says_is_shown_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     plain = _shown(capsys)
     assert "only" not in plain
+    assert "average" not in plain
+    assert "average of its weights and those that it starts from, which weigh 0.3" in _shown(capsys, average=0.3)
     assert "replay" not in plain
     assert "8 (all new): 900 tokens an epoch, 90 of them trained" in plain
     narrowed = _shown(

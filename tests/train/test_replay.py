@@ -158,6 +158,13 @@ def test_each_epoch_replays_the_next_samples_and_the_first_again_after_the_last(
     assert ready.mix.an_epoch.tokens == round(sum(tokens) / 4)
 
 
+def test_answers_that_are_dropped_leave_fewer_an_epoch(make: Any) -> None:
+    asked = Plan(phases=(plan(general=0.5).phases[0].model_copy(update={"epochs": 2}),))
+    pool, few = Pool(make.samples(20)), OwnWords(base=lambda samples: list(samples)[:3])
+    [source] = select(asked, 0, pool, 1, lambda _: 10, few).replayed
+    assert (len(source.items), source.an_epoch) == (3, 3)
+
+
 def test_a_source_leaves_the_others_what_they_have_in_an_epoch(make: Any) -> None:
     asked = Plan(phases=(plan(earlier_cycles=0.4, self_generated=0.4).phases[0].model_copy(update={"epochs": 5}),))
     items = drawn(asked, Pool(make.samples(10), make.samples(40, leaf="old")))
