@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import sys
 from collections.abc import Generator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+
+from pydantic import AwareDatetime, ValidationError
 
 from .config import Config, load_config
 from .errors import TilthError
+from .records import Record
 
 CONFIG_NAME = "tilth.yaml"
 STATE_NAME = ".tilth"
@@ -66,21 +71,55 @@ class Workspace:
     def lock(self) -> Generator[None]:
         """Hold the workspace for one writing command; the kernel frees it when the process ends, however it ends.
 
-        Raises TilthError, naming the holder's pid, when another command has it.
+        Commands that read need no lock. Raises TilthError, naming the holder, its pid and since when, when another
+        command has it.
         """
         self.state.mkdir(parents=True, exist_ok=True)
-        with (self.state / "lock").open("a+") as file:
+        with (self.state / "lock").open("a+", encoding="utf-8", errors="replace") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 file.seek(0)
-                holder = file.read().strip() or "unknown"
-                what = f"another tilth command (pid {holder}) is writing here"
+                what = f"another tilth command{_described(file.read())} is writing here"
                 raise TilthError(what, where=str(self.root), fix="wait for it to end") from error
             file.truncate(0)
-            file.write(str(os.getpid()))
+            file.write(_Holder(pid=os.getpid(), since=datetime.now(UTC), command=_command()).model_dump_json())
             file.flush()
             yield
+
+
+class _Holder(Record):
+    """Who took the lock last: what its file says. Whether he still has it the kernel alone knows."""
+
+    pid: int
+    since: AwareDatetime
+    command: str
+
+
+def _command() -> str:
+    """`tilth cycle`, or the name of the program that uses tilth as a library. No other argument: others may read it."""
+    program, *arguments = sys.argv
+    name = Path(program).name
+    return f"{name} {arguments[0]}" if name == "tilth" and arguments else name.removeprefix("-c") or "python"
+
+
+def _described(lock: str) -> str:
+    """The holder in brackets; older versions wrote the pid alone, and what nobody can read says nothing."""
+    if lock.strip().isdecimal():
+        return f" (pid {lock.strip()})"
+    try:
+        holder = _Holder.model_validate_json(lock)
+    except ValidationError:
+        return ""
+    age_s = max(0.0, (datetime.now(UTC) - holder.since).total_seconds())  # less where the clock was set back
+    return f" (`{holder.command}`, pid {holder.pid}, for {_age(age_s)})"
+
+
+def _age(seconds: float) -> str:
+    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _anchored(config: Config, root: Path) -> Config:
