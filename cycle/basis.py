@@ -1,4 +1,4 @@
-"""What the next cycle would be made of: the taxonomy's last commit against the current release."""
+"""What the next cycle would be made of: a commit of the taxonomy against the current release."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ..taxonomy.moves import moves
 from ..taxonomy.source import CommitTree
 from ..taxonomy.tree import read_leaves
 from ..train.data import Files
+from ..train.load import weights_sha256
 from ..train.plan import load_plan
 from .releases import Dataset, Release, current_release
 
@@ -31,43 +32,65 @@ class Basis:
     leaves: list[Leaf]
     planned: list[Planned]
     parent: Release | None
+    """The current one, which the candidate is compared with."""
+    start: Release | None
+    """The one that training starts from; None: the student as it came, before the first release and where tilth.yaml
+    names another student than the parent grew from."""
     changes: LeafChanges
     new: tuple[str, ...]
     """Leaves whose samples the parent has not seen: changed ones, and all where a recipe or the teacher changed."""
-    identity: str
+    decided_by: Mapping[str, str]
+    """What decides a cycle's outcome, a hash of each. Not how fast it gets there: concurrency, time-outs, checkpoints.
+    """
+
+    @property
+    def identity(self) -> str:
+        """One hash of it all."""
+        return fingerprint(dict(self.decided_by))
+
+    @property
+    def to_train(self) -> tuple[str, ...]:
+        """Leaves that are new to the model which training starts from; the samples of the others are replayed."""
+        return self.new if self.start else tuple(leaf.id for leaf in self.leaves)
 
 
-def read_basis(workspace: Workspace) -> Basis:
-    """Look at HEAD; no model is asked. Raises TaxonomyError, ConfigError, DataError."""
-    source = CommitTree(workspace.root, "HEAD")
+def read_basis(workspace: Workspace, ref: str = "HEAD") -> Basis:
+    """Look at a commit; no model is asked. Raises TaxonomyError, ConfigError, DataError."""
+    source = CommitTree(workspace.root, ref)
     leaves = read_leaves(source)
     if not leaves:
         raise TaxonomyError("the taxonomy has no committed leaf", where=str(workspace.root), fix="run `tilth add`")
     planned = plan(leaves, workspace.config, workspace.store)
-    parent = current_release(workspace)
+    parent, student = current_release(workspace), workspace.config.student.model
+    start = parent if parent and _is_of(student, parent) else None
     known = {dataset.entry for dataset in parent.datasets} if parent else set[str]()
     new = tuple(each.leaf.id for each in planned if each.folder.name not in known)
-    changes = _changes(parent.datasets if parent else (), {leaf.id: leaf.fingerprint for leaf in leaves})
-    return Basis(source, leaves, planned, parent, changes, new, _identity(workspace.config, planned, parent))
+    changes = leaf_changes(parent.datasets if parent else (), {leaf.id: leaf.fingerprint for leaf in leaves})
+    return Basis(source, leaves, planned, parent, start, changes, new, _decided_by(workspace.config, planned, parent))
 
 
-def _identity(config: Config, planned: list[Planned], parent: Release | None) -> str:
-    """A hash of what decides a cycle's outcome. Not of how fast it gets there: concurrency, time-outs, checkpoints."""
-    return fingerprint(
-        {
-            "entries": sorted((each.leaf.id, each.folder.name) for each in planned),
-            "parent": [parent.number, parent.weights_sha256] if parent else [],
-            "plan": load_plan(config.train.plan).model_dump(mode="json"),
-            "student": config.student.model_dump(mode="json"),
-            "eval": config.eval.model_dump(mode="json", exclude={"batch_size", "open_book"}),
-            "judge": identity(config.judge or config.teacher),
-            "gate": config.gate.model_dump(mode="json"),
-            "seed": config.seed,
-        }
-    )
+def _is_of(student: str, release: Release) -> bool:
+    """Whether a release grew from this student, though its folder may lie elsewhere by now."""
+    if student == release.student:
+        return True
+    return Path(student).is_dir() and weights_sha256(Path(student)) == release.student_sha256
 
 
-def _changes(before: tuple[Dataset, ...], after: Mapping[str, str]) -> LeafChanges:
+def _decided_by(config: Config, planned: list[Planned], parent: Release | None) -> dict[str, str]:
+    parts = {
+        "samples": sorted((each.leaf.id, each.folder.name) for each in planned),
+        "parent": [parent.number, parent.weights_sha256] if parent else [],
+        "plan": load_plan(config.train.plan).model_dump(mode="json"),
+        "student": config.student.model_dump(mode="json"),
+        "eval": config.eval.model_dump(mode="json", exclude={"batch_size", "open_book"}),
+        "judge": identity(config.judge or config.teacher),
+        "gate": config.gate.model_dump(mode="json"),
+        "seed": config.seed,
+    }
+    return {name: fingerprint(part) for name, part in parts.items()}
+
+
+def leaf_changes(before: tuple[Dataset, ...], after: Mapping[str, str]) -> LeafChanges:
     """By fingerprint against what the release was trained on, so that a rewritten git history changes nothing."""
     old = {dataset.leaf: dataset.leaf_fingerprint for dataset in before}
     gone, fresh, kept = old.keys() - after.keys(), after.keys() - old.keys(), sorted(old.keys() & after.keys())

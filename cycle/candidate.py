@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..core.atomic import write_bytes, write_json
-from ..core.fingerprint import file_sha256
+from ..core.fingerprint import bytes_sha256, file_sha256
 from ..core.held_out import Leak
 from ..eval.contamination import ContaminationReport
 from ..eval.evaluation import Evaluation
@@ -19,6 +19,7 @@ from ..eval.run import evaluate
 from ..llm.endpoint import identity
 from ..sdg.store import SAMPLES, Entry, read_manifest
 from ..taxonomy.attribution import ATTRIBUTION_NAME, read_works
+from ..train.load import weights_sha256
 from ..train.replay_buffer import BUFFER_NAME
 from ..train.results import TrainResult
 from .basis import documents_cache
@@ -58,13 +59,15 @@ def release_candidate(cycle: OpenCycle, trained: TrainResult, entries: Sequence[
     workspace, inputs = cycle.workspace, cycle.inputs
     number = max((release.number for release in releases(workspace)), default=0) + 1
     evaluation = _evaluate(cycle, f"release {number}", trained.model)
+    buffer = (cycle.folder / TRAIN / BUFFER_NAME).read_bytes()
     release = Release(
         number=number,
         cycle=inputs.number,
         parent=inputs.parent,
         created_at=datetime.now(UTC),
-        commit=inputs.commit,
+        commit=cycle.basis.source.commit,
         student=workspace.config.student.model,
+        student_sha256=weights_sha256(cycle.student),
         teacher=identity(workspace.config.teacher),
         plan=workspace.config.train.plan,
         seed=workspace.config.seed,
@@ -76,8 +79,9 @@ def release_candidate(cycle: OpenCycle, trained: TrainResult, entries: Sequence[
         verdict=verdict,
         forced=not verdict.passed,
         tilth=__version__,
+        replay_sha256=bytes_sha256(buffer),
     )
-    write_bytes(replay_buffer(workspace, number), (cycle.folder / TRAIN / BUFFER_NAME).read_bytes())
+    write_bytes(replay_buffer(workspace, number), buffer)
     add_release(workspace, release, trained.model, _cards(cycle, release, trained, evaluation, entries))
     return number
 

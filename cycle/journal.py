@@ -1,13 +1,13 @@
 """The journal: one folder per cycle, with what the cycle was given and what it came to.
 
-`cycles/NNNN/cycle.json` is written first and says what decides the cycle's outcome; `done.json` is written last. A
-cycle without it is gone on with as long as what decides it is still the same; else it is left as it is and a new one
-begins.
+`cycles/NNNN/cycle.json` is written first and says what decides the cycle's outcome; `done.json` is written last. The
+cycle that is gone on with is the newest that the same things decide; where there is none a new one begins, and takes
+over what an earlier one trained from the same start, which the phases then look at (docs/decisions/0022).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -36,7 +36,8 @@ ENTRIES, CONTAMINATION, TRAIN, TRAINED, EVALUATION, JUDGEMENT, REPORT = (
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
-Outcome = Literal["released", "refused"]
+Outcome = Literal["released", "refused", "judged"]
+"""Judged: the gate passed it, and it was not to be released."""
 
 
 class Inputs(Record):
@@ -44,7 +45,9 @@ class Inputs(Record):
 
     number: int
     identity: str
-    """Fingerprint of all that decides the outcome: data, parent, plan, student, seed, evaluation, gate."""
+    """Fingerprint of all that decides the outcome."""
+    decided_by: Mapping[str, str] = {}
+    """A hash of each part of that: samples, parent, plan, student, eval, judge, gate, seed."""
     commit: str
     parent: int
     """The release it starts from; 0: the student as it came."""
@@ -71,7 +74,7 @@ class Done(Record):
 
     outcome: Outcome
     release: int
-    """Its release; 0 where it was refused."""
+    """Its release; 0 where it made none."""
     finished_at: AwareDatetime
 
 
@@ -80,16 +83,33 @@ def cycle_folder(workspace: Workspace, number: int) -> Path:
     return workspace.cycles / f"{number:04}"
 
 
+def cycles(workspace: Workspace) -> Iterator[Inputs]:
+    """All of them, finished or not, the newest first. Raises DataError when the record of one is broken."""
+    for path in sorted(workspace.cycles.glob(f"[0-9][0-9][0-9][0-9]/{_INPUTS}"), reverse=True):
+        yield read_record(path, Inputs)
+
+
 def last_cycle(workspace: Workspace) -> Inputs | None:
     """The newest cycle, finished or not."""
-    paths = sorted(workspace.cycles.glob(f"[0-9][0-9][0-9][0-9]/{_INPUTS}"))
-    return read_record(paths[-1], Inputs) if paths else None
+    return next(cycles(workspace), None)
 
 
-def number_of(workspace: Workspace, identity: str) -> int:
-    """Of the cycle that this identity asks for: the newest one's, where that is it, else the next."""
+def with_identity(workspace: Workspace, identity: str) -> Inputs | None:
+    """The newest cycle that the same things decide."""
+    return next((each for each in cycles(workspace) if each.identity == identity), None)
+
+
+def trained_from(workspace: Workspace, start: int) -> Path | None:
+    """Where the newest cycle that trained from release `start` (0: the student) has its phases; None where none did."""
+    alike = (each.number for each in cycles(workspace) if each.parent == start)
+    folders = (cycle_folder(workspace, number) / TRAIN for number in alike)
+    return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def next_number(workspace: Workspace) -> int:
+    """Of the cycle that would begin now."""
     last = last_cycle(workspace)
-    return last.number + (last.identity != identity) if last else 1
+    return last.number + 1 if last else 1
 
 
 def last_finished(workspace: Workspace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..core.held_out import leak_finder
@@ -17,17 +18,19 @@ def replay_buffer(workspace: Workspace, release: int) -> Path:
     return workspace.replay / f"{release:04}.jsonl"
 
 
-def read_past(workspace: Workspace, parent: Release | None, number: int) -> Past:
+def read_past(workspace: Workspace, start: Release | None, number: int) -> Past:
     """What cycle `number` starts with. Raises DataError."""
-    return Past(read_entries(replay_buffer(workspace, parent.number)) if parent else {}, number)
+    if start is None:
+        return Past({}, number)
+    return Past(read_entries(replay_buffer(workspace, start.number)), number, start.cycle)
 
 
 def past_of(cycle: OpenCycle) -> Past:
     """The same for an open cycle. No answer that a model gave itself is trained that has a held-out question in it."""
     leaks_in = leak_finder([*cycle.questions, *cycle.general, *cycle.choosing])
-    known = read_past(cycle.workspace, cycle.basis.parent, cycle.inputs.number)
+    known = read_past(cycle.workspace, cycle.basis.start, cycle.inputs.number)
 
     def may_train(sample: Sample) -> bool:
         return not leaks_in(sample)
 
-    return Past(known.entries, known.cycle, may_train)
+    return replace(known, may_train=may_train)

@@ -6,6 +6,7 @@ answers to held-out questions are kept by model and question. So the same call g
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from ..core.atomic import write_json
+from ..core.atomic import new_folder, write_json
 from ..core.config import Config
 from ..core.errors import DataError
 from ..core.progress import Progress
@@ -65,7 +66,8 @@ class CycleResult:
     """What a cycle came to. `number` is 0 where there never was one."""
 
     number: int
-    outcome: Literal["released", "refused", "trained", "nothing to do"]
+    outcome: Literal["released", "refused", "judged", "trained", "nothing to do"]
+    """Judged: passed, and not to be released."""
     release: int = 0
     evaluation: Evaluation | None = None
     comparisons: tuple[Comparison, ...] = ()
@@ -75,24 +77,31 @@ class CycleResult:
 
 
 def run_cycle(
-    workspace: Workspace, progress: Progress, *, until: Literal["train", "end"] = "end", force: bool = False
+    workspace: Workspace,
+    progress: Progress,
+    *,
+    until: Literal["train", "end"] = "end",
+    force: bool = False,
+    ref: str = "",
 ) -> CycleResult:
     """Do what is missing of the cycle that HEAD and `tilth.yaml` ask for, up to its training or to its end.
 
-    With `force` what the gate refuses, or has refused when it was last asked, is released, and its record says so.
+    With `force` what the gate refuses, or has refused when it was last asked, is released, and its record says so. With
+    `ref`, a branch or a commit, its taxonomy is read instead of HEAD's, from git's objects and not from the working
+    tree, and nothing is released: when the branch is merged the same cycle is, and finds all of it done.
 
     Raises CheckFailed when a held-out question stands in the training data or a phase cannot be trained as planned,
     another TilthError when something is wrong. That the gate refuses a candidate is no error: the outcome says so.
     """
     with workspace.lock():
         settled = _settle(workspace)
-        basis = read_basis(workspace)
+        basis = read_basis(workspace, ref or "HEAD")
         inputs = _open(workspace, basis)
         if inputs is None:
             last = journal.last_cycle(workspace)
             return settled or CycleResult(last.number if last else 0, "nothing to do")
         done = journal.done(workspace, inputs.number)
-        if done and not (force and done.outcome == "refused"):
+        if done and not (done.outcome == "refused" and force) and not (done.outcome == "judged" and not ref):
             return read_result(workspace, inputs.number)
         training = load_plan(workspace.config.train.plan)
         _check_training(training, workspace.config)  # first: what is missing, or a wrong name, costs no answers
@@ -107,8 +116,9 @@ def run_cycle(
         if until == "train":
             return CycleResult(inputs.number, "trained")
         verdict = judge_candidate(cycle, trained, check_trained(cycle, entries))
-        released = release_candidate(cycle, trained, entries, verdict) if verdict.passed or force else 0
-        return _finish(workspace, inputs.number, released)
+        if ref or not (verdict.passed or force):
+            return _finish(workspace, inputs.number, "judged" if verdict.passed else "refused")
+        return _finish(workspace, inputs.number, "released", release_candidate(cycle, trained, entries, verdict))
 
 
 def read_result(workspace: Workspace, number: int) -> CycleResult:
@@ -130,23 +140,42 @@ def read_result(workspace: Workspace, number: int) -> CycleResult:
 
 def _open(workspace: Workspace, basis: Basis) -> Inputs | None:
     """The cycle to go on with, or a new one; None when the current release has all there is."""
-    last = journal.last_cycle(workspace)
-    if last and last.identity == basis.identity:
-        return last
-    if not basis.new:
+    if found := journal.with_identity(workspace, basis.identity):
+        return found
+    if not basis.to_train:
         return None
     inputs = Inputs(
-        number=journal.number_of(workspace, basis.identity),
+        number=journal.next_number(workspace),
         identity=basis.identity,
+        decided_by=basis.decided_by,
         commit=basis.source.commit,
-        parent=basis.parent.number if basis.parent else 0,
+        parent=basis.start.number if basis.start else 0,
         changes=basis.changes,
         new=basis.new,
         config=workspace.config.model_dump(mode="json"),
         started_at=datetime.now(UTC),
     )
+    _take_over(workspace, inputs)
     journal.begin(workspace, inputs)
     return inputs
+
+
+def _take_over(workspace: Workspace, inputs: Inputs) -> None:
+    """Give a new cycle what the newest one with the same start has trained: each phase knows whether that is its own.
+
+    A new gate, or another last phase, then costs no training of the phases before.
+    """
+    if trained := journal.trained_from(workspace, inputs.parent):
+        with new_folder(cycle_folder(workspace, inputs.number) / TRAIN) as new:
+            shutil.copytree(trained, new, copy_function=_linked_if_large, dirs_exist_ok=True)
+
+
+def _linked_if_large(file: str, new: str) -> None:
+    """What is added to line by line is copied; weights and optimizers are never changed in place."""
+    if file.endswith((".safetensors", ".pt", ".bin")):
+        os.link(file, new)
+    else:
+        shutil.copy2(file, new)
 
 
 def _check_training(plan: Plan, config: Config) -> None:
@@ -176,21 +205,20 @@ def _generate(cycle: OpenCycle) -> list[Entry]:
             ledger=workspace.ledger,
             cache=documents_cache(workspace),
             progress=cycle.progress,
-            students=students(workspace, cycle.basis.parent, cycle.progress),
+            students=students(workspace, cycle.basis.start, cycle.progress),
         )
     write_json(cycle.folder / ENTRIES, {entry.leaf: entry.folder.name for entry in entries})
     return entries
 
 
 def _train(cycle: OpenCycle, entries: Sequence[Entry]) -> TrainResult:
-    workspace, new = cycle.workspace, set(cycle.inputs.new)
-    parent = cycle.basis.parent
+    workspace, start, new = cycle.workspace, cycle.basis.start, set(cycle.basis.to_train)
     with timed(cycle.folder, "training"):
         trained = run_plan(
             load_plan(workspace.config.train.plan),
             new=training_files(entry.folder for entry in entries if entry.leaf in new),
             earlier=training_files(entry.folder for entry in entries if entry.leaf not in new),
-            student=model_folder(workspace, parent) if parent else cycle.student,
+            student=model_folder(workspace, start) if start else cycle.student,
             out=cycle.folder / TRAIN,
             config=workspace.config,
             progress=cycle.progress,
@@ -204,19 +232,19 @@ def _train(cycle: OpenCycle, entries: Sequence[Entry]) -> TrainResult:
 
 def _settle(workspace: Workspace) -> CycleResult | None:
     """Close the cycle that was stopped after it had made its release, if one was."""
-    last = journal.last_cycle(workspace)
-    if last is None or journal.done(workspace, last.number):
+    made = next(reversed(releases(workspace)), None)
+    if made is None or made.cycle not in {each.number for each in journal.cycles(workspace)}:
         return None
-    made = next((release.number for release in releases(workspace) if release.cycle == last.number), 0)
-    if not made:
+    done = journal.done(workspace, made.cycle)
+    if done and done.release:
         return None
-    set_current(workspace, made)
-    return _finish(workspace, last.number, made)
+    set_current(workspace, made.number)
+    return _finish(workspace, made.cycle, "released", made.number)
 
 
-def _finish(workspace: Workspace, number: int, release: int) -> CycleResult:
-    """Write the report, then close the cycle. A released model is in its release; the cycle's own copy goes."""
-    done = Done(outcome="released" if release else "refused", release=release, finished_at=datetime.now(UTC))
+def _finish(workspace: Workspace, number: int, outcome: journal.Outcome, release: int = 0) -> CycleResult:
+    """Write the report, then close the cycle. A released model is in its release; the cycle's own copies go."""
+    done = Done(outcome=outcome, release=release, finished_at=datetime.now(UTC))
     write_report(workspace, number, done)
     if release:
         for copy in (cycle_folder(workspace, number) / TRAIN).glob("*/model"):

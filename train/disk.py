@@ -1,7 +1,7 @@
 """How much disk a run will need at most, foreseen: a full one would stop it hours later, while a checkpoint is written.
 
-A new checkpoint is whole before an old one goes, and so is a new best model; a phase's model is there until the next
-phase has its own, and models of other epochs stay.
+A new checkpoint is whole before an old one goes, and so is a new best model; the models of all phases stay, and so do
+those of other epochs that are kept.
 """
 
 from __future__ import annotations
@@ -56,21 +56,17 @@ def check_disk(
     """
     left = (path for _, folder in phases for path in folder.glob("checkpoints/**/*"))
     there = sum(path.stat().st_size for path in left if path.is_file())
-    parent = others = 0
+    kept = 0
     for phase, folder in phases:
         disk = disk_of(phase, shape, keep_checkpoints=keep_checkpoints, distributed=distributed)
-        need, free = parent + others + disk.most, there + shutil.disk_usage(_nearest(folder)).free
+        need, free = kept + disk.most, there + shutil.disk_usage(_nearest(folder)).free
         if need > free:
-            kept = f"{keep_checkpoints + 1} checkpoints of {gigabytes(disk.checkpoint)}"
-            parts = f"{kept}, models of {gigabytes(disk.model)}"
+            each = f"{keep_checkpoints + 1} checkpoints of {gigabytes(disk.checkpoint)}"
+            parts = f"{each}, models of {gigabytes(disk.model)}"
             what = f"it needs up to {gigabytes(need)} of disk ({parts}), but only {gigabytes(free)} are free"
             fix = "free some, or train with `adapter: lora`" if phase.adapter == "none" else "free some"
             raise CheckFailed(what, where=f"phase {phase.name!r}", fix=fix)
-        others += disk.beside
-        if phase.method == "reward":
-            others += disk.model
-        else:
-            parent = disk.model
+        kept += disk.beside + disk.model
 
 
 def _nearest(folder: Path) -> Path:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..core.config import Config
 from ..core.errors import CheckFailed, ConfigError
+from ..core.progress import SilentProgress
 from ..core.records import Kind, Record
 from ..llm.precision import compute_dtype, device
 from ..llm.quiet import quiet_transformers
@@ -19,12 +21,17 @@ from .fits import free_memory
 from .flops import Shape as Work
 from .flops import peak_flops, step_flops
 from .launch import check_adapters, check_machine
+from .load import weights_sha256
 from .memory import Memory, Shape, Sharing, estimate, longest_batch, read_shape
 from .mix import Mix, Ready, Skipped, make_mixes
+from .phase import Models, PhaseJob
 from .plan import LOSS_ON_ROWS, MethodName, Phase, Plan
+from .replay import own_words
 from .replay_buffer import Past
+from .reuse import why_they_run
 from .run import check_room, phase_folders, read_student, require_libraries
 from .selection import check_askable
+from .self_generated import OwnAnswers
 
 _UTILISATION = 0.4
 """Of the device's peak in matrix products, what training comes to about."""
@@ -37,6 +44,8 @@ class PhaseOutlook(Record):
     method: MethodName
     kinds: tuple[Kind, ...]
     skipped: str = ""
+    because: str = ""
+    """Why it runs; empty where its result is there already."""
     settings: Resolved | None = None
     auto: Mapping[str, str] = {}
     """What each `auto` of the plan becomes, and each number of it that is lowered, and why."""
@@ -72,10 +81,11 @@ def explain_plan(  # noqa: PLR0913 (what `run_plan` is given)
     config: Config,
     askable: bool,
     past: Past | None = None,
+    base: tuple[Path, Path] | None = None,
 ) -> Outlook:
     """What `run_plan` would do with the same inputs; nothing is written, no model is run.
 
-    In place of answers that the student would give itself stand those of the samples. `askable`: whether there are
+    In place of answers that the student has yet to give itself stand those of the samples. `askable`: whether there are
     held-out questions for phases that select by them.
 
     Raises what `run_plan` raises before it trains, but for what it has no room for: CheckFailed, ModelError, DataError.
@@ -85,19 +95,33 @@ def explain_plan(  # noqa: PLR0913 (what `run_plan` is given)
     check_adapters(plan, config)
     with quiet_transformers(), tempfile.TemporaryDirectory() as folder:
         folders = [Path(folder) / phase.name for phase in plan.phases]
-        mixes = make_mixes(plan, Pool.read(new, earlier, past or Past()), read_student(student), folders, config)
+        pool, model_read = Pool.read(new, earlier, past or Past()), read_student(student)
+        ask = functools.partial(
+            OwnAnswers,
+            tokenizer=model_read.tokenizer,
+            system_prompt=config.student.system_prompt,
+            may_train=pool.past.may_train,
+            progress=SilentProgress(),
+            asks=False,
+        )
+        mixes = make_mixes(plan, pool, model_read, folders, config, own_words(ask, student, base, out))
         shape = read_shape(student)
     places = zip(mixes, phase_folders(plan, out), strict=True)
     ready = [(mix, place) for mix, place in places if isinstance(mix, Ready)]
+    because = why_they_run(
+        [PhaseJob(mix, place, config.seed) for mix, place in ready], Models(student, weights_sha256(student))
+    )
     refused = ""
     try:
         check_askable(plan, there=askable, config=config)
-        check_room(ready, shape, config)
+        first = len(ready) - len(because)
+        check_room(ready[first:], _after(ready[:first], shape), config)
     except (CheckFailed, ConfigError) as error:
         refused = str(error)
     outlooks: list[PhaseOutlook] = []
     for phase, mix in zip(plan.phases, mixes, strict=True):
-        outlooks.append(_outlook(phase, mix, shape, config))
+        told = _outlook(phase, mix, shape, config)
+        outlooks.append(told.model_copy(update={"because": because.get(phase.name, "")}))
         shape = shape.after(phase) if isinstance(mix, Ready) else shape
     return Outlook(
         phases=tuple(outlooks),
@@ -108,6 +132,12 @@ def explain_plan(  # noqa: PLR0913 (what `run_plan` is given)
         free_memory_bytes=free_memory(),
         refused=refused,
     )
+
+
+def _after(done: Sequence[tuple[Ready, Path]], shape: Shape) -> Shape:
+    for ready, _ in done:
+        shape = shape.after(ready.phase)
+    return shape
 
 
 def _outlook(phase: Phase, mix: Ready | Skipped, shape: Shape, config: Config) -> PhaseOutlook:

@@ -49,6 +49,8 @@ from .trainer import HeldOut, Watch
 MODEL_NAME, RESULT_NAME = "model", "result.json"
 METRICS_NAME, EVALUATIONS_NAME, _CHECKPOINTS_NAME = "metrics.jsonl", "evaluations.jsonl", "checkpoints"
 _FREE_DISK = "free some disk space and run the same command again"
+_CODE = 1
+"""To be raised with a change by which equal inputs come to other weights: what was trained before is then stale."""
 _VERSIONS_OF = ("torch", "transformers", "trl", "peft", "accelerate")
 
 
@@ -103,13 +105,17 @@ class PhaseJob:
         hashes = [models.parent_sha256, sorted((name, sha256) for name, (_, sha256) in models.rewards.items())]
         mix = self.mix
         data = [mix.data_sha256, mix.tokens_sha256, mix.outside_sha256, mix.validation_sha256]
-        return fingerprint([settings, data, hashes, self.seed])
+        return fingerprint([_CODE, settings, data, hashes, self.seed])
 
     def result(self, models: Models) -> PhaseResult | None:
         """What an earlier run on the same inputs left, or None."""
+        left = self.left()
+        return left if left and left.inputs == self.inputs(models) else None
+
+    def left(self) -> PhaseResult | None:
+        """What an earlier run left, whatever its inputs were, or None."""
         with contextlib.suppress(OSError, ValueError):
-            result = PhaseResult.model_validate_json((self.folder / RESULT_NAME).read_text())
-            return result if result.inputs == self.inputs(models) else None
+            return PhaseResult.model_validate_json((self.folder / RESULT_NAME).read_text())
         return None
 
 

@@ -7,7 +7,7 @@ that all its forms are seen, not one of them often (docs/log.md). A source that 
 source gives does not hang on what the others have, so its part of the whole is then above its share, and that of all
 replay together below theirs. `at_most` bounds them all together, each source in proportion to its share; where that is
 all that is said, earlier phases and earlier cycles have half of it each, or one all of it where the other has nothing.
-What is drawn follows from the samples, the buffer, the cycle and the seed alone.
+What is drawn follows from the samples, the buffer, the cycle before and the seed alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,15 @@ from .drawing import ordered
 from .general import general_prompts, may_be_right, read_general
 from .plan import LOSS_ON_ROWS, TRAINS_ON, Phase, Plan
 from .selection import new_items
-from .self_generated import AnswerOwn, as_they_are
+from .self_generated import (
+    GENERAL_ANSWERS_NAME,
+    GENERAL_TOKENS,
+    OWN_NAME,
+    OWN_TOKENS,
+    AnswerOwn,
+    OwnAnswers,
+    as_they_are,
+)
 from .settings import Replay
 
 
@@ -40,6 +48,18 @@ class OwnWords:
 
 
 SILENT = OwnWords()
+
+
+def own_words(ask: Callable[..., OwnAnswers], student: Path, base: tuple[Path, Path] | None, out: Path) -> OwnWords:
+    """Those of the models in two folders, where a run has its files in `out`; `ask` knows all else.
+
+    `base` is the second model and the file that keeps its answers; by default they are `student` and one in `out`.
+    """
+    model, file = base or (student, out / GENERAL_ANSWERS_NAME)
+    return OwnWords(
+        student=ask(model=student, file=out / OWN_NAME, most_tokens=OWN_TOKENS),
+        base=ask(model=model, file=file, most_tokens=GENERAL_TOKENS),
+    )
 
 
 @dataclass(frozen=True)
@@ -90,7 +110,7 @@ def replayed(  # noqa: PLR0913 (what decides it)
     for source, (count, tokens) in zip(sources, _amounts(replay, sources, new), strict=True):
         taken = {item.id for draw in draws for item in draw.once}
         free = [item for item in source.items if item.id not in taken]
-        drawn_by = f"{seed}/{pool.past.cycle}/{phase.name}/{source.origin}"
+        drawn_by = f"{seed}/{pool.past.after}/{phase.name}/{source.origin}"
         order = ordered(free, drawn_by, lambda item: pool.past.weight(item, replay.weight))
         per_leaf = None if source.origin == "general" else replay.per_leaf
         draws.append(_Draw(source, order, count, tokens, per_leaf, tokens_of))

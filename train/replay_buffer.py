@@ -52,6 +52,9 @@ class Past:
     entries: Mapping[str, Entry] = field(default_factory=dict[str, Entry])
     cycle: int = 1
     """The number of the one that trains."""
+    after: int = 0
+    """The number of the one that made the release it starts from; 0: none did. What is drawn hangs on this, not on its
+    own number: a cycle that is turned again with another last phase or another gate draws the same."""
     may_train: Callable[[Sample], bool] = _always
     """Whether an answer that the student gave itself may be trained: it may hold no held-out question."""
 
@@ -60,7 +63,7 @@ class Past:
         entry = self.entries.get(item.id)
         match weighting:
             case "age" if entry:
-                return float(max(1, self.cycle - entry.last_cycle))
+                return float(max(1, self.after + 1 - entry.last_cycle))
             case "loss" if entry and entry.loss is not None and self._mean_loss:
                 return min(_HEAVIEST, max(_LIGHTEST, entry.loss / self._mean_loss))
             case _:

@@ -18,7 +18,7 @@ class PhaseResult(Record):
     status: Literal["trained", "skipped"]
     reason: str = ""
     folder: str = ""
-    """Under the run's folder; its `model/` is deleted once a later phase has one and none needs it."""
+    """Under the run's folder."""
     inputs: str = ""
     """Fingerprint of all that decides the weights: settings, data, tokens, parent, seed."""
     makes: Literal["policy", "reward_model"] = "policy"

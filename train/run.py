@@ -1,13 +1,13 @@
 """A plan from its first phase to its last: what is done already stays, the rest is trained in order.
 
 `out/` gets a folder per phase (`01-knowledge-short/` …). The data of all phases is selected, counted and checked before
-the first one trains. Once a phase has its model, the models before it are deleted; their results and metrics stay.
+the first one trains. Each keeps its model, so that a plan with another last phase trains that one only.
 """
 
 from __future__ import annotations
 
+import functools
 import os
-import shutil
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,11 +31,12 @@ from .mix import Ready, Skipped, Student, in_words, make_mixes
 from .phase import Models, PhaseJob, discard_checkpoints, run_phase
 from .plan import Plan
 from .remembering import write_buffer
-from .replay import OwnWords
+from .replay import own_words
 from .replay_buffer import Past
 from .results import PhaseResult, TrainResult
+from .reuse import done
 from .selection import check_askable
-from .self_generated import GENERAL_ANSWERS_NAME, GENERAL_TOKENS, OWN_NAME, OWN_TOKENS, OwnAnswers
+from .self_generated import OwnAnswers
 from .trainer import HeldOut
 
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
@@ -75,23 +76,14 @@ def run_plan(  # noqa: PLR0913 (what a training run is given; every one of them 
     with quiet_transformers():
         folders = phase_folders(plan, out)
         pool, model_read = Pool.read(new, earlier, past or Past()), read_student(student)
-
-        def own_words(model: Path, file: Path, most_tokens: int) -> OwnAnswers:
-            return OwnAnswers(
-                model=model,
-                most_tokens=most_tokens,
-                tokenizer=model_read.tokenizer,
-                system_prompt=config.student.system_prompt,
-                file=file,
-                may_train=pool.past.may_train,
-                progress=progress,
-            )
-
-        own = OwnWords(
-            student=own_words(student, out / OWN_NAME, OWN_TOKENS),
-            base=own_words(*(base or (student, out / GENERAL_ANSWERS_NAME)), GENERAL_TOKENS),
+        ask = functools.partial(
+            OwnAnswers,
+            tokenizer=model_read.tokenizer,
+            system_prompt=config.student.system_prompt,
+            may_train=pool.past.may_train,
+            progress=progress,
         )
-        mixes = make_mixes(plan, pool, model_read, folders, config, own)
+        mixes = make_mixes(plan, pool, model_read, folders, config, own_words(ask, student, base, out))
         jobs = [
             PhaseJob(mix, folder, config.seed)
             for mix, folder in zip(mixes, folders, strict=True)
@@ -123,7 +115,7 @@ def _run(
 ) -> tuple[list[PhaseResult], Path]:
     """The results of all phases, and the folder of the last model."""
     models = Models(student, weights_sha256(student))
-    results = _done(jobs, models)
+    results = done(jobs, models)
     to_come = jobs[len(results) :]
     shape = read_shape(student)
     for job in jobs[: len(results)]:
@@ -140,9 +132,7 @@ def _run(
                 progress.say(f"{in_words(job.ready)}; about {gigabytes(memory.total)} of memory")
                 results.append(run_phase(job, models, own, progress, train, held_out))
                 shape = shape.after(job.phase)
-            before, models = models, models.after(job, results[index])
-            if before.parent not in {models.parent, student}:
-                shutil.rmtree(before.parent, ignore_errors=True)
+            models = models.after(job, results[index])
     return results, models.parent
 
 
@@ -161,24 +151,6 @@ def check_room(phases: Sequence[tuple[Ready, Path]], shape: Shape, config: Confi
     for ready, _ in phases:
         check_memory(ready.phase, ready.mix, shape, for_phase(config, ready.phase).train)
         shape = shape.after(ready.phase)
-
-
-def _done(jobs: Sequence[PhaseJob], models: Models) -> list[PhaseResult]:
-    """Results of the first phases that need not run again.
-
-    Each fits its inputs, which name the weights of the ones before it, and what comes after the last of them finds the
-    models that it needs.
-    """
-    results: list[PhaseResult] = []
-    whole = 0
-    for job in jobs:
-        result = job.result(models)
-        if result is None:
-            break
-        results.append(result)
-        models = models.after(job, result)
-        whole = len(results) if models.are_there() else whole
-    return results[:whole]
 
 
 def require_libraries(plan: Plan) -> None:

@@ -56,6 +56,8 @@ class OwnAnswers:
     """Of an answer; one that has more is not used."""
     may_train: Callable[[Sample], bool]
     progress: Progress
+    asks: bool = True
+    """Else no model is run: the samples stay as they are where one has no answer yet."""
 
     def __call__(self, samples: Sequence[Sample]) -> list[Sample]:
         """The samples with its answers, but for those to which it said nothing, did not end or may not say it.
@@ -64,6 +66,8 @@ class OwnAnswers:
         """
         known = {each.prompt: each.answer for each in read_records(self.file, _Answer)} if self.file.exists() else {}
         missing = [sample for sample in samples if self._prompt(sample) not in known]
+        if missing and not self.asks:
+            return as_they_are(samples)
         for start in range(0, len(missing), _AT_ONCE):
             some = missing[start : start + _AT_ONCE]
             known |= zip(map(self._prompt, some), self._answers(some), strict=True)

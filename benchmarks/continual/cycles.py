@@ -44,7 +44,7 @@ def cycles(variant: Variant, course: Course) -> Iterator[tuple[Path, Cycle]]:
         out = course.folder / _folder(variant, number)
         course.progress.say(f"{variant.name}: cycle {number}")
         if not (out / DONE).exists():
-            _train(variant, course, number, model, Past(read_entries(buffer), number))
+            _train(variant, course, number, model, Past(read_entries(buffer), number, number - 1))
         model, buffer = max(out.glob("*/model")), out / BUFFER_NAME
         yield model, Cycle.model_validate(read_json(out / DONE))
 

@@ -43,7 +43,7 @@ def past(items: list[Sample], **more: Any) -> Past:
         )
         for item in items
     }
-    return Past(entries, cycle=9)
+    return Past(entries, cycle=9, after=8)
 
 
 def test_a_budget_bounds_all_sources_in_proportion_to_their_shares(make: Any, tmp_path: Path) -> None:
@@ -181,13 +181,13 @@ def test_no_leaf_gives_more_than_its_quota(make: Any) -> None:
 def test_what_was_trained_longest_ago_and_what_is_hard_is_drawn_rather(make: Any) -> None:
     recent, ancient = make.samples(40, leaf="recent"), make.samples(40, leaf="ancient")
     entries = {**past(recent, last_cycle=8).entries, **past(ancient).entries}
-    pool = Pool(make.samples(20), recent + ancient, Past(entries, cycle=9))
+    pool = Pool(make.samples(20), recent + ancient, Past(entries, cycle=9, after=8))
     asked = {"earlier_cycles": 0.5, "weight": "age"}
     assert Counter(item.source.leaf for item in drawn(plan(**asked), pool)) == {"ancient": 18, "recent": 2}  # 8 to 1
     assert Counter(item.source.leaf for item in drawn(plan(earlier_cycles=0.5), pool))["recent"] == 10
     one_leaf = make.samples(60, leaf="old")
     losses = past(one_leaf[:30], loss=0.1).entries | past(one_leaf[30:], loss=4.0).entries
-    pool = Pool(make.samples(20), one_leaf, Past(losses, cycle=2))
+    pool = Pool(make.samples(20), one_leaf, Past(losses, cycle=2, after=1))
     hard = {item.id for item in one_leaf[30:]}
     assert sum(item.id in hard for item in drawn(plan(earlier_cycles=0.5, weight="loss"), pool)) >= 15
     assert len(drawn(plan(earlier_cycles=0.5, weight="loss"), Pool(pool.new, one_leaf))) == 20  # nothing known yet
@@ -257,7 +257,7 @@ def test_without_a_file_the_base_model_answers_prompts_of_ours(make: Any) -> Non
     assert len(asked) == 10 >= len(items)  # those that ask for a number have none
     assert {item.answer for item in items if isinstance(item, Sample)} == {"Mine."}
     assert {item.id for item in asked} <= {prompt.id for prompt in general_prompts()}
-    later = drawn(plan(general=0.25), Pool(make.samples(30), past=Past(cycle=2)), own=OwnWords(base=base))
+    later = drawn(plan(general=0.25), Pool(make.samples(30), past=Past(cycle=2, after=1)), own=OwnWords(base=base))
     assert {item.source.leaf for item in later} == {GENERAL_LEAF}
     assert {item.id for item in asked[:10]} != {item.id for item in asked[10:]}  # another cycle draws others
 

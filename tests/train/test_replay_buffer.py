@@ -265,7 +265,7 @@ def test_general_prompts_are_answered_by_the_base_model_once_for_all_runs(
     again = train("second", general=0.5, base=base).phases[0].mix
     assert again == mix
     assert len(asked) == 16
-    later = train("third", Past(cycle=2), general=0.5, base=base).phases[0].mix
+    later = train("third", Past(cycle=2, after=1), general=0.5, base=base).phases[0].mix
     assert later
     assert later.data_sha256 != mix.data_sha256
     assert set(asked) == {base[0]}

@@ -1,0 +1,151 @@
+"""A cycle that differs from an earlier one: what is done again, what is not, and what `tilth cycle --explain` says."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tilth.core.atomic import read_json
+from tilth.core.progress import SilentProgress
+from tilth.cycle.explain import CycleOutlook, explain_cycle
+from tilth.cycle.journal import find_cycle
+
+from ..loop import FERRY, MILL, SKILL, Loop, Spawner, knowledge_files, skill_files
+
+Copy = Callable[[Loop], Loop]
+
+
+def git(loop: Loop, *words: str) -> None:
+    author = ["-c", "user.name=a", "-c", "user.email=a@localhost"]
+    subprocess.run(["git", *author, *words], cwd=loop.root, check=True, capture_output=True)
+
+
+def explained(loop: Loop, ref: str = "") -> tuple[CycleOutlook, dict[str, tuple[bool, str]]]:
+    outlook = explain_cycle(loop.workspace, SilentProgress(), ref)
+    return outlook, {each.stage: (each.runs, each.why) for each in outlook.stages}
+
+
+def results(loop: Loop, cycle: int) -> dict[str, str]:
+    """Phase -> its result record."""
+    files = sorted((loop.state / f"cycles/{cycle:04}/train").glob("*/result.json"))
+    return {file.parent.name: file.read_text() for file in files}
+
+
+def test_another_last_phase_trains_that_phase_only(trained: Loop, copy: Copy, spawner: Spawner) -> None:
+    loop = copy(trained)
+    plan = loop.root / "plan.yaml"
+    plan.write_text(plan.read_text().replace("epochs: 24", "epochs: 2"))
+    outlook, stages = explained(loop)
+    assert (outlook.number, outlook.because) == (3, "another plan")
+    assert stages["generate"] == (False, "the store has the samples of all 3 leaves")
+    assert stages["train short"] == (False, "its model is there")
+    assert stages["train all"] == (True, "epochs 24 -> 2; it has other samples")  # older ones take turns over epochs
+    asked = len(loop.teacher.requests)
+    ran = spawner.run(loop.root, "train")
+    assert "phase short: done already" in ran.err
+    assert "phase all: done already" not in ran.err
+    assert len(loop.teacher.requests) == asked
+    before, after = results(loop, 2), results(loop, 3)
+    assert after["01-short"] == before["01-short"]
+    assert after["02-all"] != before["02-all"] == results(trained, 2)["02-all"]
+
+
+def test_another_gate_trains_nothing(trained: Loop, copy: Copy, spawner: Spawner) -> None:
+    loop = copy(trained)
+    loop.configure(gate={"significance": 0.2, "max_loss": 0.5})
+    outlook, stages = explained(loop)
+    assert (outlook.number, outlook.because) == (3, "gate.max_loss 0.6 -> 0.5")
+    assert [stage for stage, (runs, _) in stages.items() if runs] == ["changes", "evaluate", "gate", "release"]
+    ran = spawner.run(loop.root, "train")
+    assert ran.err.count("done already") == 2
+    assert results(loop, 3) == results(loop, 2)
+    loop.configure()
+    assert explained(loop)[0].number == 2  # the one before is gone on with
+
+
+def test_another_student_starts_afresh_with_all_samples(turned_once: Loop, copy: Copy, spawner: Spawner) -> None:
+    loop = copy(turned_once)
+    other = loop.root.parent / "other"
+    moved = shutil.copytree(loop.student, other / "moved")
+    loop.configure(student={"model": str(moved)})
+    assert explained(loop)[0].stages == ()  # the same weights elsewhere are the same student
+    grown = shutil.copytree(loop.state / "releases/0001/model", other / "grown")
+    loop.configure(student={"model": str(grown)})
+    outlook, stages = explained(loop)
+    assert (outlook.number, outlook.start) == (2, str(grown))
+    assert stages["changes"] == (True, "no leaf changed")
+    assert stages["train short"] == (True, "it starts from another model")
+    plan = loop.root / "plan.yaml"
+    plan.write_text(plan.read_text().replace("epochs: 24", "epochs: 1").replace("epochs: 4", "epochs: 1"))
+    assert spawner.run(loop.root, "train").code == 0
+    inputs = find_cycle(loop.workspace, 2)
+    assert (inputs.parent, inputs.new) == (0, ())
+    mix = read_json(loop.state / "cycles/0002/train.json")["phases"][1]["mix"]
+    assert set(mix["by_leaf"]) == {MILL, SKILL}
+    assert set(mix["by_origin"]) == {"new"}
+
+
+@pytest.mark.slow  # trains and examines a student
+def test_a_branch_is_judged_and_released_when_it_is_merged(turned_once: Loop, copy: Copy, spawner: Spawner) -> None:
+    loop = copy(turned_once)
+    git(loop, "branch", "-M", "main")
+    git(loop, "checkout", "-qb", "ferry")
+    loop.commit(FERRY, knowledge_files(FERRY))
+    git(loop, "checkout", "-q", "main")
+    draft = loop.root / MILL / "draft.txt"
+    draft.write_text("of the user's own\n")
+    before = sorted(path for path in loop.root.rglob("*") if ".git" not in path.parts and ".tilth" not in path.parts)
+    told = spawner.run(loop.root, "cycle", "--ref", "ferry", "--json").json
+    assert (told["cycle"], told["outcome"], told["release"]) == (2, "judged", None)
+    assert sorted(p for p in loop.root.rglob("*") if ".git" not in p.parts and ".tilth" not in p.parts) == before
+    assert not (loop.state / "releases/0002").exists()
+    assert spawner.run(loop.root, "cycle", "--ref", "ferry", "--json").json == told
+    assert spawner.run(loop.root, "cycle").out.startswith("nothing to do")
+    git(loop, "merge", "-q", "ferry")
+    _, stages = explained(loop)
+    assert [stage for stage, (runs, _) in stages.items() if runs] == ["changes", "gate", "release"]
+    ran = spawner.run(loop.root, "cycle", "--json")
+    assert (ran.json["cycle"], ran.json["outcome"], ran.json["release"]) == (2, "released", 2)
+    assert ran.err.count("done already") == 2
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=loop.root, check=True, capture_output=True, text=True)
+    assert loop.release(2)["commit"] == head.stdout.strip()
+
+
+@pytest.mark.slow  # trains and examines two students
+def test_two_branches_side_by_side(turned_once: Loop, copy: Copy, spawner: Spawner) -> None:
+    loop = copy(turned_once)
+    git(loop, "branch", "-M", "main")
+    plan = loop.root / "plan.yaml"
+    plan.write_text(plan.read_text().replace("epochs: 24", "epochs: 2"))
+    for name, leaf, files in (
+        ("ferry", FERRY, knowledge_files(FERRY)),
+        ("riddle", "compositional_skills/more", {"qna.yaml": skill_files()["qna.yaml"].replace("alpha", "omega")}),
+    ):
+        git(loop, "checkout", "-qb", name, "main")
+        loop.commit(leaf, files)
+    git(loop, "checkout", "-q", "main")
+    ran = spawner.run(loop.root, "cycle", "--ref", "ferry", "--ref", "riddle")
+    head = next(line for line in ran.out.splitlines() if "ferry" in line and "riddle" in line)
+    assert head.split()[:4] == ["leaf", "release", "1", "ferry"]
+    assert spawner.run(loop.root, "cycle", "--ref", "nowhere").code == 2
+    refused = spawner.run(loop.root, "cycle", "--ref", "ferry", "--force")
+    assert (refused.code, "--force has no effect with --ref" in refused.err) == (2, True)
+
+
+def test_what_would_be_generated_is_explained_leaf_by_leaf(turned_once: Loop, copy: Copy, tmp_path: Path) -> None:
+    loop = copy(turned_once)
+    loop.commit(FERRY, knowledge_files(FERRY))
+    loop.commit(SKILL, {"qna.yaml": skill_files()["qna.yaml"].replace("alpha", "omega")})
+    _, stages = explained(loop)
+    assert stages["changes"] == (True, f"added {FERRY}; modified {SKILL}")
+    assert stages["generate"] == (True, f"{SKILL} (it changed), {FERRY} (new)")
+    loop.configure(teacher={"model": "other", "base_url": loop.teacher.url})
+    _, stages = explained(loop)
+    assert f"{MILL} (the teacher changed)" in stages["generate"][1]
+    git(loop, "reset", "--hard", "-q", "HEAD~2")
+    loop.configure(generate={"recipe": "standard"})
+    _, stages = explained(loop)
+    assert f"{MILL} (the recipe changed)" in stages["generate"][1]
