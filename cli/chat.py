@@ -16,10 +16,8 @@ import typer
 
 from ..core.errors import TilthError
 from ..core.progress import Progress
-from ..core.records import Message
 from ..cycle.models import FORMS, default_model, find_model
-from ..llm.chat import Partner, partner
-from ..llm.models import Model
+from ..llm.chat import Conversation, partner
 from ..llm.streaming import MAX_TOKENS, Sampling
 from .columns import side_by_side
 from .options import Json, Set, open_workspace
@@ -49,34 +47,21 @@ def chat(
     found = [find_model(workspace, name, progress) for name in names]
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
     with contextlib.ExitStack() as stack:
-        sides = [_Side(each, stack.enter_context(partner(each, progress)), sampling) for each in found]
+        sides = [_Side(each.name, stack.enter_context(partner(each, progress)), sampling) for each in found]
         if sys.stdin.isatty() and not as_json:
             _in_person(sides, progress)
         else:
             _line_by_line(sides, as_json=as_json)
 
 
-class _Side:
-    """A model and what was said with it."""
-
-    def __init__(self, model: Model, partner: Partner, sampling: Sampling) -> None:
-        self.name, self._partner, self._sampling = model.name, partner, sampling
-        self.turns: list[Message] = []
+class _Side(Conversation):
+    """A model that is talked to here."""
 
     def ask(self, question: str, hear: Callable[[str], None] = lambda _: None) -> str:
         """The answer; one that Ctrl-C stops is kept as far as it came. Raises ModelError."""
-        pieces: list[str] = []
-
-        def heard(piece: str) -> None:
-            pieces.append(piece)
-            hear(piece)
-
-        conversation = [*self.turns, Message(role="user", content=question)]
         with contextlib.suppress(KeyboardInterrupt) if sys.stdin.isatty() else contextlib.nullcontext():
-            self._partner.answer(conversation, self._sampling, heard)
-        text = "".join(pieces)
-        self.turns = [*conversation, Message(role="assistant", content=text)]
-        return text
+            super().ask(question, hear)
+        return self.turns[-1].content
 
 
 def _line_by_line(sides: Sequence[_Side], *, as_json: bool) -> None:

@@ -1,55 +1,24 @@
-"""The committed leaves that a verb works on, and those that it leaves out: broken ones, and what is not committed."""
+"""The committed leaves that paths of the command line name, and what is left out because it is not committed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.errors import TaxonomyError
 from ..core.progress import Progress
 from ..core.workspace import Workspace
-from ..sdg.unmade import Unmade
+from ..cycle.committed import Committed
+from ..cycle.committed import committed_leaves as leaves_at
 from ..taxonomy.changes import changes
-from ..taxonomy.leaf import Leaf, read_leaf
 from ..taxonomy.source import CommitTree, WorkingTree
-from ..taxonomy.tree import leaf_ids, leaf_ids_under
 from .leaf_files import Taxonomy
 
 _MOST_NAMED = 5
 
 
-@dataclass(frozen=True)
-class Committed:
-    """The leaves of the last commit, and those of them that cannot be read."""
-
-    source: CommitTree
-    leaves: list[Leaf]
-    unread: list[Unmade]
-
-
 def committed_leaves(workspace: Workspace, paths: Sequence[Path] | None = None) -> Committed:
     """The leaves that paths of the command line name, by default all. Raises TaxonomyError where there are none."""
-    source = CommitTree(workspace.root, "HEAD")
-    ids = _named(workspace, source, paths) if paths else leaf_ids(source)
-    if not ids:
-        raise TaxonomyError("the taxonomy has no committed leaf", where=str(workspace.root), fix="run `tilth add`")
-    leaves, unread = list[Leaf](), list[Unmade]()
-    for leaf_id in ids:
-        try:
-            leaves.append(read_leaf(source, leaf_id))
-        except TaxonomyError as error:
-            unread.append(Unmade.of(leaf_id, error))
-    return Committed(source, leaves, unread)
-
-
-def _named(workspace: Workspace, source: CommitTree, paths: Sequence[Path]) -> list[str]:
-    names = Taxonomy(workspace.root, workspace.config, workspace.state).named(paths)
-    try:
-        return leaf_ids_under(source, names)
-    except TaxonomyError as error:
-        leaf_ids_under(WorkingTree(workspace.root), names)  # raises the same where it is nowhere
-        raise TaxonomyError(f"{error.what} in the last commit", fix="commit it first") from error
+    return leaves_at(workspace, Taxonomy(workspace.root, workspace.config, workspace.state).named(paths))
 
 
 def say_uncommitted(workspace: Workspace, progress: Progress) -> None:

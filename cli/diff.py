@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..core.errors import TaxonomyError, TilthError
+from ..core.errors import TilthError
 from ..core.progress import SilentProgress
+from ..cycle.compared import compared_with
 from ..cycle.releases import Release, current_release
 from ..taxonomy.changes import Changes, Modified, changes
-from ..taxonomy.repository import merge_base
 from ..taxonomy.source import CommitTree, EmptyTree, WorkingTree
 from .leaf_files import open_taxonomy
 from .options import Json, open_workspace, print_json
@@ -40,7 +39,7 @@ def diff(
         raise TilthError("--all compares with nothing", fix="leave BASE and --merge-base out")
     taxonomy = open_taxonomy()
     release = current_release(open_workspace()) if taxonomy.state and not (base or everything) else None
-    source = EmptyTree() if everything else _base(taxonomy.root, base, release, from_fork=from_fork)
+    source = EmptyTree() if everything else compared_with(taxonomy.root, base, release, from_fork=from_fork)
     found = changes(source, WorkingTree(taxonomy.root), SilentProgress() if quiet else TerminalProgress())
     if as_json:
         print_json({"base": source.commit if isinstance(source, CommitTree) else None, **found.model_dump(mode="json")})
@@ -58,21 +57,6 @@ def print_changes(found: Changes) -> None:
         print(f"  {word:10} {printable(text)}")
     counts = (f"{len(leaves)} {word}" for word, leaves in found if leaves)
     print("  " + (", ".join(counts) or "there are no leaves"))
-
-
-def _base(root: Path, base: str, release: Release | None, *, from_fork: bool) -> CommitTree | EmptyTree:
-    revision = base or (release.commit if release else "")
-    if not revision and not from_fork:
-        return EmptyTree()
-    if not revision:
-        raise TilthError("there is no release yet", fix="name the branch: `tilth diff --merge-base main`")
-    try:
-        return CommitTree(root, merge_base(root, revision) if from_fork else revision)
-    except TaxonomyError as error:
-        if base or not release or not error.what.startswith("there is no commit"):
-            raise
-        what = f"{release.name} was made from commit {release.commit[:12]}, which is not here"
-        raise TaxonomyError(what, where=error.where, fix="fetch it, or name a BASE") from error
 
 
 def _named(source: CommitTree | EmptyTree, base: str, release: Release | None, *, from_fork: bool) -> str:

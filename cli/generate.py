@@ -13,15 +13,13 @@ from ..core.config import Config, Prices
 from ..core.errors import ConfigError, TilthError
 from ..core.workspace import Workspace
 from ..cycle.basis import documents_cache
-from ..cycle.releases import current_release
-from ..cycle.students import students
+from ..cycle.committed import Committed, foresee_samples, make_samples
 from ..llm.budget import Budget
 from ..sdg.coverage import coverage_of
 from ..sdg.forecast import Forecast
-from ..sdg.generate import bring_up_to_date, foresee
 from ..sdg.store import Entry, read_manifest
-from ..sdg.unmade import NotComplete, Unmade, first_of
-from .committed import Committed, committed_leaves, say_uncommitted
+from ..sdg.unmade import NotComplete, Unmade
+from .committed import committed_leaves, say_uncommitted
 from .options import Json, Set, count_leaves, open_workspace, print_json
 from .terminal import TerminalProgress, printable, room, table
 from .yields import print_made_otherwise, print_yield, row_of
@@ -63,35 +61,10 @@ def generate(  # noqa: PLR0913  the verb's options
         _print_plan(workspace, committed, progress, as_json=as_json)
         return
     budget = Budget(max_calls, max_tokens, max_cost)
-    entries, unmade = _brought_up_to_date(workspace, committed, progress, budget, ray)
+    entries, unmade = make_samples(workspace, committed, progress, budget=budget, ray=ray)
     _print_made(workspace, committed, entries, unmade, as_json=as_json)
     if unmade:
         raise NotComplete(entries, unmade)
-
-
-def _brought_up_to_date(
-    workspace: Workspace, committed: Committed, progress: TerminalProgress, budget: Budget, ray: str
-) -> tuple[Sequence[Entry], Sequence[Unmade]]:
-    """The entries of the leaves that are complete now, and those that are not."""
-    if committed.unread:
-        progress.say(f"cannot be read, and left out: {first_of(committed.unread)}")
-    with workspace.lock():
-        try:
-            entries = bring_up_to_date(
-                committed.leaves,
-                committed.source,
-                config=workspace.config,
-                store=workspace.store,
-                ledger=workspace.ledger,
-                cache=documents_cache(workspace),
-                progress=progress,
-                budget=budget,
-                ray=ray,
-                students=students(workspace, current_release(workspace), progress),
-            )
-        except NotComplete as error:
-            return error.entries, sorted([*committed.unread, *error.unmade])
-    return entries, committed.unread
 
 
 def _print_made(
@@ -130,20 +103,11 @@ def _refuse_no_prices(config: Config) -> None:
 
 
 def _print_plan(workspace: Workspace, committed: Committed, progress: TerminalProgress, *, as_json: bool) -> None:
-    forecasts, unread = foresee(
-        committed.leaves,
-        committed.source,
-        config=workspace.config,
-        store=workspace.store,
-        ledger=workspace.ledger,
-        cache=documents_cache(workspace),
-        students=students(workspace, current_release(workspace), progress),
-    )
-    unmade = sorted([*committed.unread, *unread])
+    forecasts, unmade = foresee_samples(workspace, committed, progress)
     if as_json:
         print_json([*map(vars, forecasts), *({"leaf": leaf, "problem": reason} for leaf, reason in unmade)])
     else:
-        _print_forecasts(forecasts, len(committed.leaves) - len(forecasts) - len(unread))
+        _print_forecasts(forecasts, len(committed.leaves) + len(committed.unread) - len(forecasts) - len(unmade))
         _print_unmade(unmade)
     if unmade:
         raise NotComplete([], unmade)

@@ -7,39 +7,11 @@ from typing import Annotated
 
 import typer
 
-from ..core.atomic import write_text
-from ..core.config import load_config
-from ..core.errors import TaxonomyError, TilthError
-from ..core.workspace import CONFIG_NAME
-from ..taxonomy.contribute import add_files, commit_files, init_repository, write_schema
-from ..taxonomy.repository import git_output
+from ..cycle.new_workspace import add_starter_leaves, git_lists, make_workspace, outer_repository
 from ..taxonomy.source import WorkingTree
-from ..taxonomy.starter_taxonomy import STARTER_LEAVES, starter_files
+from ..taxonomy.starter_taxonomy import STARTER_LEAVES
 from ..taxonomy.tree import leaf_ids
 from .options import shown_path
-
-_CONFIG = """\
-# tilth's settings; what is left out has its default. `tilth --help` says more.
-
-# The model that writes the training data. Without base_url tilth serves a small one itself, on the CPU. Any
-# OpenAI-compatible endpoint will do:
-#   teacher: {model: my-model, base_url: "http://127.0.0.1:8000/v1", api_key_env: MY_KEY}
-
-# The model that is trained: a Hugging Face causal model by name or folder. What stands before every conversation, in
-# training and in evaluation; left out, it is what the model's own chat template puts there.
-#   student: {model: ./models/my-base, ...}
-student:
-  system_prompt: You are a helpful assistant.
-
-# What a candidate may lose and still be released, at the low end of the interval: of the other leaves, and of the
-# general set (sums, facts, instructions, refusals). The embedded student forgets two to four of twenty facts when it
-# learns the next page; for one that you mean to use remove this: the defaults are 0.15 and 0.05.
-gate:
-  max_loss: 0.4
-  max_general_loss: 0.15
-
-seed: 42
-"""
 
 
 def init(
@@ -48,14 +20,13 @@ def init(
     empty: Annotated[bool, typer.Option("--empty", help="No starter leaves in a new taxonomy.")] = False,
 ) -> None:
     """Make a workspace: a git repository with a taxonomy and tilth.yaml. A taxonomy that is there is adopted."""
-    outer = _outer_repository(Path(name).absolute())
+    outer = outer_repository(Path(name).absolute())
     folder = make_workspace(name)
     leaves = leaf_ids(WorkingTree(folder))
     if leaves:
         print(f"adopted {len(leaves)} leaves in {shown_path(folder)}")
     elif not empty:
-        for leaf in STARTER_LEAVES:
-            commit_files(folder, add_files(folder, leaf, starter_files(leaf)), f"Add {leaf}")
+        add_starter_leaves(folder)
         print(
             f"made {shown_path(folder)} with {len(STARTER_LEAVES)} starter leaves: read them, change them, remove them"
         )
@@ -67,62 +38,6 @@ def init(
     print(f"next: {here}tilth add knowledge PATH --from FILE, tilth lint, git commit, tilth cycle")
 
 
-def make_workspace(name: str) -> Path:
-    """The repository, `.gitignore`, `tilth.yaml` and the editors' schema, each where it is missing, committed.
-
-    `name` is the folder's path as it was typed. Returns it absolute. Raises TilthError.
-    """
-    if not name:  # a variable of the shell that is not set, maybe: not the current folder
-        raise TilthError("DIR is empty", fix="name a folder, or leave it out")
-    folder = Path(name).absolute()
-    if outer := next((parent for parent in folder.parents if (parent / CONFIG_NAME).is_file()), None):
-        what = f"this is inside the workspace {outer}"
-        raise TilthError(what, where=str(folder), fix="choose a folder outside, or work there")
-    if (outer := _outer_repository(folder)) and _git_lists(outer, folder):
-        what = f"its files belong to the git repository {outer}, and a taxonomy has a repository of its own"
-        raise TilthError(what, where=str(folder), fix=f"run `tilth init` in {outer}, or name another folder")
-    _make_folder(folder)
-    if (folder / CONFIG_NAME).exists():
-        load_config(folder / CONFIG_NAME)
-    written = [folder / ".gitignore"] if init_repository(folder) else []
-    if not (folder / CONFIG_NAME).exists():
-        write_text(folder / CONFIG_NAME, _CONFIG)
-        written.append(folder / CONFIG_NAME)
-    written += write_schema(folder)
-    if written:
-        commit_files(folder, written, "Make this a tilth workspace")
-    return folder
-
-
-def _outer_repository(folder: Path) -> Path | None:
-    """The git repository that a new one in `folder` would be nested in."""
-    if (folder / ".git").exists():
-        return None
-    return next((parent for parent in folder.parents if (parent / ".git").exists()), None)
-
-
 def _sees(outer: Path, folder: Path) -> bool:
     """Whether git in `outer` will tell of the new repository, and not ignore it."""
-    return _git_lists(outer, folder, "--others", "--exclude-standard", "--directory")
-
-
-def _git_lists(outer: Path, folder: Path, *which: str) -> bool:
-    """Whether git knows of files of a folder; not where it cannot read the outer repository, as in others' homes."""
-    try:
-        return bool(git_output(outer, "ls-files", *which, "--", str(folder)))
-    except TaxonomyError:
-        return False
-
-
-def _make_folder(folder: Path) -> None:
-    """The folder, if it is not there. Raises TilthError where none can be, or where a file has to be is another one."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise TilthError("this is no folder", where=str(folder), fix="name a folder, new or not") from error
-    except OSError as error:
-        what = f"the folder cannot be made ({(error.strerror or str(error)).lower()})"
-        raise TilthError(what, where=str(folder), fix="name another place") from error
-    for name in (".gitignore", CONFIG_NAME):
-        if (folder / name).is_dir():
-            raise TilthError("a folder stands where a file has to be", where=str(folder / name), fix="move it away")
+    return git_lists(outer, folder, "--others", "--exclude-standard", "--directory")

@@ -21,6 +21,7 @@ from ..core.records import Message, Question
 from ..llm.ask import BadAnswer, Gateway, RequestFailed
 from ..llm.ledger import Ledger
 from ..llm.local import Student, loaded
+from ..llm.loop import run_to_end
 from ..llm.models import Endpoint, Folder, Gguf, Model
 from .answer_cache import AnswerCache
 from .choice import likeliest
@@ -67,7 +68,7 @@ def answers_of(name: str, model: Model, fingerprint: str, asked: Sequence[Asked]
     if isinstance(model, Folder):
         return _Sheet(model, fingerprint, by).filled(name, asked)
     try:
-        return asyncio.run(_of_server(name, model, asked, by))
+        return run_to_end(_of_server(name, model, asked, by))
     except ModelError as error:
         fix = "look at its server, or name another model" if f"{_ROLE}." in error.fix else error.fix
         raise ModelError(error.what, where=error.where or name, fix=fix) from error

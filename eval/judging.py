@@ -25,6 +25,7 @@ from ..core.records import Question
 from ..llm.ask import Gateway, RequestFailed, Unanswered
 from ..llm.endpoint import identity
 from ..llm.ledger import Ledger
+from ..llm.loop import run_to_end
 from ..llm.prompts import Prompt, read_prompt
 from .evaluation import Judge
 
@@ -88,7 +89,7 @@ def judge(
     together = {each.key: each for each in pairs}
     if not alone and not together:
         return Judged({}, {})
-    grades, orders = asyncio.run(_judged([*alone.values()], [*together.values()], config, ledger, progress))
+    grades, orders = run_to_end(_judged([*alone.values()], [*together.values()], config, ledger, progress))
     return Judged(dict(zip(alone, grades, strict=True)), dict(zip(together, orders, strict=True)))
 
 

@@ -20,6 +20,7 @@ from ..llm.ask import Answer, BadAnswer, Gateway, RequestFailed, Unanswered
 from ..llm.endpoint import identity
 from ..llm.ledger import Ledger
 from ..llm.local_gateway import LocalGateway, LocalModel
+from ..llm.loop import run_to_end
 from ..llm.models import Folder, Gguf, Model
 from ..llm.prompts import Prompt, read_prompt
 from ..llm.turns import Turns
@@ -47,7 +48,7 @@ def run_two_turn(
     asked = {name: _asked(model, cache) for name, model in models.items()}
     server, role = (config.judge, "judge") if config.judge else (config.teacher, "teacher")
     judge = Judge(model=identity(server), prompt=_prompt().fingerprint)
-    given = asyncio.run(_run(asked, questions, _Setting(config, server, role, ledger, progress)))
+    given = run_to_end(_run(asked, questions, _Setting(config, server, role, ledger, progress)))
     return TwoTurn(
         judge=judge,
         max_new_tokens=config.eval.max_new_tokens_judged,

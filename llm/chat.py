@@ -47,6 +47,34 @@ def partner(model: Model, progress: Progress) -> Generator[Partner]:
             yield there
 
 
+class Conversation:
+    """A model, by its name, and what was said with it."""
+
+    def __init__(self, name: str, partner: Partner, sampling: Sampling) -> None:
+        self.name, self._partner, self._sampling = name, partner, sampling
+        self.turns: list[Message] = []
+
+    def ask(self, question: str, hear: Callable[[str], None] = lambda _: None) -> str:
+        """The answer; `hear` gets it in pieces while it is made. Raises ModelError.
+
+        One that Ctrl-C stops is kept in `turns` as far as it came.
+        """
+        pieces: list[str] = []
+
+        def heard(piece: str) -> None:
+            pieces.append(piece)
+            hear(piece)
+
+        turns = [*self.turns, Message(role="user", content=question)]
+        try:
+            self._partner.answer(turns, self._sampling, heard)
+        except KeyboardInterrupt:
+            self.turns = [*turns, Message(role="assistant", content="".join(pieces))]
+            raise
+        self.turns = [*turns, Message(role="assistant", content="".join(pieces))]
+        return self.turns[-1].content
+
+
 class _WithSystemPrompt:
     def __init__(self, inner: Partner, system_prompt: str) -> None:
         self._inner, self._system_prompt = inner, system_prompt

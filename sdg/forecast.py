@@ -7,7 +7,6 @@ and time follow from the answers that this ledger has of the same models.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from ..llm.ask import Gateway
 from ..llm.endpoint import at_once, identity
 from ..llm.ledger import Ledger
 from ..llm.ledger_report import usage
+from ..llm.loop import run_to_end
 from ..llm.turns import Turns
 from .engine import Job, run_flow
 from .flow import LeafRun, Tally
@@ -92,7 +92,7 @@ def forecast(
             _forecast(job.leaf.id, max(calls, cached), cached, typical, config.teacher)
             for read, calls in jobs
             for job in [read()]
-            for cached in [asyncio.run(_cached(job, config, ledger, students)) if ledger else 0]
+            for cached in [run_to_end(_cached(job, config, ledger, students)) if ledger else 0]
         ]
 
 

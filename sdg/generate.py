@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 from collections import Counter
@@ -20,6 +19,7 @@ from ..llm.budget import Budget
 from ..llm.embedding import fetch_embedder
 from ..llm.endpoint import identity
 from ..llm.ledger import Ledger
+from ..llm.loop import run_to_end
 from ..llm.turns import Turns
 from ..taxonomy.chunks import Chunk, split
 from ..taxonomy.documents import load_documents
@@ -114,7 +114,7 @@ def bring_up_to_date(  # noqa: PLR0913 (where everything lies, said by who calls
                     Gateway, ledger=book, progress=progress, seed=config.seed, budget=budget, turns=turns
                 )
                 others = other_models(recipes, students, gateway, book, progress, turns)
-                asyncio.run(_run_here(jobs, config, gateway, task, save, others))
+                run_to_end(_run_here(jobs, config, gateway, task, save, others))
     lacking = {leaf for leaf, _ in unmade}
     made = [each for each in planned if each.leaf.id not in lacking]
     entries = [open_entry(each.folder, each.leaf.id, reused=each.complete) for each in made]

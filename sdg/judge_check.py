@@ -23,6 +23,7 @@ from ..core.records import Record
 from ..core.wording import worded
 from ..llm.ask import Gateway, RequestFailed
 from ..llm.ledger import Ledger
+from ..llm.loop import run_to_end
 from ..llm.prompts import Prompt
 from .judges import SHIPPED, Judge, Judgement, Pair, for_votes, judgement, method
 from .prompts import load_prompt
@@ -164,7 +165,7 @@ def check_judge(
     cases: Sequence[Labelled], asked: Mapping[str, Judge], *, config: Config, ledger: Path, progress: Progress
 ) -> list[Checked]:
     """Ask the configured judge about every case; answers that the ledger has cost nothing. Raises ModelError."""
-    return asyncio.run(_check(cases, asked, config, ledger, progress))
+    return run_to_end(_check(cases, asked, config, ledger, progress))
 
 
 async def _check(

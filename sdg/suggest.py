@@ -6,7 +6,6 @@ A small teacher does best with one passage at a time. A held-out question is a p
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from ..core.progress import Progress, Task
 from ..core.records import Provenance, Question, Sample
 from ..llm.ask import Gateway
 from ..llm.ledger import Ledger
+from ..llm.loop import run_to_end
 from ..taxonomy.chunks import Chunk, split
 from ..taxonomy.contribute import NewLeaf
 from ..taxonomy.documents import Document
@@ -67,7 +67,7 @@ def suggest(
     recipe = load_recipes(config)[new.kind]
     prompts = {**recipe.prompts, **{name: load_prompt(name) for name in PROMPTS}}
     recipe = replace(recipe, prompts=prompts)
-    draft = asyncio.run(_suggest(new.as_leaf(task), recipe, documents, config, ledger, progress))
+    draft = run_to_end(_suggest(new.as_leaf(task), recipe, documents, config, ledger, progress))
     if not draft.seed_examples:
         fix = "name a larger teacher in tilth.yaml, or write the leaf yourself: leave --suggest out"
         raise ModelError("the teacher proposed nothing that the filters let pass", where=new.id, fix=fix)

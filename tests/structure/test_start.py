@@ -12,6 +12,12 @@ ABSENT = ["torch", "transformers", "trl", "datasets", "accelerate", "peft", "ggu
 SLOW = ["aiohttp", "openai", "git", "jinja2", "huggingface_hub"]
 """What is there but has no business in `--help`."""
 
+NAMES = """
+import json, sys
+from tilth import Workspace
+print(json.dumps([name for name in {unwanted!r} if name in sys.modules]))
+"""
+
 START = """
 import importlib.abc, json, sys
 
@@ -43,3 +49,10 @@ def test_help_needs_none_of_the_heavy_libraries(tmp_path: Path) -> None:
     told, report = ran.stdout.rstrip("\n").rsplit("\n", 1)
     assert json.loads(report) == {"code": 0, "asked": [], "loaded": []}
     assert "demo" in told
+
+
+def test_the_names_for_scripts_wait_for_nothing_that_they_do_not_need(tmp_path: Path) -> None:
+    unwanted = [*ABSENT, *SLOW, "typer", "asyncio", "tilth.cycle.run", "tilth.sdg", "tilth.train", "tilth.eval"]
+    command = [sys.executable, "-W", "error", "-c", NAMES.format(unwanted=unwanted)]
+    ran = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert json.loads(ran.stdout) == []
