@@ -40,7 +40,7 @@ VERBS = {
     "benchmark": "Score models on public benchmarks and on questions of two turns; export tasks for lm-eval.",
     "cycle": "Generate, train, evaluate, judge, release, report: whatever is not done yet.",
     "report": "Write the report of a cycle again, from its files.",
-    "releases": "List releases, show where one came from, roll back, export.",
+    "releases": "List releases, show and compare them, check their hashes, roll back, pin, prune, export.",
     "chat": "Talk to a model.",
     "serve": "Serve a model as OpenAI's API has it, until Ctrl-C.",
 }

@@ -213,6 +213,14 @@ class Gate(Section):
     """The share of answers that the judge may fail to grade."""
 
 
+class Releases(Section):
+    """What stays of older releases."""
+
+    keep: Amount | None = None
+    """How many of the newest keep their model when a cycle has made another; absent: all do. The current one, pinned
+    ones and the records of all stay."""
+
+
 class Config(Section):
     """`tilth.yaml`."""
 
@@ -227,6 +235,7 @@ class Config(Section):
     train: Train = Field(default_factory=Train)
     eval: Eval = Field(default_factory=Eval)
     gate: Gate = Field(default_factory=Gate)
+    releases: Releases = Field(default_factory=Releases)
 
 
 def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:

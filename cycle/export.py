@@ -43,7 +43,7 @@ def export_release(
     with new_folder(target) as new:
         remark = ""
         if form in {"safetensors", "hub"}:
-            shutil.copytree(model, new, dirs_exist_ok=True)
+            shutil.copytree(model, new, copy_function=shutil.copyfile, dirs_exist_ok=True)  # a release's are read-only
         else:
             write_gguf(model, new / file, numbers, name=release.name, progress=progress)
         if form == "ollama":

@@ -1,7 +1,8 @@
 """Releases: students that passed the gate, numbered, never changed, each with its lineage.
 
-`releases/NNNN/` holds `model/` and `release.json`; `releases/current.json` names the one that the next cycle starts
-from, the only thing here that ever changes.
+`releases/NNNN/` holds `model/`, `dataset/` (a card) and `release.json`; `pruned.json` beside it says that the model was
+deleted. `releases/current.json` names the one that the next cycle starts from, `releases/pinned.json` those that are
+never pruned.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from pydantic import AwareDatetime, ValidationError
 
 from ..core.atomic import new_folder, read_json, write_json, write_text
 from ..core.errors import DataError, TilthError
+from ..core.fingerprint import file_sha256
 from ..core.rate import Rate
 from ..core.records import Record
 from ..core.wording import first_fault
 from ..core.workspace import Workspace
 from ..eval.gate import Verdict
 
-_RELEASE, _MODEL, _CURRENT = "release.json", "model", "current.json"
+RELEASE, PRUNED = "release.json", "pruned.json"
+_MODEL, _CURRENT, _PINNED = "model", "current.json", "pinned.json"
+_WRITABLE = 0o222
 
 
 class Dataset(Record):
@@ -47,7 +51,9 @@ class Release(Record):
     commit: str
     """The taxonomy commit."""
     student: str
-    """The model that release 1 started from."""
+    """The model that the first of its ancestors started from."""
+    student_sha256: str = ""
+    """Of that model's weights."""
     teacher: str
     plan: str
     seed: int
@@ -61,6 +67,10 @@ class Release(Record):
     """Whether somebody released it against the gate's verdict."""
     tilth: str
     """The version that made it."""
+    files: Mapping[str, str] = {}
+    """Path in the release's folder -> SHA-256, of the model and the cards; older records have none."""
+    replay_sha256: str = ""
+    """Of its replay buffer."""
 
     @property
     def name(self) -> str:
@@ -70,16 +80,21 @@ class Release(Record):
 
 def releases(workspace: Workspace) -> list[Release]:
     """All releases, the oldest first. Raises DataError when one's record is broken."""
-    return [_read(path) for path in sorted(workspace.releases.glob(f"[0-9][0-9][0-9][0-9]/{_RELEASE}"))]
+    return [read_release(path.parent) for path in sorted(workspace.releases.glob(f"[0-9][0-9][0-9][0-9]/{RELEASE}"))]
+
+
+def usable_releases(workspace: Workspace) -> list[Release]:
+    """Those that have their model, the oldest first. Raises as `releases`."""
+    return [release for release in releases(workspace) if not is_pruned(workspace, release.number)]
 
 
 def find_release(workspace: Workspace, number: int) -> Release:
     """Release `number`. Raises TilthError when there is none."""
-    path = _folder(workspace, number) / _RELEASE
-    if not path.is_file():
+    folder = release_folder(workspace, number)
+    if not (folder / RELEASE).is_file():
         known = ", ".join(str(release.number) for release in releases(workspace)) or "none yet"
         raise TilthError(f"there is no release {number}", fix=f"releases: {known}")
-    return _read(path)
+    return read_release(folder)
 
 
 def current_release(workspace: Workspace) -> Release | None:
@@ -95,38 +110,91 @@ def current_release(workspace: Workspace) -> Release | None:
             raise DataError("it does not name a release", where=str(path), fix=fix)
 
 
+def ancestors(workspace: Workspace, release: Release) -> list[Release]:
+    """The releases that one grew from, its parent first, as far as their records are there."""
+    known = {each.number: each for each in releases(workspace)}
+    found: list[Release] = []
+    while (child := found[-1] if found else release).parent < child.number and child.parent in known:
+        found.append(known[child.parent])
+    return found
+
+
 def model_folder(workspace: Workspace, release: Release) -> Path:
-    """The release's model: safetensors, configuration and tokenizer."""
-    return _folder(workspace, release.number) / _MODEL
+    """The release's model: safetensors, configuration and tokenizer. Raises TilthError when it was pruned."""
+    if is_pruned(workspace, release.number):
+        there = ", ".join(str(each.number) for each in usable_releases(workspace))
+        fix = f"take a release that has its model: {there}"
+        raise TilthError(f"the model of release {release.number} was pruned", fix=fix)
+    return release_folder(workspace, release.number) / _MODEL
+
+
+def is_pruned(workspace: Workspace, number: int) -> bool:
+    """Whether the model of release `number` was deleted to free disk, or is about to be."""
+    return (release_folder(workspace, number) / PRUNED).is_file()
+
+
+def pinned(workspace: Workspace) -> frozenset[int]:
+    """The releases that are never pruned. Raises DataError."""
+    path = workspace.releases / _PINNED
+    if not path.is_file():
+        return frozenset()
+    match read_json(path):
+        case {"releases": [*numbers]} if all(isinstance(number, int) for number in numbers):
+            return frozenset(numbers)
+        case _:
+            raise DataError("it does not list releases", where=str(path), fix="remove it, and pin the releases again")
+
+
+def pin(workspace: Workspace, number: int, *, wanted: bool = True) -> Release:
+    """Have release `number` never pruned, or not pinned any more. Raises TilthError as `set_current`."""
+    release = find_release(workspace, number)
+    if wanted:
+        model_folder(workspace, release)
+    numbers = pinned(workspace) | {number} if wanted else pinned(workspace) - {number}
+    write_json(workspace.releases / _PINNED, {"releases": sorted(numbers)})
+    return release
+
+
+def disk_bytes(workspace: Workspace, number: int) -> int:
+    """What the files of release `number` take."""
+    return sum(path.stat().st_size for path in release_folder(workspace, number).rglob("*") if path.is_file())
 
 
 def add_release(workspace: Workspace, release: Release, model: Path, cards: Mapping[str, str]) -> None:
     """Make a release of `model` and the current one. The files are linked, not copied: `model` may be deleted then.
 
-    `cards` are texts by their path in the release's folder.
+    `cards` are texts by their path in the release's folder. Nobody is to write to these files again.
     """
-    folder = _folder(workspace, release.number)
+    folder = release_folder(workspace, release.number)
     if not folder.exists():
         with new_folder(folder) as new:
             shutil.copytree(model, new / _MODEL, copy_function=os.link)
             for path, text in cards.items():
                 write_text(new / path, text)
-            write_json(new / _RELEASE, release.model_dump(mode="json"))
+            files = {path.relative_to(new).as_posix(): path for path in new.rglob("*") if path.is_file()}
+            for path in files.values():
+                path.chmod(path.stat().st_mode & ~_WRITABLE)
+            hashes = {name: file_sha256(path) for name, path in files.items()}
+            write_json(new / RELEASE, release.model_copy(update={"files": hashes}).model_dump(mode="json"))
     set_current(workspace, release.number)
 
 
 def set_current(workspace: Workspace, number: int) -> Release:
-    """Make release `number` the one that the next cycle starts from. Raises TilthError when there is none."""
+    """Make release `number` the one that the next cycle starts from. Raises TilthError when it or its model is gone."""
     release = find_release(workspace, number)
+    model_folder(workspace, release)
     write_json(workspace.releases / _CURRENT, {"release": number})
     return release
 
 
-def _folder(workspace: Workspace, number: int) -> Path:
+def release_folder(workspace: Workspace, number: int) -> Path:
+    """Where a release keeps its files."""
     return workspace.releases / f"{number:04}"
 
 
-def _read(path: Path) -> Release:
+def read_release(folder: Path) -> Release:
+    """The record in a release's folder. Raises DataError when it is missing or broken."""
+    path = folder / RELEASE
     try:
         return Release.model_validate(read_json(path))
     except ValidationError as error:

@@ -55,6 +55,7 @@ from .journal import (
 )
 from .open_cycle import OpenCycle
 from .past import past_of
+from .prune import prune_older
 from .releases import model_folder, releases, set_current
 from .report import write_report
 from .stages import timed
@@ -94,7 +95,7 @@ def run_cycle(
     another TilthError when something is wrong. That the gate refuses a candidate is no error: the outcome says so.
     """
     with workspace.lock():
-        settled = _settle(workspace)
+        settled = _settle(workspace, progress)
         basis = read_basis(workspace, ref or "HEAD")
         inputs = _open(workspace, basis)
         if inputs is None:
@@ -117,8 +118,9 @@ def run_cycle(
             return CycleResult(inputs.number, "trained")
         verdict = judge_candidate(cycle, trained, check_trained(cycle, entries))
         if ref or not (verdict.passed or force):
-            return _finish(workspace, inputs.number, "judged" if verdict.passed else "refused")
-        return _finish(workspace, inputs.number, "released", release_candidate(cycle, trained, entries, verdict))
+            return _finish(workspace, progress, inputs.number, "judged" if verdict.passed else "refused")
+        released = release_candidate(cycle, trained, entries, verdict)
+        return _finish(workspace, progress, inputs.number, "released", released)
 
 
 def read_result(workspace: Workspace, number: int) -> CycleResult:
@@ -230,7 +232,7 @@ def _train(cycle: OpenCycle, entries: Sequence[Entry]) -> TrainResult:
     return trained
 
 
-def _settle(workspace: Workspace) -> CycleResult | None:
+def _settle(workspace: Workspace, progress: Progress) -> CycleResult | None:
     """Close the cycle that was stopped after it had made its release, if one was."""
     made = next(reversed(releases(workspace)), None)
     if made is None or made.cycle not in {each.number for each in journal.cycles(workspace)}:
@@ -239,15 +241,22 @@ def _settle(workspace: Workspace) -> CycleResult | None:
     if done and done.release:
         return None
     set_current(workspace, made.number)
-    return _finish(workspace, made.cycle, "released", made.number)
+    return _finish(workspace, progress, made.cycle, "released", made.number)
 
 
-def _finish(workspace: Workspace, number: int, outcome: journal.Outcome, release: int = 0) -> CycleResult:
-    """Write the report, then close the cycle. A released model is in its release; the cycle's own copies go."""
+def _finish(
+    workspace: Workspace, progress: Progress, number: int, outcome: journal.Outcome, release: int = 0
+) -> CycleResult:
+    """Write the report, then close the cycle. A released model is in its release; the cycle's own copies go.
+
+    So does what `releases.keep` lets go.
+    """
     done = Done(outcome=outcome, release=release, finished_at=datetime.now(UTC))
     write_report(workspace, number, done)
     if release:
         for copy in (cycle_folder(workspace, number) / TRAIN).glob("*/model"):
             shutil.rmtree(copy)
     journal.finish(workspace, number, done)
+    if release and workspace.config.releases.keep:
+        prune_older(workspace, workspace.config.releases.keep, progress)
     return read_result(workspace, number)

@@ -18,18 +18,18 @@ from ..taxonomy.tree import read_leaves
 from .basis import documents_cache
 from .held_out_questions import held_out_questions
 from .models import find_model
-from .releases import releases
+from .releases import usable_releases
 
 
 def score_models(
     workspace: Workspace, names: Sequence[str], progress: Progress, *, since: str = "", open_book: bool = False
 ) -> Evaluation:
-    """Score the models of those names, by default the base and all releases, in that order.
+    """Score the models of those names, by default the base and all releases that have their model, in that order.
 
     `since` asks only about leaves that changed since HEAD left that revision; `open_book` asks with the document's best
     passages at hand, too. What was answered or judged before is not asked for again. Raises TilthError.
     """
-    names = names or ["base", *(str(release.number) for release in releases(workspace))]
+    names = names or ["base", *(str(release.number) for release in usable_releases(workspace))]
     found = [find_model(workspace, name, progress) for name in names]
     source = CommitTree(workspace.root, "HEAD")
     leaves = read_leaves(source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,10 @@ def tensor_sizes(folder: Path) -> dict[str, int]:
     return sizes
 
 
-def weights_sha256(model: Path) -> str:
+def weights_sha256(model: Path, sha256_of: Callable[[Path], str] = file_sha256) -> str:
     """One hash for all safetensors files of a model folder, a kept adapter's too. Raises ModelError without any."""
     files = [*weight_files(model), *sorted(model.glob(f"{FOLDER}/*.safetensors"))]
-    return fingerprint([[file.name, file_sha256(file)] for file in files], length=64)
+    return fingerprint([[file.name, sha256_of(file)] for file in files], length=64)
 
 
 def weight_files(model: Path) -> list[Path]:

@@ -1,0 +1,145 @@
+"""What may be deleted to free disk: models of old releases, and what refused and abandoned cycles trained.
+
+Records, reports, cards, samples and replay buffers stay, so that lineage and scores of a pruned release can still be
+told. A release is marked as pruned before the first of its files goes, and a cycle's folders are renamed before they
+are deleted: a prune that is killed leaves nothing that could be taken for a model, and the next one deletes the rest.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ..core.atomic import write_json
+from ..core.progress import Progress
+from ..core.workspace import Workspace
+from ..train.memory import gigabytes
+from . import journal
+from .cards import MODEL_CARD
+from .journal import TRAIN, Inputs, cycle_folder
+from .releases import PRUNED, Release, current_release, is_pruned, pinned, release_folder, releases
+
+_ASIDE = ".pruned-"
+
+
+@dataclass(frozen=True)
+class Prunable:
+    """Files and folders that nothing needs any more."""
+
+    name: str
+    """Such as `model of release 1`."""
+    paths: tuple[Path, ...]
+    release: int = 0
+    """Whose model it is; 0: a cycle's."""
+
+
+def prunable(workspace: Workspace, keep: int | None) -> list[Prunable]:
+    """What `prune` would delete with the newest `keep` releases kept (None: all are), the oldest first.
+
+    Never the model of the current release, of a pinned one, or of one from which a cycle started that may yet become
+    a release; nor anything of such a cycle. Raises TilthError.
+    """
+    return [*_releases(workspace, keep), *_cycles(workspace)]
+
+
+def prune(workspace: Workspace, found: Iterable[Prunable]) -> None:
+    """Delete what `prunable` found. Only for who has held the workspace's lock since then. Raises OSError."""
+    for each in found:
+        if each.release and not is_pruned(workspace, each.release):
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            write_json(release_folder(workspace, each.release) / PRUNED, {"pruned_at": now})
+        for path in each.paths:
+            _delete(path)
+
+
+def prune_older(workspace: Workspace, keep: int, progress: Progress) -> None:
+    """Find it, delete it and say what went. Only for who holds the workspace's lock. Raises as `prunable`, `prune`."""
+    found = prunable(workspace, keep)
+    freed = gigabytes(freed_bytes(found))
+    prune(workspace, found)
+    if found:
+        progress.say(
+            f"deleted, as {keep} releases are to be kept: {', '.join(each.name for each in found)}; {freed} are free"
+        )
+
+
+def freed_bytes(found: Iterable[Prunable]) -> int:
+    """What deleting all of it frees: of a file with several names nothing, unless all of them are among it."""
+    names = Counter[tuple[int, int]]()
+    freed = 0
+    for file in (file for each in found for path in each.paths for file in _files(path)):
+        status = file.lstat()
+        names[status.st_dev, status.st_ino] += 1
+        if names[status.st_dev, status.st_ino] == status.st_nlink:
+            freed += status.st_size
+    return freed
+
+
+def _releases(workspace: Workspace, keep: int | None) -> Iterator[Prunable]:
+    known, needed = releases(workspace), _needed(workspace)
+    old = {release.number for release in known[:-keep]} - needed if keep else set[int]()
+    for release in known:
+        gone = is_pruned(workspace, release.number)
+        paths = _model_files(workspace, release) if gone or release.number in old else ()
+        if paths:
+            rest = "rest of the " if gone else ""
+            yield Prunable(f"{rest}model of {release.name}", paths, release.number)
+
+
+def _needed(workspace: Workspace) -> set[int]:
+    """The releases that may not be pruned, however old they are."""
+    current = current_release(workspace)
+    starts = {cycle.parent for cycle in _unsettled(workspace)}
+    return starts | pinned(workspace) | ({current.number} if current else set())
+
+
+def _model_files(workspace: Workspace, release: Release) -> tuple[Path, ...]:
+    """All that stands in its model's folder but the card."""
+    card = release_folder(workspace, release.number) / MODEL_CARD
+    return tuple(sorted(path for path in card.parent.glob("*") if path != card))
+
+
+def _cycles(workspace: Workspace) -> Iterator[Prunable]:
+    unsettled = _unsettled(workspace)
+    for cycle in reversed(list(journal.cycles(workspace))):
+        end = journal.done(workspace, cycle.number)
+        found = (cycle_folder(workspace, cycle.number) / TRAIN).glob("*/*")
+        paths = tuple(sorted(path for path in found if path.is_dir() and _is_trained(path.name)))
+        if paths and cycle not in unsettled and not (end and end.release):
+            yield Prunable(f"models of cycle {cycle.number} ({end.outcome if end else 'abandoned'})", paths)
+
+
+def _is_trained(name: str) -> bool:
+    """Whether a folder of a phase's holds models or checkpoints, or what a killed prune left of them."""
+    return name.startswith(("model", "checkpoints", _ASIDE))
+
+
+def _unsettled(workspace: Workspace) -> list[Inputs]:
+    """The cycles that may yet become a release: the newest, and those that passed since the current one was made."""
+    current = current_release(workspace)
+    found: list[Inputs] = []
+    for place, cycle in enumerate(journal.cycles(workspace)):
+        end = journal.done(workspace, cycle.number)
+        passed = end and end.outcome == "judged" and not (current and cycle.number < current.cycle)
+        if passed or (place == 0 and not (end and end.release)):
+            found.append(cycle)
+    return found
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        aside = path if path.name.startswith(_ASIDE) else path.with_name(_ASIDE + path.name)
+        path.rename(aside)
+        shutil.rmtree(aside)
+    else:
+        path.unlink()
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """The file itself, or all that are in the folder."""
+    found = path.rglob("*") if path.is_dir() and not path.is_symlink() else [path]
+    return (file for file in found if file.is_symlink() or not file.is_dir())

@@ -1,0 +1,147 @@
+"""What prune deletes, what it never does, and what is left when it is killed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tilth.core.progress import SilentProgress
+from tilth.cycle.prune import freed_bytes, prunable, prune
+from tilth.cycle.releases import disk_bytes, find_release, is_pruned, pin, releases, set_current
+from tilth.cycle.verify import verify
+
+from ..made_releases import WEIGHTS_BYTES, Made
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    """Five releases, the last of which is current."""
+    made = Made.at(tmp_path / "coast")
+    for number in range(1, 6):
+        made.release(number)
+    return made
+
+
+def names(made: Made, keep: int | None) -> list[str]:
+    return [each.name for each in prunable(made.workspace, keep)]
+
+
+def pruned(made: Made) -> list[int]:
+    return [each.number for each in releases(made.workspace) if is_pruned(made.workspace, each.number)]
+
+
+def test_the_newest_stay_and_so_do_the_current_and_the_pinned(made: Made) -> None:
+    assert names(made, None) == []
+    assert names(made, 5) == names(made, 9) == []
+    assert names(made, 3) == ["model of release 1", "model of release 2"]
+    pin(made.workspace, 1)
+    set_current(made.workspace, 3)
+    assert names(made, 1) == ["model of release 2", "model of release 4"]
+
+
+def test_a_pruned_release_keeps_its_record_and_cards(made: Made) -> None:
+    found = prunable(made.workspace, 3)
+    assert 2 * WEIGHTS_BYTES < freed_bytes(found) < 2 * WEIGHTS_BYTES + 100
+    before = disk_bytes(made.workspace, 1)
+    prune(made.workspace, found)
+    assert pruned(made) == [1, 2]
+    assert before - disk_bytes(made.workspace, 1) > WEIGHTS_BYTES - 100
+    folder = made.workspace.releases / "0001"
+    kept = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert kept == {"release.json", "pruned.json", "model/README.md", "dataset/README.md"}
+    assert find_release(made.workspace, 1).files
+    assert (made.workspace.replay / "0001.jsonl").is_file()
+    assert names(made, 3) == []
+
+
+def test_cycles_that_made_no_release_lose_what_they_trained_but_the_newest(made: Made) -> None:
+    made.cycle(6, 5, "refused")
+    assert names(made, None) == []
+    made.cycle(7, 5, "open")
+    assert names(made, None) == ["models of cycle 6 (refused)"]
+    made.cycle(8, 5, "refused")
+    found = prunable(made.workspace, None)
+    assert [each.name for each in found] == ["models of cycle 6 (refused)", "models of cycle 7 (abandoned)"]
+    assert freed_bytes(found) == 4 * WEIGHTS_BYTES + 4
+    prune(made.workspace, found)
+    folder = made.workspace.cycles / "0006"
+    assert sorted(path.name for path in folder.rglob("*")) == [
+        "01-all",
+        "cycle.json",
+        "done.json",
+        "metrics.jsonl",
+        "train",
+    ]
+    assert (made.workspace.cycles / "0008/train/01-all/model/config.json").is_file()
+    assert names(made, None) == []
+
+
+def test_the_parent_of_a_cycle_that_may_yet_be_released_stays(made: Made) -> None:
+    set_current(made.workspace, 2)
+    made.cycle(6, 2, "refused")
+    set_current(made.workspace, 5)
+    assert names(made, 1) == ["model of release 1", "model of release 3", "model of release 4"]
+    made.cycle(7, 5, "open")
+    assert names(made, 1) == [*(f"model of release {number}" for number in range(1, 5)), "models of cycle 6 (refused)"]
+
+
+def test_a_candidate_that_passed_stays_until_the_next_release(made: Made) -> None:
+    made.cycle(6, 5, "judged")
+    made.cycle(7, 5, "refused")
+    assert names(made, None) == []
+    made.release(8, parent=5)
+    assert names(made, None) == ["models of cycle 6 (judged)", "models of cycle 7 (refused)"]
+
+
+def test_what_a_release_shares_with_a_cycle_frees_nothing(made: Made) -> None:
+    made.cycle(6, 5, "refused")
+    made.cycle(7, 5, "refused")
+    weights = made.workspace.cycles / "0006/train/01-all/model/model.safetensors"
+    weights.unlink()
+    weights.hardlink_to(made.workspace.releases / "0005/model/model.safetensors")
+    found = prunable(made.workspace, None)
+    assert freed_bytes(found) == WEIGHTS_BYTES + 2
+    prune(made.workspace, found)
+    assert not verify(made.workspace, [5], SilentProgress())[0].faults
+
+
+KILLED = """
+import os, pathlib, shutil, sys
+from tilth.core.config import Config
+from tilth.core.workspace import Workspace
+from tilth.cycle import prune
+workspace, calls = Workspace(pathlib.Path(sys.argv[1]), Config()), []
+def dies(whole):
+    def call(path, *args):
+        if "config.json" in str(path) or ".pruned-checkpoints" in str(path):  # something of each is gone by then
+            calls.append(path)
+        if len(calls) == int(sys.argv[2]):
+            os.kill(os.getpid(), 9)
+        return whole(path, *args)
+    return call
+pathlib.Path.unlink, shutil.rmtree = dies(pathlib.Path.unlink), dies(shutil.rmtree)
+prune.prune(workspace, prune.prunable(workspace, 3))
+"""
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_killed_in_the_middle_it_leaves_nothing_half(made: Made, call: int) -> None:
+    """In the first release, in the second, in a cycle."""
+    made.cycle(6, 5, "refused")
+    made.cycle(7, 5, "refused")
+    for number in (1, 2):
+        (made.workspace.releases / f"000{number}/model/adapter.json").touch()  # goes before config.json
+    command = [sys.executable, "-c", KILLED, str(made.workspace.root), str(call)]
+    assert subprocess.run(command, check=False).returncode == -9
+    for release in releases(made.workspace):
+        left = (made.workspace.releases / f"{release.number:04}/model/adapter.json").exists()
+        assert is_pruned(made.workspace, release.number) == (not left and release.number < 3)
+    assert (made.workspace.cycles / "0006/train/01-all/checkpoints").exists() == (call < 3)
+    rest = names(made, 3)
+    assert rest[0] == (f"rest of the model of release {call}" if call < 3 else "models of cycle 6 (refused)")
+    prune(made.workspace, prunable(made.workspace, 3))
+    assert (pruned(made), names(made, 3)) == ([1, 2], [])
+    assert not list(made.workspace.state.rglob(".pruned*"))
+    assert not [fault for each in verify(made.workspace, [], SilentProgress()) for fault in each.faults]
