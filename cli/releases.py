@@ -22,10 +22,10 @@ from ..cycle.releases import (
     find_release,
     is_pruned,
     pinned,
-    set_current,
 )
 from ..cycle.releases import pin as set_pinned
 from ..cycle.releases import releases as all_releases
+from ..cycle.run import roll_back
 from ..cycle.verify import Verified
 from ..cycle.verify import verify as verify_releases
 from ..llm.gguf_write import NumberFormat
@@ -138,9 +138,7 @@ def verify(
 @releases.command()
 def rollback(number: Number) -> None:
     """Make release N the current one: the next cycle starts from it. No release is deleted."""
-    workspace = open_workspace()
-    with workspace.lock():
-        release = set_current(workspace, number)
+    release = roll_back(open_workspace(), number, TerminalProgress())
     print(f"{release.name} is the current one")
 
 
@@ -193,7 +191,7 @@ def prune(
         delete(workspace, found)
     for each in found:
         print(f"deleted: {each.name}")
-    print(f"{freed} are free" if found else "nothing to prune")
+    print(f"freed {freed}" if found else "nothing to prune")
 
 
 @releases.command()
@@ -268,12 +266,9 @@ def _verdict(release: Release) -> str:
 
 
 def _print_verified(found: Verified) -> None:
-    remarks = [
-        *["pruned"] * found.pruned,
-        *["its record lists no files: only its weights were checked"] * (not found.listed),
-    ]
     if not found.faults:
-        print(f"release {found.release}: ok, {found.files} files" + (f" ({'; '.join(remarks)})" if remarks else ""))
+        old = "" if found.listed else " (an older record: of its own files the weights alone)"
+        print(f"release {found.release}: ok, {found.files} files" + (" (pruned)" if found.pruned else old))
         return
     print(f"release {found.release}: {len(found.faults)} {'fault' if len(found.faults) == 1 else 'faults'}")
     for fault in found.faults:

@@ -62,9 +62,7 @@ def prune_older(workspace: Workspace, keep: int, progress: Progress) -> None:
     freed = gigabytes(freed_bytes(found))
     prune(workspace, found)
     if found:
-        progress.say(
-            f"deleted, as {keep} releases are to be kept: {', '.join(each.name for each in found)}; {freed} are free"
-        )
+        progress.say(f"pruned by `releases.keep: {keep}`: {', '.join(each.name for each in found)}; freed {freed}")
 
 
 def freed_bytes(found: Iterable[Prunable]) -> int:

@@ -64,7 +64,8 @@ def check_disk(
             each = f"{keep_checkpoints + 1} checkpoints of {gigabytes(disk.checkpoint)}"
             parts = f"{each}, models of {gigabytes(disk.model)}"
             what = f"it needs up to {gigabytes(need)} of disk ({parts}), but only {gigabytes(free)} are free"
-            fix = "free some, or train with `adapter: lora`" if phase.adapter == "none" else "free some"
+            smaller = ", or train with `adapter: lora`" if phase.adapter == "none" else ""
+            fix = f"free some (`tilth releases prune` shows what may go){smaller}"
             raise CheckFailed(what, where=f"phase {phase.name!r}", fix=fix)
         kept += disk.beside + disk.model
 

@@ -113,7 +113,7 @@ def test_prune_shows_before_it_deletes(made: Made, run: Run) -> None:
     with made.workspace.lock():
         run("releases", "prune", "--keep", "2")
         assert "another tilth command" in run("releases", "prune", "--keep", "2", "--yes", code=2).err
-    assert run("releases", "prune", "--keep", "2", "--yes").out == "deleted: model of release 1\n0.0 GB are free\n"
+    assert run("releases", "prune", "--keep", "2", "--yes").out == "deleted: model of release 1\nfreed 0.0 GB\n"
     assert run("releases", "prune", "--keep", "2", "--yes").out == "nothing to prune\n"
     assert run("releases", "verify").out.startswith("release 1: ok, 5 files (pruned)\n")
     assert run("releases", "show", "1").out.startswith(
@@ -131,6 +131,21 @@ def test_the_policy_of_the_workspace_is_the_default(made: Made, run: Run) -> Non
     assert run("releases", "prune", "--yes").out.splitlines()[0] == "deleted: model of release 1"
     (made.workspace.root / "tilth.yaml").write_text("releases: {keep: 0}\n")
     assert "releases.keep" in run("releases", "prune", code=2).err
+
+
+def test_a_cycle_that_made_a_release_prunes_by_the_policy_and_says_so(
+    spawner: Spawner, turned_twice: Loop, copy: Callable[[Loop], Loop]
+) -> None:
+    """It was stopped before it could; the same command closes it."""
+    loop = copy(turned_twice)
+    (loop.state / "cycles/0002/done.json").unlink()
+    loop.configure(releases={"keep": 1})
+    ran = spawner.run(loop.root, "cycle")
+    assert ran.code == 0
+    assert ran.err.endswith("pruned by `releases.keep: 1`: model of release 1; freed 0.0 GB\n")
+    assert not (loop.state / "releases/0001/model/model.safetensors").exists()
+    assert spawner.run(loop.root, "releases", "verify").code == 0
+    assert spawner.run(loop.root, "cycle").out.startswith("nothing to do")
 
 
 def test_no_model_of_a_pruned_release_is_chatted_with_served_or_scored(

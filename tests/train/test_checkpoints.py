@@ -115,7 +115,8 @@ def test_a_disk_that_is_too_small_is_refused_with_the_numbers(tmp_path: Path, mo
 
     message = (
         r"'two': it needs up to 28\.0 GB of disk \(2 checkpoints of 12\.0 GB, models of 4\.0 GB\), "
-        r"but only 26\.0 GB are free; free some, or train with `adapter: lora`"
+        r"but only 26\.0 GB are free; free some \(`tilth releases prune` shows what may go\), or train with "
+        r"`adapter: lora`"
     )
     with pytest.raises(CheckFailed, match=message):
         check()
