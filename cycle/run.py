@@ -56,7 +56,7 @@ from .journal import (
 from .open_cycle import OpenCycle
 from .past import past_of
 from .prune import prune_older
-from .releases import model_folder, releases, set_current
+from .releases import Release, model_folder, releases, set_current
 from .report import write_report
 from .stages import timed
 from .students import students
@@ -121,6 +121,16 @@ def run_cycle(
             return _finish(workspace, progress, inputs.number, "judged" if verdict.passed else "refused")
         released = release_candidate(cycle, trained, entries, verdict)
         return _finish(workspace, progress, inputs.number, "released", released)
+
+
+def roll_back(workspace: Workspace, number: int, progress: Progress) -> Release:
+    """Make release `number` the current one; a cycle that was stopped behind its release is closed first.
+
+    Else the next cycle would close it, and make its release the current one again. Raises TilthError.
+    """
+    with workspace.lock():
+        _settle(workspace, progress)
+        return set_current(workspace, number)
 
 
 def read_result(workspace: Workspace, number: int) -> CycleResult:

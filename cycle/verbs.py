@@ -273,10 +273,9 @@ class Workspace:
 
     def rollback(self, number: int) -> Release:
         """Make that release the current one: the next cycle starts from it. None is deleted."""
-        from .releases import set_current
+        from .run import roll_back
 
-        with self.place.lock():
-            return set_current(self.place, number)
+        return roll_back(self.place, number, self.progress)
 
     def export(
         self,

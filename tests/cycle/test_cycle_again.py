@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from tilth.core.atomic import read_json
 from tilth.core.progress import SilentProgress
 from tilth.cycle.explain import CycleOutlook, explain_cycle
 from tilth.cycle.journal import find_cycle
+from tilth.train.replay_buffer import read_entries
 
 from ..loop import FERRY, MILL, SKILL, Loop, Spawner, knowledge_files, skill_files
 
@@ -149,3 +151,27 @@ def test_what_would_be_generated_is_explained_leaf_by_leaf(turned_once: Loop, co
     loop.configure(generate={"recipe": "standard"})
     _, stages = explained(loop)
     assert f"{MILL} (the recipe changed)" in stages["generate"][1]
+
+
+@pytest.mark.slow  # trains and examines a student
+def test_a_removed_leaf_leaves_training_replay_and_tests(turned_once: Loop, copy: Copy, spawner: Spawner) -> None:
+    loop = copy(turned_once)
+    assert any(entry.leaf == MILL for entry in read_entries(loop.state / "replay/0001.jsonl").values())
+    git(loop, "rm", "-rq", MILL)
+    git(loop, "commit", "-qm", "Remove the mill")
+    _, stages = explained(loop)
+    assert stages == {}  # weights do not unlearn: nothing is trained for its sake
+    loop.commit(FERRY, knowledge_files(FERRY))
+    plan = loop.root / "plan.yaml"
+    plan.write_text(plan.read_text().replace("epochs: 24", "epochs: 1").replace("epochs: 4", "epochs: 1"))
+    assert explained(loop)[1]["changes"] == (True, f"added {FERRY}; removed {MILL}")
+    told = spawner.run(loop.root, "cycle", "--force", "--json").json
+    assert told["release"] == 2
+    folder = loop.state / "cycles/0002"
+    for phase in read_json(folder / "train.json")["phases"]:
+        assert MILL not in phase["mix"]["by_leaf"]
+    assert {question["leaf"] for question in read_json(folder / "eval.json")["questions"]} == {FERRY}
+    assert {entry.leaf for entry in read_entries(loop.state / "replay/0002.jsonl").values()} == {FERRY, SKILL}
+    assert {dataset["leaf"] for dataset in loop.release(2)["datasets"]} == {FERRY, SKILL}
+    shown = re.sub(r"<[^>]*>", "", (folder / "report.html").read_text().partition('id="changes"')[2])
+    assert re.search(rf"removed\s+{MILL}\s", shown)

@@ -43,6 +43,20 @@ def test_it_goes_on_to_the_same_release(spawner: Spawner, loop: Loop, module: st
     assert spawner.run(loop.root, "cycle").out.startswith("nothing to do")
 
 
+@pytest.mark.slow  # examines a student
+def test_a_roll_back_after_the_stop_is_not_undone(spawner: Spawner, loop: Loop) -> None:
+    killed = KILLED.format(module="tilth.cycle.run", name="write_report")
+    assert spawner.run(loop.root, "cycle", before=killed).code == -9
+    assert spawner.run(loop.root, "releases", "rollback", "1").code == 0
+    record = done(loop.workspace, 2)
+    assert record
+    assert record.release == 2
+    assert spawner.run(loop.root, "cycle", "--json").json["cycle"] == 2
+    release = current_release(loop.workspace)
+    assert release
+    assert release.number == 1
+
+
 def test_a_contribution_after_the_stop_starts_from_the_release_that_was_made(spawner: Spawner, loop: Loop) -> None:
     killed = KILLED.format(module="tilth.cycle.run", name="write_report")
     assert spawner.run(loop.root, "cycle", before=killed).code == -9
