@@ -16,8 +16,9 @@ from ..cycle.releases import current_release
 from ..cycle.run import CycleResult, run_cycle
 from .committed import say_uncommitted
 from .options import Json, Set, open_workspace, print_json, shown_path
+from .plan_outlook import print_wrapped
 from .scores import print_scores
-from .terminal import TerminalProgress, printable, table
+from .terminal import TerminalProgress, printable
 
 
 def cycle(
@@ -115,7 +116,10 @@ def _print_outlook(outlook: CycleOutlook) -> None:
     print(f"cycle {outlook.number} at commit {outlook.commit[:8]}, from {printable(outlook.start)}")
     if outlook.because:
         print(f"another cycle than the one before: {printable(outlook.because)}")
-    print(table([[each.stage, "runs" if each.runs else "", each.why] for each in outlook.stages], ["stage", "", "why"]))
+    width = max(len(each.stage) for each in outlook.stages)
+    for each in outlook.stages:
+        head = f"{each.stage:{width}}  {'runs' if each.runs else '':4}  "
+        print_wrapped(head + each.why, hanging=len(head))
 
 
 def _as_json(result: CycleResult) -> dict[str, object]:

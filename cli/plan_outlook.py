@@ -52,18 +52,18 @@ def print_outlook(explained: Explained) -> None:
         names = explained.without_samples
         more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
         left_out = f"{count_leaves(len(names))} without samples left out: {', '.join(names[:_MOST_NAMED])}{more}"
-        _print_wrapped(f"{left_out}; `tilth generate` makes them")
+        print_wrapped(f"{left_out}; `tilth generate` makes them")
 
 
 def _print_plan(explained: Explained, outlook: Outlook) -> None:
-    _print_wrapped(_heading(explained, outlook))
+    print_wrapped(_heading(explained, outlook))
     for number, phase in enumerate(outlook.phases, start=1):
         print()
         print(f"{number}. {phase.phase}")
         for label, text in _facts(phase, outlook):
-            _print_wrapped(f"{label:{_LABELS}}{text}", indent=_INDENT, hanging=_INDENT + _LABELS)
+            print_wrapped(f"{label:{_LABELS}}{text}", indent=_INDENT, hanging=_INDENT + _LABELS)
     print()
-    _print_wrapped(_sum(outlook))
+    print_wrapped(_sum(outlook))
 
 
 def _heading(explained: Explained, outlook: Outlook) -> str:
@@ -256,7 +256,8 @@ def _plural(count: int, word: str) -> str:
     return word if count == 1 else f"{word}s"
 
 
-def _print_wrapped(text: str, *, indent: int = 0, hanging: int = 0) -> None:
+def print_wrapped(text: str, *, indent: int = 0, hanging: int = 0) -> None:
+    """Print in lines that fit the terminal, those behind the first indented by `hanging` columns."""
     width = max(40, min(100, columns(sys.stdout)))
     lines = textwrap.wrap(
         printable(text).replace(" GB", f"{_NO_BREAK}GB").replace(" %", f"{_NO_BREAK}%"),

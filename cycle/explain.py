@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from .journal import EVALUATION, TRAIN, Done, Inputs, cycle_folder
 from .past import read_past
 from .releases import model_folder
 
+_MOST_NAMED = 5
 _OTHER = {
     "samples": "other samples",
     "parent": "another release is current",
@@ -99,10 +100,9 @@ def _stages(
     workspace: Workspace, basis: Basis, number: int, done: Done | None, ref: str, progress: Progress
 ) -> Iterator[StageOutlook]:
     yield StageOutlook(stage="changes", runs=True, why=changes_in_words(basis.changes))
-    missing = [f"{each.leaf.id} ({_why_made(each, basis, workspace)})" for each in basis.planned if not each.complete]
-    whole = f"the store has the samples of all {len(basis.planned)} leaves"
-    yield StageOutlook(stage="generate", runs=bool(missing), why=", ".join(missing) or whole)
-    phases = list(_phases(_training(workspace, basis, progress), waits=bool(missing)))
+    missing = [each for each in basis.planned if not each.complete]
+    yield StageOutlook(stage="generate", runs=bool(missing), why=_made(missing, basis, workspace))
+    phases = list(_phases(workspace, basis, progress, waits=bool(missing)))
     yield from phases
     trains = any(phase.runs for phase in phases)
     asked = not trains and (cycle_folder(workspace, number) / EVALUATION).is_file()
@@ -115,15 +115,22 @@ def _stages(
         yield StageOutlook(stage="release", runs=not ref, why="not with --ref" if ref else "if the gate passes")
 
 
-def _phases(explained: Explained, *, waits: bool) -> Iterator[StageOutlook]:
-    for phase in explained.outlook.phases if explained.outlook else ():
-        name = f"train {phase.phase}"
-        if waits:
-            yield StageOutlook(stage=name, runs=True, why="it gets samples that are yet to be made")
-        elif phase.skipped:
-            yield StageOutlook(stage=name, runs=False, why=f"skipped: {phase.skipped}")
-        else:
-            yield StageOutlook(stage=name, runs=bool(phase.because), why=phase.because or "its model is there")
+def _made(missing: Sequence[Planned], basis: Basis, workspace: Workspace) -> str:
+    if not missing:
+        return f"the store has the samples of all {len(basis.planned)} leaves"
+    more = f" and {len(missing) - _MOST_NAMED:,} more" if len(missing) > _MOST_NAMED else ""
+    return ", ".join(f"{each.leaf.id} ({_why_made(each, basis, workspace)})" for each in missing[:_MOST_NAMED]) + more
+
+
+def _phases(workspace: Workspace, basis: Basis, progress: Progress, *, waits: bool) -> Iterator[StageOutlook]:
+    if waits:
+        for planned in load_plan(workspace.config.train.plan).phases:
+            yield StageOutlook(stage=f"train {planned.name}", runs=True, why="it gets samples that are yet to be made")
+        return
+    outlook = _training(workspace, basis, progress).outlook
+    for phase in outlook.phases if outlook else ():
+        why = f"skipped: {phase.skipped}" if phase.skipped else phase.because or "its model is there"
+        yield StageOutlook(stage=f"train {phase.phase}", runs=bool(phase.because), why=why)
 
 
 def _training(workspace: Workspace, basis: Basis, progress: Progress) -> Explained:
@@ -200,6 +207,9 @@ def _why_made(planned: Planned, basis: Basis, workspace: Workspace) -> str:
 
 def _because(last: Inputs, basis: Basis, workspace: Workspace) -> Iterator[str]:
     """In what the cycle to come differs from the newest: the settings where they tell it, else what changed."""
+    if not last.decided_by:
+        yield "an older tilth began that one"
+        return
     before, now = _flat(last.config), _flat(workspace.config.model_dump(mode="json"))
     for part, hashed in basis.decided_by.items():
         if last.decided_by.get(part) != hashed:
