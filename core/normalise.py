@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 QUESTION_CHARACTERS = 10_000
 """What of a question is compared with others. Nobody asks a longer one, and of some characters NFKC makes 18."""
@@ -20,10 +21,14 @@ def normalise(text: str) -> str:
     text = unicodedata.normalize("NFKC", text).lower().translate(_TYPOGRAPHY)
     text = re.sub(r"n't\b", " not", text)
     text = text.replace("'", "").replace("%", " percent ")
-    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
-    text = re.sub(r"(?<=[^\W\d])\.(?=[^\W\d])", "", text)  # "p.m." and "U.S." are one word each
-    text = re.sub(r"(?<!\d)\.|\.(?!\d)|[^\w\s.]|_", " ", text)
+    # Each pattern begins with the sign that it is about, for which the engine looks ten times faster than for what
+    # stands before it.
+    text = re.sub(r",(?<=\d,)(?=\d{3}(?!\d))", "", text)
+    text = re.sub(r"\.(?<=[^\W\d]\.)(?=[^\W\d])", "", text)  # "p.m." and "U.S." are one word each
+    text = re.sub(r"[^\w\s](?:(?<!\.)|(?<!\d\.)|(?!\d))|_", " ", text)
     words = [word for word in text.split() if word not in _ARTICLES]
+    if _NUMBER_WORDS.isdisjoint(words):
+        return " ".join(words)
     return _NUMBER.sub(lambda match: str(_number(match.group())), " ".join(words))
 
 
@@ -39,6 +44,7 @@ _VALUES = {
     **dict(zip(_UNITS.split(), range(20), strict=True)),
     **dict(zip(_TENS.split(), range(20, 100, 10), strict=True)),
 }
+_NUMBER_WORDS = frozenset({*_VALUES, "hundred", "thousand"})
 _ONES = "|".join(_UNITS.split()[:10])
 _BELOW_100 = rf"(?:(?:{'|'.join(_TENS.split())})(?: (?:{_ONES}))?|{'|'.join(reversed(_UNITS.split()))})"
 _BELOW_1000 = rf"(?:(?:(?:{_ONES}) )?hundred(?: (?:and )?{_BELOW_100})?|{_BELOW_100})"
@@ -60,8 +66,13 @@ def _number(words: str) -> int:
 
 def content_words(normalised: str) -> list[str]:
     """The words of a normalised text that carry meaning, without endings, question words among them; in English."""
-    words = normalised.split()
-    return [_ENDING.sub("", _SAME.get(word, word)) for word in words if word not in _FUNCTION_WORDS]
+    return [_stem(word) for word in normalised.split() if word not in _FUNCTION_WORDS]
+
+
+@lru_cache(maxsize=100_000)
+def _stem(word: str) -> str:
+    """A language has fewer words than a million samples have: each is looked at once."""
+    return _ENDING.sub("", _SAME.get(word, word))
 
 
 _LIST_OF_FUNCTION_WORDS = """

@@ -22,7 +22,8 @@ from .open_cycle import OpenCycle
 def set_apart(cycle: OpenCycle, plan: Plan) -> OpenCycle:
     """The cycle with half of its generated questions moved to those that choose, if a phase of the plan asks for it."""
     choosing = choosers(cycle.tests, plan)
-    return replace(cycle, choosing=choosing, tests=tuple(test for test in cycle.tests if test not in choosing))
+    ids = {test.id for test in choosing}
+    return replace(cycle, choosing=choosing, tests=tuple(test for test in cycle.tests if test.id not in ids))
 
 
 def choosers(tests: Sequence[Question], plan: Plan) -> tuple[Question, ...]:

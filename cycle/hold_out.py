@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from pydantic import RootModel
 
@@ -35,7 +36,7 @@ def hold_out(cycle: OpenCycle, entries: Sequence[Entry], general: Sequence[Sampl
     """
     tests = [test for entry in entries for test in read_tests(entry)]
     small_set = general_questions() if cycle.workspace.config.eval.general else ()
-    trained = [*_of_entries(cycle, entries), *(Trained(sample, "general") for sample in general)]
+    trained = chain(_of_entries(cycle, entries), (Trained(sample, "general") for sample in general))
     report = contamination([*cycle.questions, *tests, *small_set], trained, likeness=_likeness(cycle))
     write_json(cycle.folder / CONTAMINATION, report.model_dump(mode="json"))
     _check(report, {question.id: question for question in cycle.questions})
@@ -62,9 +63,10 @@ def check_trained(cycle: OpenCycle, entries: Sequence[Entry]) -> tuple[Leak, ...
         for file in sorted((cycle.folder / TRAIN).glob(f"*/{name}")):
             for line in read_records(file, _Line):
                 items.setdefault(line.root.id, line.root)
-    trained = [each for item in items.values() for each in _trained(item, item.origin)]
-    trained += [each for each in _of_entries(cycle, entries) if each.sample.id not in items and each.origin != "new"]
-    report = contamination([*cycle.questions, *cycle.general], trained, likeness=_likeness(cycle), as_trained=True)
+    trained = (each for item in items.values() for each in _trained(item, item.origin))
+    before = (each for each in _of_entries(cycle, entries) if each.sample.id not in items and each.origin != "new")
+    questions, likeness = [*cycle.questions, *cycle.general], _likeness(cycle)
+    report = contamination(questions, chain(trained, before), likeness=likeness, as_trained=True)
     write_json(cycle.folder / CONTAMINATION, report.model_dump(mode="json"))
     return report.leaks
 
@@ -75,8 +77,9 @@ class _Line(RootModel[TrainingItem]):
 
 def _of_entries(cycle: OpenCycle, entries: Sequence[Entry]) -> Iterator[Trained]:
     """All that the store has of this cycle, and what releases were trained on besides."""
+    new = set(cycle.inputs.new)
     for entry in entries:
-        yield from _of_entry(entry, "new" if entry.leaf in cycle.inputs.new else "earlier_cycle")
+        yield from _of_entry(entry, "new" if entry.leaf in new else "earlier_cycle")
     before = {data.entry: data.leaf for release in releases(cycle.workspace) for data in release.datasets}
     now = {entry.folder.name for entry in entries}
     for name, leaf in before.items():

@@ -104,7 +104,8 @@ def _entries(workspace: Workspace, path: Path, inputs: Inputs) -> list[Entry]:
     if not names or not all(isinstance(name, str) for name in names.values()):
         fix = "restore it, or remove its folder and run `tilth cycle`"
         raise DataError("not the leaves with their entries that were written", where=str(path), fix=fix)
-    return [open_entry(workspace.store / name, leaf, reused=leaf not in inputs.new) for leaf, name in names.items()]
+    new = set(inputs.new)
+    return [open_entry(workspace.store / name, leaf, reused=leaf not in new) for leaf, name in names.items()]
 
 
 def _what_came(done: Done) -> str:

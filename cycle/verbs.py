@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ..core.config import Config
 from ..core.errors import TilthError
 from ..core.progress import Progress, SilentProgress
+from ..core.workspace import STATE_NAME
 from ..core.workspace import Workspace as Place
 
 if TYPE_CHECKING:
@@ -58,10 +59,14 @@ class Workspace:
         """The workspace at `folder` or in the nearest folder above it.
 
         `overrides` are settings in place of those of `tilth.yaml`, such as `{"train.plan": "quick", "seed": 7}`. Raises
-        ConfigError when there is no workspace, or for a setting that there is not.
+        ConfigError when there is no workspace, or for a setting that there is not; TaxonomyError.
         """
         written = tuple(f"{key}={json.dumps(value, default=str)}" for key, value in (overrides or {}).items())
-        return cls(Place.open(Path(folder), written), progress or SilentProgress())
+        from ..taxonomy.repository import refuse_tracked
+
+        place = Place.open(Path(folder), written)
+        refuse_tracked(place.root, STATE_NAME)
+        return cls(place, progress or SilentProgress())
 
     @classmethod
     def init(
@@ -189,16 +194,16 @@ class Workspace:
 
         return run_cycle(self.place, self.progress, until="train")
 
-    def cycle(self, *, force: bool = False) -> CycleResult:
+    def cycle(self, *, force: bool = False, ref: str = "") -> CycleResult:
         """Generate, train, evaluate, judge, release, report: whatever is not done yet.
 
         A candidate that the gate refuses is no error: the outcome is `refused`. With `force` it is released all the
-        same, and its record says so. Raises CheckFailed when a held-out question stands in the training data or a phase
-        cannot be trained as planned.
+        same, and its record says so. With `ref` the taxonomy of that branch or commit is read, and nothing is released.
+        Raises CheckFailed when a held-out question stands in the training data or a phase cannot be trained as planned.
         """
         from .run import run_cycle
 
-        return run_cycle(self.place, self.progress, force=force)
+        return run_cycle(self.place, self.progress, force=force, ref=ref)
 
     def result(self, cycle: int = 0) -> CycleResult:
         """What a finished cycle came to, by default the last one: scores, comparisons, verdict. Raises DataError."""

@@ -94,7 +94,8 @@ def compare(
     `significance` is the chance of even one false "learned" or "forgotten" among them. A leaf without questions is
     there as "not measured". Raises DataError when a model was not evaluated.
     """
-    flips = {leaf: _flips(evaluation, before, after, leaf) for leaf in evaluation.leaves if leaf in leaves}
+    better = _Better(evaluation, before, after)
+    flips = {leaf: _flips(better, evaluation.of_leaf(leaf)) for leaf in sorted({*leaves} & {*evaluation.leaves})}
     adjusted = holm([mcnemar(len(gained), len(lost)) for gained, lost in flips.values()])
     p_values = dict(zip(flips, adjusted, strict=True))
     comparisons: list[Comparison] = []
@@ -151,22 +152,30 @@ def together(
     )
 
 
-def _flips(evaluation: Evaluation, before: str, after: str, leaf: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    better = {question.id: _better(evaluation, before, after, question.id) for question in evaluation.of_leaf(leaf)}
-    gained = tuple(id_ for id_, model in better.items() if model == after)
-    lost = tuple(id_ for id_, model in better.items() if model == before)
-    return gained, lost
+class _Better:
+    """Tells the model whose answer to a question is better."""
 
+    def __init__(self, evaluation: Evaluation, before: str, after: str) -> None:
+        self.before, self.after = before, after
+        self._old, self._new = evaluation.answers_of(before), evaluation.answers_of(after)
+        duels = (duel for duel in reversed(evaluation.duels) if {duel.first, duel.second} == {before, after})
+        self._duels = {duel.question_id: duel for duel in duels}
 
-def _better(evaluation: Evaluation, before: str, after: str, question_id: str) -> str:
-    """The model whose answer is better; empty where neither is, or where one of them could not be judged."""
-    for duel in evaluation.duels:
-        if duel.question_id == question_id and {duel.first, duel.second} == {before, after}:
+    def of(self, question_id: str) -> str:
+        """Empty where neither is, or where one of them could not be judged."""
+        if duel := self._duels.get(question_id):
             return {"first": duel.first, "second": duel.second}.get(duel.winner, "")
-    old, new = evaluation.answers_of(before)[question_id], evaluation.answers_of(after)[question_id]
-    if old.correct == new.correct or "unjudged" in {old.outcome, new.outcome}:
-        return ""
-    return after if new.correct else before
+        old, new = self._old[question_id], self._new[question_id]
+        if old.correct == new.correct or "unjudged" in {old.outcome, new.outcome}:
+            return ""
+        return self.after if new.correct else self.before
+
+
+def _flips(better: _Better, questions: Sequence[Question]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    models = {question.id: better.of(question.id) for question in questions}
+    gained = tuple(id_ for id_, model in models.items() if model == better.after)
+    lost = tuple(id_ for id_, model in models.items() if model == better.before)
+    return gained, lost
 
 
 def _by_document(questions: Sequence[Question], gained: set[str], lost: set[str]) -> list[list[int]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, Self
 
 from pydantic import field_serializer, field_validator
 
@@ -83,14 +85,28 @@ class Evaluation(Record):
         except TypeError as error:
             raise ValueError("no pairs of a model's name and its fingerprint") from error
 
+    @cached_property
+    def _by_leaf(self) -> Mapping[str, list[Question]]:
+        """Leaf -> its questions: of ten thousand leaves each asks for its own."""
+        found: defaultdict[str, list[Question]] = defaultdict(list)
+        for question in self.questions:
+            found[question.leaf].append(question)
+        return found
+
+    def __copy__(self) -> Self:
+        """A copy looks for itself: `model_copy` may give it other questions."""
+        copied = super().__copy__()
+        vars(copied).pop("_by_leaf", None)
+        return copied
+
     @property
     def leaves(self) -> tuple[str, ...]:
         """The leaves that have questions, sorted; the parts of the general set among them."""
-        return tuple(sorted({question.leaf for question in self.questions}))
+        return tuple(sorted(self._by_leaf))
 
     def of_leaf(self, leaf: str) -> tuple[Question, ...]:
         """The questions of one leaf, as they stand in it."""
-        return tuple(question for question in self.questions if question.leaf == leaf)
+        return tuple(self._by_leaf.get(leaf, ()))
 
     def answers_of(self, model: str) -> Mapping[str, Answer]:
         """A model's answers by question id. Raises DataError for a model that was not asked."""

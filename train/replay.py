@@ -170,7 +170,8 @@ def _sources(plan: Plan, index: int, pool: Pool, seed: int) -> list[Source]:
     phase, shares = plan.phases[index], plan.phases[index].replay
     usable = TRAINS_ON[phase.method]
     before = [item for item in _trained_before(plan, index, pool, seed) if item.kind in usable]
-    older = [item for item in pool.earlier if item.kind in plan.kinds & usable]
+    kinds = plan.kinds & usable
+    older = [item for item in pool.earlier if item.kind in kinds]
     asked: list[Item] = [item for item in older if isinstance(item, Sample) and item.kind != "document"]
     found: list[tuple[Origin, float, list[Item]]] = [
         ("earlier_phase", shares.earlier_phases, before),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from markupsafe import Markup
 
-from ...core.records import Reject
+from ...core.records import Reject, Sample
 from ..compare import Comparison
 from ..contamination import ContaminationReport
 from ..contamination import Item as Searched
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
 MAX_BYTES = 3_000_000
 """The page stays below this; its lists show as much as fits."""
 
-_SHOWN = (40, 20, 10, 5, 2, 1, 0)
-"""How many questions and samples of a leaf are shown at most: the first number whose page fits."""
+_SHOWN = ((40, 500), (20, 500), (10, 500), (5, 500), (2, 500), (1, 500), (0, 500), (0, 200), (0, 60))
+"""How many questions and samples of a leaf are shown at most, and of how many leaves: the first two that fit."""
+
+_LEAST_ITEM_BYTES = 500
+"""No question or sample takes less of a page, whatever it says."""
 
 _EXAMPLES_PER_REASON = 3
 _MOST_REASONS = 50
@@ -49,12 +53,23 @@ def render(data: ReportData) -> str:
     matplotlib is missing.
     """
     template, drawn = template_of("page.jinja"), _drawn(data)
+    items = [Counter(each.leaf for each in data.evaluation.questions), Counter(_leaf_of(each) for each in data.samples)]
     page = ""
-    for shown in _SHOWN:
-        page = _page(template, data, drawn, shown)
-        if len(page.encode()) < MAX_BYTES:
-            break
+    for shown, rows in _SHOWN:
+        if sum(_num_items(each, shown, rows) for each in items) * _LEAST_ITEM_BYTES < MAX_BYTES:
+            page = _page(template, data, drawn, shown, rows)
+            if len(page.encode()) < MAX_BYTES:
+                break
     return page
+
+
+def _leaf_of(sample: Sample) -> str:
+    return sample.source.leaf
+
+
+def _num_items(by_leaf: Mapping[str, int], shown: int, rows: int) -> float:
+    """About how many items a page has of which `by_leaf` says how many there are."""
+    return sum(min(shown, count) for count in by_leaf.values()) * min(1.0, rows / max(1, len(by_leaf)))
 
 
 def template_of(name: str) -> Template:
@@ -108,9 +123,12 @@ def _columns(data: ReportData) -> list[str]:
     return asked[-MOST_ROWS:]
 
 
-def _page(template: Template, data: ReportData, drawn: Mapping[str, Any], shown: int) -> str:
-    script = own_file("script.jinja")
-    leaves = [*dict.fromkeys([*(item.leaf for item in data.comparisons), *data.evaluation.leaves])]
+def _page(template: Template, data: ReportData, drawn: Mapping[str, Any], shown: int, rows: int) -> str:
+    script, changes = own_file("script.jinja"), _changes(data.changes)
+    asked = [*dict.fromkeys([*(item.leaf for item in data.comparisons), *data.evaluation.leaves])]
+    telling = {item.leaf for item in data.comparisons if item.verdict in {"learned", "forgotten"}}
+    leaves = _most(asked, lambda leaf: leaf in telling or is_general(leaf) or changes.get(leaf) != "unchanged", rows)
+    measured = set(data.evaluation.leaves)
     return template.render(
         data=data,
         drawn=drawn,
@@ -120,7 +138,9 @@ def _page(template: Template, data: ReportData, drawn: Mapping[str, Any], shown:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         headline=_headline(data),
         is_general=is_general,
-        changes=_changes(data.changes),
+        changes=changes,
+        leaves=Shown(leaves, len(asked)),
+        few=functools.partial(_few, rows),
         findings=_by(data.comparisons, lambda item: item.verdict),
         compared={item.leaf: item for item in data.comparisons},
         rates={leaf: {model: data.evaluation.rate(model, leaf) for model in data.evaluation.models} for leaf in leaves},
@@ -129,12 +149,11 @@ def _page(template: Template, data: ReportData, drawn: Mapping[str, Any], shown:
         ),
         worst=_first(worst(data.evaluation, data.parent, data.candidate), min(_MOST_FLIPS, shown)),
         best=_first(best(data.evaluation, data.parent, data.candidate), min(_MOST_FLIPS, shown)),
-        questions={
-            leaf: _thinned(data.evaluation.of_leaf(leaf), shown) for leaf in leaves if leaf in data.evaluation.leaves
-        },
+        questions={leaf: _thinned(data.evaluation.of_leaf(leaf), shown) for leaf in leaves if leaf in measured},
         samples={
-            leaf: _thinned(group, shown) for leaf, group in _by(data.samples, lambda sample: sample.source.leaf).items()
+            leaf: _thinned(group, shown) for leaf, group in _thinned([*_by(data.samples, _leaf_of).items()], rows).items
         },
+        leaves_made=len({*map(_leaf_of, data.samples)}),
         kinds=sorted({sample.kind for sample in data.samples}),
         authors=sorted({sample.source.teacher for sample in data.samples}),
         reasons=_reasons(data.rejects, min(shown, _EXAMPLES_PER_REASON)),
@@ -189,6 +208,19 @@ def _by(items: Iterable[Item], key: Callable[[Item], Key]) -> Mapping[Key, list[
     for item in items:
         groups[key(item)].append(item)
     return groups
+
+
+def _most(leaves: Sequence[str], is_telling: Callable[[str], bool], rows: int) -> list[str]:
+    """`rows` of the leaves in their order: those that tell something, and as many others as there is room for."""
+    first = [leaf for leaf in leaves if is_telling(leaf)][:rows]
+    others = _thinned([leaf for leaf in leaves if not is_telling(leaf)], rows - len(first)).items
+    kept = {*first, *others}
+    return [leaf for leaf in leaves if leaf in kept]
+
+
+def _few(rows: int, items: Sequence[Any], among: int = 1) -> Shown[Any]:
+    """As many as there are `rows` for, where `among` lists share them."""
+    return _thinned(items, max(1, rows // max(1, among)))
 
 
 def _first(items: Sequence[Item], shown: int) -> Shown[Item]:

@@ -35,8 +35,8 @@ def forest_plot(comparisons: Sequence[Comparison], together: Sequence[Together],
     Of more leaves than fit those that differ most are shown.
     """
     measured = sorted((item for item in comparisons if item.after.total), key=_gain)
-    leaves = [item for item in comparisons if item in [*measured[: MOST_ROWS // 2], *measured[-MOST_ROWS // 2 :]]]
-    rows = [(item.leaf, item.difference(0.025), None, SERIES[1]) for item in leaves if item.after.total]
+    most = {item.leaf for item in (*measured[: MOST_ROWS // 2], *measured[-MOST_ROWS // 2 :])}
+    rows = [(item.leaf, item.difference(0.025), None, SERIES[1]) for item in comparisons if item.leaf in most]
     level = f"{100 * (1 - 2 * gate.significance):g} %"
     rows += [(f"{each.name} together ({level})", each.difference, _margin(each, gate), INK) for each in together]
     if not rows:

@@ -21,6 +21,14 @@ def _answer(mark: str) -> Answer:
     return Answer(text=mark, outcome="right" if mark == "1" else "wrong", exact=mark == "1", f1=float(mark))
 
 
+def test_a_copy_with_other_questions_has_their_scores():
+    found = evaluation({"up": "01", "down": "11"}, {"up": "11", "down": "00"})
+    assert (found.leaves, found.rate("new", "up").correct) == (("down", "up"), 2)
+    half = found.model_copy(update={"questions": found.questions[:1]})
+    assert (half.leaves, half.rate("new", "up").total, half.of_leaf("down")) == (("up",), 1, ())
+    assert found == evaluation({"up": "01", "down": "11"}, {"up": "11", "down": "00"})
+
+
 def test_findings():
     found = evaluation(
         {"up": "0" * 12, "down": "1" * 12, "same": "110011001100", "shuffled": "111111000000"},

@@ -5,12 +5,15 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 from tilth.core.config import Gate
-from tilth.core.records import Sample
-from tilth.eval.evaluation import Evaluation, Settings
+from tilth.core.records import Question, Sample
+from tilth.eval.evaluation import Answer, Evaluation, Settings
 from tilth.eval.gate import Verdict
 from tilth.eval.report import LeafChanges, ReportData, render
+from tilth.eval.report.data import Dataset
 from tilth.eval.report.flips import best, worst
 from tilth.eval.report.page import MAX_BYTES
+
+from .conftest import LIGHTHOUSE, SALTERS
 
 HOSTILE = (
     '</script><script>alert(1)</script><img src="http://evil.example/x" onerror=alert(1)> " onmouseover="x" {{ 7 * 7 }}'
@@ -186,6 +189,37 @@ def test_a_huge_cycle_stays_under_the_limit(report_data: ReportData):
     assert len(text.encode()) < MAX_BYTES
     assert re.findall(r"(\d+) of 20 shown", text) == ["10"] * 30
     assert text.count("(3,000 more characters)") == 300
+
+
+def test_of_thousands_of_leaves_those_are_shown_that_tell_something(report_data: ReportData):
+    names = [f"knowledge/rooms/leaf_{number}" for number in range(3_000)]
+    same = next(item for item in report_data.comparisons if item.verdict == "no change shown")
+    asked = [Question.new(leaf, f"What stands in {leaf}?", ("A table",)) for leaf in names]
+    found, given = report_data.evaluation, Answer(text="A chair", outcome="wrong", exact=False, f1=0.5)
+    answers = {model: {**known, **{each.id: given for each in asked}} for model, known in found.answers.items()}
+    rows = [report_data.ledger[0].model_copy(update={"leaf": leaf}) for leaf in names]
+    release = report_data.releases[0].model_copy(
+        update={"datasets": tuple(Dataset(leaf=leaf, sha256="ab" * 32, samples=9) for leaf in names)}
+    )
+    many = report_data.model_copy(
+        update={
+            "comparisons": (*(same.model_copy(update={"leaf": leaf}) for leaf in names), *report_data.comparisons),
+            "evaluation": found.model_copy(update={"questions": (*asked, *found.questions), "answers": answers}),
+            "changes": LeafChanges(added=(SALTERS,), unchanged=(*names, LIGHTHOUSE)),
+            "ledger": tuple(rows),
+            "releases": (release, *report_data.releases[1:]),
+            "verdict": Verdict(outcome="pass", reasons=tuple(f"Other leaf {leaf}: kept." for leaf in names)),
+        }
+    )
+    text = render(many)
+    Page(text)
+    assert len(text.encode()) < MAX_BYTES
+    scores = text[text.index('<table class="scores">') : text.index("</table>")].replace("<wbr>", "")
+    assert SALTERS in scores
+    assert "general/facts" in scores
+    assert 100 < scores.count("knowledge/rooms/leaf_") < 500
+    assert re.search(r"\d+ of 3,005 shown", text)
+    assert re.search(r"2992 more, \d+ shown", text)
 
 
 def test_reasons_without_end_are_cut(report_data: ReportData):
