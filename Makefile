@@ -1,19 +1,24 @@
 # What people and CI run. Needs Python 3.11+, git, make and a route to a package index; everything goes into .venv.
-.PHONY: setup check test demo docs clean
+.PHONY: setup check audit test demo docs clean
 .SILENT:
 .DELETE_ON_ERROR:
 
 BIN  := .venv/bin
 # One process a core, with one thread each: tiny models gain nothing from more.
 fast_tests = OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow" -n auto
+audit = $(BIN)/python .ci/audit .venv/audit constraints.txt
 DEMO ?= tilth-demo
 
 setup: .venv/.dev-stamp  ## install tilth with all extras, editable
 
-check: setup  ## lint, types, fast tests: under a minute
+check: setup  ## lint, types, fast tests, known vulnerabilities: under a minute
 	$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
 	$(BIN)/basedpyright
 	$(fast_tests)
+	$(audit)
+
+audit: setup  ## known vulnerabilities of what constraints.txt locks, looked up once a day where that can be done
+	$(audit)
 
 test: setup  ## the whole suite, the embedded models included
 	$(fast_tests)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import signal
 import sys
@@ -21,6 +20,7 @@ from ..llm.chat import Conversation, partner
 from ..llm.streaming import MAX_TOKENS, Sampling
 from .columns import side_by_side
 from .options import Json, Set, open_workspace
+from .streams import CLEAR_LINE, shown_json
 from .terminal import TerminalProgress, printable, room
 
 _LEAST_CELLS = 100
@@ -73,7 +73,7 @@ def _line_by_line(sides: Sequence[_Side], *, as_json: bool) -> None:
             continue
         answers = {side.name: side.ask(question) for side in sides}
         if as_json:
-            print(json.dumps({"question": question, "answers": answers}, ensure_ascii=False), flush=True)
+            print(shown_json({"question": question, "answers": answers}), flush=True)
             continue
         for name, answer in answers.items():
             said = printable(" ".join(answer.split()))
@@ -156,7 +156,7 @@ def _with_a_note(side: _Side, question: str) -> str:
     try:
         return side.ask(question)
     finally:
-        print("\r\x1b[K", end="", flush=True)
+        print(CLEAR_LINE, end="", flush=True)
 
 
 def _print_piece(piece: str) -> None:

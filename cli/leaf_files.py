@@ -12,10 +12,11 @@ from pathlib import Path
 from ..core.atomic import write_bytes
 from ..core.config import Config
 from ..core.errors import ConfigError, TaxonomyError
-from ..core.workspace import CONFIG_NAME, Workspace
+from ..core.workspace import CONFIG_NAME
 from ..taxonomy.schema import SECTIONS
 from ..taxonomy.source import WorkingTree
 from ..taxonomy.tree import leaf_ids_under
+from .options import open_workspace
 from .terminal import printable
 
 
@@ -50,7 +51,7 @@ def open_taxonomy() -> Taxonomy:
     """
     folders = (Path.cwd(), *Path.cwd().parents)
     if any((folder / CONFIG_NAME).is_file() for folder in folders):
-        workspace = Workspace.open(Path.cwd())
+        workspace = open_workspace()
         return Taxonomy(workspace.root, workspace.config, workspace.state)
     for folder in folders:
         if any((folder / name).is_dir() for name in SECTIONS) or (folder / ".git").exists():

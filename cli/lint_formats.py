@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from urllib.parse import quote
 
 from .. import __version__
 from ..taxonomy.lint import Finding, Rule, load_rules
+from .streams import shown_json
 from .terminal import printable
 
 
@@ -28,7 +28,7 @@ def as_text(findings: Sequence[Finding], root: Path) -> str:
 
 def as_json(findings: Sequence[Finding]) -> str:
     """A list of objects."""
-    return json.dumps([finding.model_dump() for finding in findings], indent=2, ensure_ascii=False)
+    return shown_json([finding.model_dump() for finding in findings], indent=2)
 
 
 def as_github(findings: Sequence[Finding]) -> str:
@@ -55,7 +55,7 @@ def as_sarif(findings: Sequence[Finding]) -> str:
         "results": [_sarif_result(finding, places[finding.code]) for finding in findings],
     }
     schema = "https://json.schemastore.org/sarif-2.1.0.json"
-    return json.dumps({"$schema": schema, "version": "2.1.0", "runs": [run]}, indent=2, ensure_ascii=False)
+    return shown_json({"$schema": schema, "version": "2.1.0", "runs": [run]}, indent=2)
 
 
 def rule_text(rule: Rule) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..core.errors import TilthError, nearest
+from .streams import open_streams
 
 VERBS = {
     "demo": "Show the whole loop: a first cycle, a contribution, a second cycle.",
@@ -96,10 +96,7 @@ def main() -> NoReturn:
     """Run one command and exit: 0 done, 1 a check said no, 2 an error (told in one line), 130 stopped by the user."""
     signal.signal(signal.SIGTERM, _terminated)
     sys.unraisablehook = _interrupt_again
-    _open_streams()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show stops nothing
+    open_streams()
     try:
         _run(sys.argv[1:])
         sys.stdout.flush()
@@ -127,16 +124,6 @@ def _interrupt_again(lost: sys.UnraisableHookArgs) -> None:
         threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)).start()
     else:
         sys.__unraisablehook__(lost)
-
-
-def _open_streams() -> None:
-    """Put the null device where the caller closed a standard stream: else the next file opened would take its place."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(descriptor)
-    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def _run(arguments: list[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from ..core.errors import TilthError
-from ..core.workspace import Workspace
+from ..core.workspace import STATE_NAME, Workspace
+from ..taxonomy.repository import refuse_tracked
+from .streams import shown_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Set = Annotated[list[str], typer.Option("--set", metavar="A.B=C", help="Override a setting of tilth.yaml; repeatable.")]
@@ -20,8 +21,10 @@ KindText = Annotated[str, typer.Option("--kind", metavar="KIND", help="Only this
 
 
 def open_workspace(overrides: list[str] | None = None) -> Workspace:
-    """The workspace that the current folder is in. Raises ConfigError when it is in none."""
-    return Workspace.open(Path.cwd(), tuple(overrides or ()))
+    """The workspace that the current folder is in. Raises ConfigError when it is in none, TaxonomyError."""
+    workspace = Workspace.open(Path.cwd(), tuple(overrides or ()))
+    refuse_tracked(workspace.root, STATE_NAME)
+    return workspace
 
 
 def refuse_no_leaf(text: str, leaves: Iterable[str]) -> None:
@@ -33,7 +36,7 @@ def refuse_no_leaf(text: str, leaves: Iterable[str]) -> None:
 
 def print_json(value: Any) -> None:
     """Print a JSON-able value."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(shown_json(value, indent=2))
 
 
 def shown_path(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Annotated
 
 import typer
@@ -40,9 +41,10 @@ def report(
 
 
 def _serve(workspace: Workspace, number: int, port: int) -> None:
-    with open_server(Site(workspace), port) as server:
+    token = secrets.token_urlsafe(16)
+    with open_server(Site(workspace), port, token) as server:
         page = f"cycles/{number}" if number else ""
-        print(f"http://{HOST}:{server.server_port}/{page} (Ctrl-C ends it)", flush=True)
+        print(f"http://{HOST}:{server.server_port}/{token}/{page} (Ctrl-C ends it)", flush=True)
         try:
             server.serve_forever()
         except KeyboardInterrupt:

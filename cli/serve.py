@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from ..core.environment import withhold
 from ..core.errors import ModelError, TilthError
 from ..core.progress import Progress
 from ..cycle.models import FORMS, default_model, find_model
@@ -73,6 +74,7 @@ def _token(variable: str) -> str:
         raise TilthError(
             f"the environment variable {variable!r} with the token is not set", fix="set it, or leave --token-env out"
         )
+    withhold([variable])  # it goes over a pipe
     return token
 
 

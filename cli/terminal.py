@@ -16,11 +16,11 @@ from collections.abc import Callable, Generator, Sequence
 from typing import TextIO
 
 from ..core.progress import Task
+from .streams import CLEAR_LINE
 
 _REDRAW_S = 0.1
 _PLAIN_LINE_S = 10.0
 _SHORT_BAR, _LONG_BAR = 10, 24
-_CLEAR_LINE = "\r\x1b[K"
 
 
 class TerminalProgress:
@@ -49,7 +49,7 @@ class TerminalProgress:
 
     def say(self, text: str) -> None:
         """Print one line; an open task goes on below it."""
-        self._stream.write(f"{_CLEAR_LINE if self._live else ''}{printable(text)}\n")
+        self._stream.write(f"{CLEAR_LINE if self._live else ''}{printable(text)}\n")
         if self._live and self._tasks:
             self._show(self._tasks[-1])
         self._stream.flush()
@@ -61,7 +61,7 @@ class TerminalProgress:
     def _show(self, task: _ShownTask, plain: str = "") -> None:
         self._shown_s = self._clock()
         if self._live:
-            self._stream.write(_CLEAR_LINE + task.line(columns(self._stream) - 1))
+            self._stream.write(CLEAR_LINE + task.line(columns(self._stream) - 1))
         else:
             self._stream.write((plain or task.plain_line()) + "\n")
         self._stream.flush()

@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
+from . import environment
 from .errors import ConfigError
 from .yaml_problem import shortened
 from .yaml_source import YamlProblems, YamlSource, parse_yaml, read_yaml
@@ -32,13 +33,24 @@ def _addresses(urls: tuple[str, ...]) -> tuple[str, ...]:
     for url in urls:
         try:
             parts = urlsplit(url)
-            right = parts.scheme in {"http", "https"} and bool(parts.hostname)
+            right, told = parts.scheme in {"http", "https"} and bool(parts.hostname), "@" in parts.netloc
         except ValueError:
-            right = False
+            right = told = False
+        if told:
+            raise ValueError("holds a user name or a key; leave it out, and name the key's variable in api_key_env")
         if not right:
             what = "{url} is no http address; write it like http://127.0.0.1:8000/v1"
             raise PydanticCustomError("address", what, {"url": repr(shortened(url))})
     return urls
+
+
+def _variable(name: str) -> str:
+    if name and not (name.isascii() and name.isidentifier()):  # it may be the key itself, so it is not repeated
+        raise ValueError("is no name of an environment variable; write one, such as MY_KEY: the key stands in no file")
+    return name
+
+
+VariableName = Annotated[str, AfterValidator(_variable)]
 
 
 def _listed(value: Any) -> Any:
@@ -82,7 +94,7 @@ class ModelServer(Section):
     """A name of the catalogue, or (with `base_url`) the name that the endpoint knows the model by."""
     base_url: Addresses = ()
     """The endpoint, such as `http://127.0.0.1:8000/v1`, or a list of them; empty: tilth serves `model` itself."""
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: VariableName = "OPENAI_API_KEY"
     """The environment variable that holds the key; the key itself never stands in a file."""
     concurrency: Annotated[int, Field(ge=1, le=4096)] = 8
     """Requests in flight at most, to each endpoint; how many there are follows from its answers."""
@@ -243,14 +255,14 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
     if not path.exists():
         raise ConfigError(f"there is no {path.name}", where=str(path.parent), fix="run `tilth init` first")
     source = read_yaml(path, name=path.name)
-    config = source.validate(Config)
+    config = _withheld(source.validate(Config))
     if not overrides:
         return config
     tree: dict[str, Any] = dict(source.data or {})
     for override in overrides:
         _apply(tree, override)
     try:
-        return YamlSource("--set", tree).validate(Config)
+        return _withheld(YamlSource("--set", tree).validate(Config))
     except YamlProblems as error:
         problem = error.problems[0]  # the file alone was right, so an override is to blame
         raise ConfigError(problem.message, where=f"--set {_blamed(overrides, problem.key)}") from error
@@ -258,6 +270,12 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
 
 def _blamed(overrides: tuple[str, ...], key: tuple[str | int, ...]) -> str:
     """The last override that wrote at, above or below `key`."""
+
+def _withheld(config: Config) -> Config:
+    """The same; no child process gets the keys that it names."""
+    environment.withhold(server.api_key_env for server in (config.teacher, config.judge) if server)
+    return config
+
 
     def related(override: str) -> bool:
         written = override.partition("=")[0].split(".")

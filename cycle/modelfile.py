@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import TilthError
+from ..llm.untrusted import TEMPLATE_FAULTS, open_tokenizer
 
 _TEMPLATE = """\
 {{- range .Messages }}<|im_start|>{{ .Role }}
@@ -42,14 +43,13 @@ def modelfile(folder: Path, gguf: str, system_prompt: str) -> tuple[str, str]:
 def _system_of_chatml(folder: Path) -> str | None:
     """The system prompt that a ChatML template puts by itself, often an empty one; None where it is no ChatML."""
     from jinja2 import TemplateError
-    from transformers import AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    tokenizer = open_tokenizer(folder)
     asked = [("user", "one")]
     talk = [("system", "be"), *asked, ("assistant", "two"), ("user", "three")]
     try:
         whole, alone = (_written(tokenizer, turns) for turns in (talk, asked))
-    except (ValueError, TemplateError):  # no template, or one that knows no system prompt
+    except (TemplateError, *TEMPLATE_FAULTS):  # no template, or one that knows no system prompt
         return None
     begin, end = _chatml([("system", "\0"), *asked]).split("\0")
     if whole != _chatml(talk):

@@ -1,11 +1,13 @@
 """The reports of all cycles of a workspace, served on 127.0.0.1 with links between them. Nothing is written.
 
-An address names a cycle by its number and never a file. Requests for another host's name are refused, so that no page
-of the internet can read the reports through a name that it points here.
+An address begins with a token that only who started the server knows, for others on this machine can reach it too; it
+names a cycle by its number and never a file. Requests for another host's name are refused, so that no page of the
+internet can read the reports through a name that it points here.
 """
 
 from __future__ import annotations
 
+import hmac
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -62,11 +64,14 @@ class Site:
         )
 
 
-def open_server(site: Site, port: int) -> ThreadingHTTPServer:
-    """A server that `serve_forever` starts; port 0 takes a free one. Raises TilthError where the port is taken."""
+def open_server(site: Site, port: int, token: str) -> ThreadingHTTPServer:
+    """A server that `serve_forever` starts; port 0 takes a free one. Its pages are below `/TOKEN/`.
+
+    Raises TilthError where the port is taken.
+    """
 
     class Handler(_Handler):
-        pages = site
+        pages, start = site, f"/{token}"
 
     try:
         return ThreadingHTTPServer((HOST, port), Handler)
@@ -79,6 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
     """Answers GET and HEAD."""
 
     pages: Site
+    start: str
     server_version, sys_version = "tilth", ""
 
     def do_GET(self) -> None:
@@ -86,8 +92,11 @@ class _Handler(BaseHTTPRequestHandler):
         host = (self.headers.get("Host") or "").rsplit(":", 1)[0]
         if host not in {HOST, "localhost"}:
             return self._send(HTTPStatus.FORBIDDEN, f"ask for http://{HOST}", "text/plain")
+        start, path = self.path[: len(self.start)], self.path[len(self.start) :]
+        if not hmac.compare_digest(start.encode(), self.start.encode()):
+            return self._send(HTTPStatus.FORBIDDEN, "open the address that `tilth report --serve` prints", "text/plain")
         try:
-            page = self.pages.page(self.path)
+            page = self.pages.page(path)
         except DataError as error:
             return self._send(HTTPStatus.INTERNAL_SERVER_ERROR, str(error), "text/plain")
         if page is None:

@@ -23,6 +23,10 @@ CONTEXT_TOKENS = 8192
 """Of a conversation with a GGUF model, where the model itself has no less."""
 
 
+_LETTERS_PER_TOKEN = 128
+"""The longest tokens there are: runs of spaces."""
+
+
 class Partner(Protocol):
     """Whom one talks to."""
 
@@ -126,6 +130,7 @@ class _There:
 
     def __init__(self, client: Any, endpoint: Endpoint) -> None:
         self._client, self._model, self._where = client, endpoint.model, endpoint.base_url
+        self._without_key = endpoint.without_key
 
     def answer(self, conversation: Sequence[Message], sampling: Sampling, hear: Callable[[str], None]) -> None:
         import openai
@@ -137,13 +142,18 @@ class _There:
             "temperature": sampling.temperature,
             "seed": sampling.seed,
         }
+        left = _LETTERS_PER_TOKEN * sampling.max_tokens
         try:
             with self._client.chat.completions.create(**request, stream=True) as stream:
                 for chunk in stream:
                     if chunk.choices and (piece := chunk.choices[0].delta.content):
+                        if (left := left - len(piece)) < 0:
+                            what = f"the answer has no end: it is longer than {sampling.max_tokens:,} tokens can be"
+                            raise ModelError(what, where=self._where, fix="ask another endpoint")
                         hear(piece)
         except openai.APIStatusError as error:
-            what = f"the endpoint refuses the request (HTTP {error.status_code}: {error.message[:200]})"
+            said = self._without_key(error.message)[:200]
+            what = f"the endpoint refuses the request (HTTP {error.status_code}: {said})"
             raise ModelError(what, where=self._where, fix="check the model's name, the key and the length") from error
         except openai.OpenAIError as error:
             what = f"the endpoint does not answer ({str(error)[:200]})"

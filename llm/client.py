@@ -1,7 +1,6 @@
 """One endpoint over HTTP: one chat-completions request, tried once. Errors of the HTTP libraries end here.
 
-Requests go over aiohttp: the `openai` package, which asks the endpoint what it serves, takes eight times the CPU for
-each (docs/decisions/0006).
+Requests go over aiohttp: the `openai` package takes eight times the CPU for each (docs/decisions/0006).
 """
 
 from __future__ import annotations
@@ -23,6 +22,8 @@ _TRANSIENT = {408, 409, 425}
 _KEEP_ALIVE_S = 15.0
 """Connections that rest longer are closed by us: many servers close theirs after 20 seconds or a minute."""
 _DISCOVERY_S = 10.0
+_MOST_BYTES = 8 << 20
+"""Of one answer: a hundred thousand tokens of thoughts take a tenth of it."""
 
 
 FailureKind = Literal["rejected", "unreachable", "timeout", "busy", "broken"]
@@ -95,22 +96,17 @@ class Client:
 
         Empty where there is no list, which is a courtesy.
         """
-        import openai
+        import aiohttp
 
-        transport = openai.DefaultAsyncHttpx2Client(trust_env=False) if self.endpoint.is_loopback else None
-        asking = openai.AsyncOpenAI(
-            base_url=self.endpoint.base_url,
-            api_key=self.endpoint.api_key or "none",  # the package wants one
-            timeout=_DISCOVERY_S,
-            max_retries=0,
-            http_client=transport,
-        )
-        async with asking:
-            try:
-                models = (await asking.models.list()).data
-                return {str(model.id): int(getattr(model, "max_model_len", 0) or 0) for model in models}
-            except (openai.OpenAIError, ValueError, TypeError, AttributeError):
-                return {}
+        url, limit = f"{self.endpoint.base_url.rstrip('/')}/models", aiohttp.ClientTimeout(total=_DISCOVERY_S)
+        try:
+            async with self._session.get(url, timeout=limit, allow_redirects=False) as response:
+                models: Any = json.loads(await _text(response))["data"]
+            return {str(model["id"]): int(model.get("max_model_len") or 0) for model in models}
+        except (aiohttp.ClientError, OSError, Failure):
+            return {}
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):  # it is no list of models
+            return {}
 
     async def _post(self, request: str) -> Reply:
         import aiohttp
@@ -118,7 +114,7 @@ class Client:
         url = f"{self.endpoint.base_url.rstrip('/')}/chat/completions"
         try:
             async with self._session.post(url, data=request.encode(), allow_redirects=False) as response:
-                text = await response.text(encoding="utf-8", errors="replace")
+                text = self.endpoint.without_key(await _text(response))
         except TimeoutError as error:
             raise Failure("timeout", f"no answer within {self.endpoint.timeout_s:g} s") from error
         except aiohttp.ClientConnectorError as error:
@@ -133,15 +129,23 @@ class Client:
             raise Failure("broken", f"the answer is no chat completion: {text[:80]!r}") from error
 
     def _status_failure(self, status: int, text: str, retry_after: str) -> Failure:
-        message = _server_message(text)
-        if self.endpoint.api_key:  # some servers repeat the key that they refuse
-            message = message.replace(self.endpoint.api_key, "***")
         kind: FailureKind = "rejected"
         if status == 429:
             kind = "busy"
         elif status >= 500 or status in _TRANSIENT:
             kind = "broken"
-        return Failure(kind, f"HTTP {status}: {message}", status=status, retry_after_s=_seconds(retry_after))
+        what = f"HTTP {status}: {_server_message(text)}"
+        return Failure(kind, what, status=status, retry_after_s=_seconds(retry_after))
+
+
+async def _text(response: Any) -> str:
+    """The body of a response. Raises Failure for one that no answer of a model is as long as, before it is all here."""
+    body = bytearray()
+    async for part in response.content.iter_chunked(1 << 16):
+        body += part
+        if len(body) > _MOST_BYTES:
+            raise Failure("broken", f"the answer has more than {_MOST_BYTES >> 20} MiB")
+    return body.decode(errors="replace")
 
 
 _NO_SCHEMA = re.compile(r"response_format|json_schema|structured|guided|grammar", re.IGNORECASE)

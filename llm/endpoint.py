@@ -11,12 +11,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..core.config import ModelServer
+from ..core.environment import withhold
 from ..core.errors import ModelError
 from ..core.fingerprint import file_sha256
 from ..core.progress import Progress
 from . import catalogue, gguf_server
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_SHORTEST_KEY = 12
 _MOST_SLOTS = 4
 """Of the local server: each takes memory (80 MB for the embedded teacher) and reads the prompts' fixed parts anew. Two
 cores write 32 tokens/s with 4 slots as with 8 (docs/log.md)."""
@@ -41,6 +43,10 @@ class Endpoint:
     def is_loopback(self) -> bool:
         """Whether it is on this machine."""
         return urlsplit(self.base_url).hostname in _LOOPBACK
+
+    def without_key(self, text: str) -> str:
+        """What the server says, less the key: some repeat it. A word that only stands in for one stays."""
+        return text.replace(self.api_key, "***") if len(self.api_key) >= _SHORTEST_KEY else text
 
 
 def identity(server: ModelServer) -> str:
@@ -101,6 +107,7 @@ def _hash(path: str, _size: int, _mtime_ns: int) -> str:
 
 
 def _remote(server: ModelServer, url: str) -> Endpoint:
+    withhold([server.api_key_env])  # a recipe may name another than the configuration
     key = os.environ.get(server.api_key_env, "")
     endpoint = Endpoint(url, server.model, key, server.concurrency, server.timeout_s)
     if not key and not endpoint.is_loopback:

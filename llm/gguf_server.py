@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from ..core.environment import for_children
 from ..core.errors import ModelError
 from ..core.progress import Progress
 
@@ -90,8 +91,9 @@ def _start(
     # terminal is ours to handle, and the server stays up until we are done with it.
     command = [sys.executable, "-P", "-m", "tilth.llm.gguf_server", str(model), "--slots", str(slots)]
     command += ["--context-tokens", str(context_tokens), "--host", listening.host, "--port", str(listening.port)]
+    pipe, environment = subprocess.PIPE, for_children()
     return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True, bufsize=0
+        command, stdin=pipe, stdout=pipe, stderr=log, env=environment, start_new_session=True, bufsize=0
     )
 
 

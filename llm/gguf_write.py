@@ -17,6 +17,7 @@ from ..core.errors import ModelError
 from ..core.progress import Progress
 from .gguf_vocabulary import CONVERTER, add_vocabulary
 from .quiet import quiet_transformers
+from .untrusted import open_config, open_tokenizer
 
 NumberFormat = Literal["f32", "f16", "bf16", "q8_0"]
 """Of the weights in the file: 32, 16, 16 or 8.5 bits each; vectors stay in 32."""
@@ -61,16 +62,14 @@ class _Weight:
 
 def _read(folder: Path) -> tuple[Any, Any, list[int]]:
     """Configuration, tokenizer, and the tokens that end an answer."""
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+    from transformers import GenerationConfig
 
     if not (folder / "config.json").is_file():
         fix = "name the folder of a whole model; an adapter alone has to be merged into its model first"
         raise ModelError("there is no config.json", where=str(folder), fix=fix)
-    safe: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     try:
         with quiet_transformers():
-            config: Any = AutoConfig.from_pretrained(folder, **safe)
-            tokenizer: Any = AutoTokenizer.from_pretrained(folder, **safe)
+            config, tokenizer = open_config(folder), open_tokenizer(folder)
             if (folder / "generation_config.json").is_file():
                 ends: Any = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
             else:

@@ -13,6 +13,7 @@ from ..core.progress import Progress
 from ..core.records import Message
 from .precision import compute_dtype, device
 from .quiet import quiet_transformers
+from .untrusted import TEMPLATE_FAULTS, open_tokenizer, open_weights
 
 
 def generate(
@@ -114,7 +115,7 @@ def prompt_tokens(tokenizer: Any, conversation: Sequence[Message], folder: Path)
     turns = [message.model_dump() for message in conversation]
     try:
         text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    except (ValueError, TemplateError) as error:
+    except (TemplateError, *TEMPLATE_FAULTS) as error:
         fix = "use a model that was made for chat"
         raise ModelError(f"its chat template cannot be used ({error})", where=str(folder), fix=fix) from error
     return tokenizer(text, add_special_tokens=False).input_ids  # the template has put its own
@@ -125,17 +126,10 @@ def load(folder: Path) -> tuple[Any, Any]:
 
     Weights are read from safetensors only, and no code of the model's is run. Raises ModelError.
     """
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    safe: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, padding_side="left", **safe)
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=compute_dtype(), use_safetensors=True, **safe)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = (str(error).splitlines() or ["no reason given"])[0]
-        fix = "name a folder with a whole Hugging Face model"
-        raise ModelError(f"the model cannot be loaded ({reason})", where=str(folder), fix=fix) from error
+    tokenizer = open_tokenizer(folder, padding_side="left")
+    model = open_weights(AutoModelForCausalLM, folder, dtype=compute_dtype())
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.generation_config = _greedy(model, tokenizer)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..core.config import Section
+from ..core.environment import for_children
 from ..core.errors import ModelError
 from ..core.progress import Task
 
@@ -113,7 +114,7 @@ def _download(requirement: str, scratch: Path, meter: _Meter) -> Path:
     (scratch / "tmp").mkdir(parents=True)
     log = scratch / "pip.log"
     command = [*_PIP, *_OPTIONS, "--quiet", "--dest", str(scratch), requirement]
-    environment = os.environ | {"TMPDIR": str(scratch / "tmp")}
+    environment = for_children() | {"TMPDIR": str(scratch / "tmp")}
     with log.open("wb") as output:
         pip = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment

@@ -15,6 +15,7 @@ from ..core.workspace import model_cache
 from .catalogue import CatalogueModel, catalogue, fetch, locked
 from .hub import download_student
 from .quiet import quiet_transformers
+from .untrusted import NO_CODE
 
 _MANIFEST = "manifest.json"
 
@@ -73,9 +74,13 @@ def _unpack(gguf: Path, folder: Path) -> None:
     # The bar of the unpacking itself knows no switch; what goes wrong comes as an exception.
     with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
         model: Any = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+            gguf.parent,
+            gguf_file=gguf.name,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.float32,
+            **NO_CODE,
         )
-        tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, **NO_CODE)
         if tokenizer.pad_token in (None, tokenizer.eos_token):
             # A pad that is the end-of-turn too gets masked along with it, and the model never learns to stop.
             tokenizer.pad_token = tokenizer.unk_token

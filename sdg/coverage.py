@@ -24,7 +24,7 @@ _FEWEST_WORDS = 2
 _END = re.compile(
     r"(?<=[.!?])[\"')\]\u201d\u2019]*\s+(?=[^\sa-z])"  # as in taxonomy.chunks, and where a paragraph or an item ends
     r"|(?<=[\u3002\uff01\uff1f\u0964\u06d4])\s*"
-    r"|\s*\n(?=\s*(?:\n|[-*+|>#]|\d+[.)] ))"
+    r"|(?<!\s)\s*\n(?=\s*(?:\n|[-*+|>#]|\d+[.)] ))"  # from the run's beginning only: else a long one takes hours
 )
 
 

@@ -54,5 +54,5 @@ LIST_MARK = re.compile(r"\s*(?:[-*\u2022]|\d+[.)])\s+")
 
 def sentences(text: str) -> list[str]:
     """The sentences and lines of a text that hold a word, without the marks of lists."""
-    lines = (LIST_MARK.sub("", line, count=1) for line in text.splitlines())
+    lines = (line[mark.end() :] if (mark := LIST_MARK.match(line)) else line for line in text.splitlines())
     return [part for line in lines for part in _SENTENCE_END.split(line) if words(part)]

@@ -15,7 +15,7 @@ ATTRIBUTION_NAME = "attribution.txt"
 _WANTED = ("title of work", "license of the work", "creator names")
 """Fields that want a value wherever they stand; a work of one's own has no link and no revision."""
 _LICENCE = {"license of the work", "licence of the work", "license", "licence", "spdx-license-identifier"}
-_FIELD = re.compile(r"[ \t]*([A-Za-z][A-Za-z \-]*?)[ \t]*:[ \t]*(.*?)[ \t]*")
+_FIELD = re.compile(r"[ \t]*([A-Za-z][A-Za-z \-]{0,60}?)[ \t]*:[ \t]*(.*)")
 
 
 class AttributionFault(NamedTuple):
@@ -42,7 +42,7 @@ def attribution_faults(data: bytes) -> Iterator[AttributionFault]:
     for number, line in enumerate(text.splitlines(), start=1):
         if not (field := _FIELD.fullmatch(line)):
             continue
-        name, value = field[1].lower(), field[2]
+        name, value = field[1].lower(), field[2].rstrip(" \t")
         column = field.start(2) + 1
         if not value and name in _WANTED:
             yield AttributionFault("blank", number, column, f"{field[1]!r} has no value; write it after the colon")
@@ -74,8 +74,8 @@ def read_works(data: bytes) -> list[Work]:
         name = _NAMES.get(field[1].lower()) if field else None
         if name in blocks[-1] or not line.strip():
             blocks.append({})
-        if field and name and field[2] not in _NOTHING:
-            blocks[-1][name] = field[2]
+        if field and name and (value := field[2].rstrip(" \t")) not in _NOTHING:
+            blocks[-1][name] = value
     return [Work(**dict.fromkeys(Work._fields, "") | block) for block in blocks if block]
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from ..core.config import Documents
+from ..core.environment import for_children
 from ..core.errors import TaxonomyError
 from .address import Address
 
@@ -146,7 +147,7 @@ def _pin(address: Address) -> list[str]:
 
 
 def _environment(address: Address | None) -> Mapping[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name in _KEPT}
+    kept = {name: value for name, value in for_children().items() if not name.startswith("GIT_") or name in _KEPT}
     ssh = _SSH
     if address and address.pinned:
         alias = f"[{address.host}]:{address.port}" if address.port else address.host

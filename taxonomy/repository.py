@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import os
 import re
 import subprocess
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..core.environment import emptied, for_children
 from ..core.errors import TaxonomyError
+from ..core.yaml_problem import shortened
 
 if TYPE_CHECKING:
     from git import Repo
@@ -103,12 +104,27 @@ def merge_base(root: Path, revision: str) -> str:
     return found
 
 
+def refuse_tracked(root: Path, folder: str) -> None:
+    """Raise TaxonomyError where git tracks something of a folder that is ours alone.
+
+    Ignoring it keeps nobody from committing there, and whoever merges that has it among our own files.
+    """
+    tracked = _try(root, "ls-files", "--", folder) if (root / ".git").exists() else ""
+    if tracked:
+        first = shortened(tracked.partition("\n")[0])
+        what = f"git tracks {first!r}: what others commit there would be taken for tilth's own"
+        fix = f"`git rm -r {folder}` deletes what is there, with --cached it keeps it, if it is yours; commit that"
+        raise TaxonomyError(what, where=str(root), fix=fix)
+
+
 def open_repository(root: Path) -> Repo:
     """The repository whose top folder (or bare folder) is `root`. Raises TaxonomyError when there is none."""
     with git_errors(str(root)):
         from git import Repo
 
-        return Repo(root)
+        repo = Repo(root)
+        repo.git.update_environment(**emptied())
+        return repo
 
 
 @contextlib.contextmanager
@@ -142,7 +158,7 @@ def _command(root: Path, arguments: tuple[str, ...]) -> tuple[list[str], dict[st
     else:
         raise _no_repository(root)
     settings = [part for setting in _SETTINGS for part in ("-c", setting)]
-    environment = {name: value for name, value in os.environ.items() if name not in _NOT_OURS}
+    environment = {name: value for name, value in for_children().items() if name not in _NOT_OURS}
     return ["git", *settings, place, *arguments], {
         **environment,
         **_ENVIRONMENT,

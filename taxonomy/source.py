@@ -197,10 +197,12 @@ class WorkingTree:
         return file
 
     def _hash(self, path: str, algorithm: str) -> str:
-        """As git does: the length, then the bytes."""
+        """As git does: the length, then the bytes. Empty for what nobody reads: hashing a gigabyte takes its time."""
         try:
             with self._open(path) as file:
-                start = b"blob %d\0" % os.fstat(file.fileno()).st_size
+                size = os.fstat(file.fileno()).st_size
+                _refuse_large(path, size)
+                start = b"blob %d\0" % size
                 return hashlib.file_digest(
                     file, lambda: hashlib.new(algorithm, start, usedforsecurity=False)
                 ).hexdigest()

@@ -15,7 +15,18 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from .loop import FERRY, Loop, Spawner, Teacher, knowledge_files, make_loop, serve_teacher
+from .loop import (
+    FERRY,
+    HUB_TOKEN,
+    KEY,
+    RECORD_CHILDREN,
+    Loop,
+    Spawner,
+    Teacher,
+    knowledge_files,
+    make_loop,
+    serve_teacher,
+)
 
 settings.register_profile("tilth", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("tilth")
@@ -37,11 +48,15 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
 
 
+LOOP = ("tests/cli/", "tests/cycle/", "tests/security/")
+"""Tests that share a workspace which was turned once."""
+
 TORCH = (
     "tests/train/",
     "tests/eval/test_run.py",
     "tests/llm/test_chat.py",
     "tests/llm/test_gguf_write.py",
+    "tests/security/test_hostile_models.py",
     "tests/llm/test_local",
     "tests/llm/test_serve.py",
     "tests/llm/test_streaming.py",
@@ -65,7 +80,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             if nodeid.startswith(TORCH):
                 return "torch"
-            return "loop" if nodeid.startswith(("tests/cli/", "tests/cycle/")) else nodeid.partition("::")[0]
+            return "loop" if nodeid.startswith(LOOP) else nodeid.partition("::")[0]
 
     return ByFile(config, log)
 
@@ -101,9 +116,15 @@ def untouched(tmp_path_factory: pytest.TempPathFactory, teacher: Teacher, tiny_s
 
 @pytest.fixture(scope="session")
 def turned_once(tmp_path_factory: pytest.TempPathFactory, untouched: Loop, spawner: Spawner) -> Loop:
-    """A workspace with a first release, made by `tilth cycle`; not to be changed."""
-    loop = untouched.copy(tmp_path_factory.mktemp("once") / "taxonomy")
-    ran = spawner.run(loop.root, "cycle")
+    """A workspace with a first release, made by `tilth cycle` with a key; not to be changed.
+
+    Beside it are what the command printed (`out`) and the processes that it started (`children.jsonl`).
+    """
+    folder = tmp_path_factory.mktemp("once")
+    loop = untouched.copy(folder / "taxonomy")
+    recording = RECORD_CHILDREN.format(file=str(folder / "children.jsonl"))
+    ran = spawner.run(loop.root, "cycle", before=recording, OPENAI_API_KEY=KEY, HF_TOKEN=HUB_TOKEN)
+    (folder / "out").write_text(ran.out + ran.err)
     assert ran.code == 0, ran.err
     return loop
 

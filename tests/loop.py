@@ -108,6 +108,8 @@ class Teacher:
     url: str = ""
     requests: list[str] = field(default_factory=list[str])
     """The bodies of all requests, in the order in which they came."""
+    authorizations: set[str] = field(default_factory=set[str])
+    """The keys that came with them."""
     slow_s: float = 0.0
     """How long an answer takes."""
     verdict: str = "yes"
@@ -185,6 +187,7 @@ def serve_teacher() -> Generator[Teacher]:
         disable_nagle_algorithm = True
 
         def do_POST(self) -> None:
+            teacher.authorizations.add(self.headers.get("Authorization", ""))
             data = json.dumps(teacher.reply(self.rfile.read(int(self.headers["Content-Length"])).decode())).encode()
             with contextlib.suppress(ConnectionError):
                 self.send_response(200)
@@ -347,6 +350,22 @@ def make_loop(root: Path, teacher: Teacher, student: Path) -> Loop:
 
 # The command line ----------------------------------------------------------------------------------------------------
 
+
+KEY, HUB_TOKEN = "sk-tilth-test-5a0fd2c7e91b48c3", "hf_tilthtest6b1ed3f8aa2c47d5"
+"""What the command has in its environment that makes `turned_once`: nothing that it leaves may hold them."""
+
+RECORD_CHILDREN = """
+import json, os, sys
+_children = open({file!r}, "a", buffering=1)
+def _note(event, given, os=os, json=json, _children=_children):
+    if event == "subprocess.Popen":
+        argv, environment = given[1], os.environ if given[3] is None else given[3]
+        told = {{os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()}}
+        argv = [argv] if isinstance(argv, str) else [os.fsdecode(part) for part in argv]
+        _children.write(json.dumps({{"argv": argv, "environment": told}}) + "\\n")
+sys.addaudithook(_note)
+"""
+"""Python that has a command write every child process that it starts to `file`, with what it is started with."""
 
 TRAINING = {"train", "cycle", "eval", "demo", "chat", "serve", "ollama"}
 """The verbs that load a student, and what other verbs are told when they load one."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..llm.untrusted import open_weights
 from .merge import merged_weights
 
 FOLDER = "adapter"
@@ -93,7 +94,7 @@ def save_whole(model: Any, config: Any, folder: Path) -> None:
     import torch
 
     del config.quantization_config
-    whole = type(model).from_pretrained(model.name_or_path, config=config, dtype=torch.float32)
+    whole = open_weights(type(model), Path(model.name_or_path), config=config, dtype=torch.float32)
     weights = merged_weights(model, whole.state_dict())
     whole.save_pretrained(folder, state_dict=weights)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..core.errors import ModelError
 from ..core.fingerprint import file_sha256, fingerprint
+from ..llm.untrusted import open_weights
 from .adapters import FOLDER, in_four_bits
 
 
@@ -22,11 +23,7 @@ def load_model(folder: Path, adapter: str = "none", dtype: Any = None) -> Any:
     from transformers import AutoModelForCausalLM
 
     given = {"quantization_config": in_four_bits()} if adapter == "qlora" else {}
-    try:
-        return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype or torch.float32, **given)
-    except (OSError, ValueError) as error:
-        fix = "name a folder with a whole Hugging Face model"
-        raise ModelError(f"the model cannot be loaded ({error})", where=str(folder), fix=fix) from error
+    return open_weights(AutoModelForCausalLM, folder, dtype=dtype or torch.float32, **given)
 
 
 def padding_id(tokenizer: Any) -> int:

@@ -24,6 +24,7 @@ from typing import Any
 
 from ..core.errors import ModelError
 from ..core.records import Message, Sample
+from ..llm.untrusted import TEMPLATE_FAULTS, open_tokenizer
 from .special_tokens import PRIVATE_USE, Span, any_of, encode, special_tokens
 
 IGNORED = -100
@@ -86,13 +87,7 @@ class _Rendered:
 
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a model folder. Raises ModelError where it cannot serve: absent, slow, without a template."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
-    except (OSError, ValueError) as error:
-        fix = "name a folder with a whole Hugging Face model"
-        raise ModelError(f"the tokenizer cannot be loaded ({error})", where=str(folder), fix=fix) from error
+    tokenizer = open_tokenizer(folder)
     if not tokenizer.is_fast:
         raise ModelError(
             "the tokenizer cannot tell token offsets", where=str(folder), fix="use a model with a fast one"
@@ -218,7 +213,7 @@ def _apply_template(tokenizer: Any, messages: Sequence[Message], sample: Sample,
         return tokenizer.apply_chat_template(
             given, chat_template=template, tokenize=False, add_generation_prompt=prompt
         )
-    except TemplateError as error:
+    except (TemplateError, *TEMPLATE_FAULTS) as error:
         raise _refusal(sample, f"the chat template refuses the conversation ({error})") from error
 
 

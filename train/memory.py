@@ -17,6 +17,7 @@ from ..core.config import Train
 from ..core.errors import ModelError
 from ..core.records import Record
 from ..llm.precision import compute_dtype, device
+from ..llm.untrusted import open_config
 from .adapters import FOLDER
 from .auto import Resolved
 from .load import count_parameters, tensor_sizes
@@ -221,13 +222,13 @@ def gigabytes(size: int) -> str:
 
 
 def _joins(folder: Path) -> bool:
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
+    fix = "name a folder with a causal language model that transformers knows"
+    config = open_config(folder, fix=fix)
     try:
-        config = AutoConfig.from_pretrained(str(folder))
         return can_join_rows_in(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], config)
-    except (OSError, ValueError, KeyError) as error:
-        fix = "name a folder with a causal language model that transformers knows"
+    except KeyError as error:
         raise ModelError(f"the model cannot be loaded ({error})", where=str(folder), fix=fix) from error
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.config import Train
+from ..core.environment import for_children
 from ..core.errors import ModelError, TilthError
 from ..llm.precision import device
 from . import determinism
@@ -45,7 +46,7 @@ class Place:
 
     def environment(self, local: int) -> dict[str, str]:
         """What torchrun would tell process `local` of this machine."""
-        own = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
+        own = {name: value for name, value in for_children().items() if not name.startswith("ACCELERATE_")}
         threads = max(1, len(os.sched_getaffinity(0)) // self.settings.processes)
         own.setdefault("OMP_NUM_THREADS", str(threads))
         if self.settings.nodes == 1:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import ModelError
 from ..core.records import Message, Sample
 from ..llm.precision import compute_dtype, device
 from ..llm.quiet import quiet_transformers
+from ..llm.untrusted import open_weights
 from .adapters import in_four_bits
 from .load import padding_id
 from .masking import IGNORED, load_tokenizer, tokenize
@@ -94,15 +94,10 @@ class RewardModel:
 
 
 def _load(folder: Path, dtype: Any, **given: Any) -> Any:
-    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification
 
-    try:
-        return AutoModelForSequenceClassification.from_pretrained(str(folder), num_labels=1, dtype=dtype, **given)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = (str(error).splitlines() or ["no reason given"])[0]
-        fix = "name a folder with a whole Hugging Face model of a kind that can be given a score"
-        raise ModelError(f"the model cannot be loaded ({reason})", where=str(folder), fix=fix) from error
+    fix = "name a folder with a whole Hugging Face model of a kind that can be given a score"
+    return open_weights(AutoModelForSequenceClassification, folder, fix=fix, num_labels=1, dtype=dtype, **given)
 
 
 def _batches(rows: Sequence[list[int]]) -> Iterator[list[int]]:

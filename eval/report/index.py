@@ -38,8 +38,8 @@ def render_index(title: str, cycles: Sequence[CycleRow]) -> str:
 
 def with_links(page: str, previous: int, following: int) -> str:
     """A cycle's page with links to the list and to its neighbours; 0 where there is none."""
-    links = [Markup('<a href="/">All cycles</a>')]
-    link = Markup('<a href="/cycles/{0}">{1} {0}</a>')
+    links = [Markup('<a href="../">All cycles</a>')]
+    link = Markup('<a href="{0}">{1} {0}</a>')
     links += [link.format(number, word) for number, word in ((previous, "← Cycle"), (following, "→ Cycle")) if number]
     nav = Markup('<nav class="cycles" aria-label="Cycles">{}</nav>\n').format(Markup(" ").join(links))
     return page.replace("<body>\n", f"<body>\n{nav}", 1)

@@ -75,7 +75,7 @@ ASKING = frozenset(_ASKING_WORDS.split())
 
 
 PRONOUN = re.compile(r"\b(?:he|she|him|his|hers?|they|them|theirs?|its?|this|these|those)\b", re.IGNORECASE)
-_LEAD = re.compile(r"About [^:\n]+: ")
+_LEAD = re.compile(r"\AAbout [^:\n]+: ")
 
 
 def on_topic(evidence: str) -> Filter:

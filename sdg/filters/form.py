@@ -74,7 +74,7 @@ _POINTS = re.compile(
 )
 
 _EXPLETIVE = re.compile(
-    r"\bit\b(?!'s)(?= (?:\w+ )*(?:to|that|when|if|for)\b| takes?\b| called\b| mean\b)", re.IGNORECASE
+    r"\bit\b(?!'s)(?= (?:\w+ ){0,30}(?:to|that|when|if|for)\b| takes?\b| called\b| mean\b)", re.IGNORECASE
 )
 """In "How long does it take to ...", "Why is it bad that ..." the word points nowhere."""
 
@@ -148,7 +148,7 @@ def repeats_itself(sample: Sample) -> Drop | None:
 
 _LEFTOVER = re.compile(
     r"<\|[^<>|]{1,40}\|>|</?(?:think|thinking|answer|question|response|output|context|passage|s)>|\[/?INST\]|\ufffd"
-    r"|(?:\A|\n)\s*(?:\*\*)?(?:answer|question|response|solution|user|assistant|system|human|[qa])(?:\*\*)?:"
+    r"|(?:\A|\n)[^\S\n]*(?:\*\*)?(?:answer|question|response|solution|user|assistant|system|human|[qa])(?:\*\*)?:"
     r"|\A\s*(?:\*\*|#{1,6} |```)|\{\{|\}\}|(?-i:\\n(?=[A-Z\d*\\\s-]|$))|\\u[0-9a-f]{4}|&(?:amp|lt|gt|quot|nbsp|#\d+);",
     re.IGNORECASE,
 )

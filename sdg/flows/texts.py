@@ -33,7 +33,7 @@ def whole_passages(run: LeafRun, settings: KnowledgeSettings, passages: Sequence
     return outcomes
 
 
-_NUMBERING = re.compile(r"^\s*\(?\d+[.)] ", re.MULTILINE)
+_NUMBERING = re.compile(r"^\s{0,200}\(?\d+[.)] ", re.MULTILINE)
 """Of a list: its numbers are no numbers of the text's."""
 
 

@@ -15,7 +15,6 @@ from ..qna import LeafProblems, parse_qna
 from .finding import Fault
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
-_SPACES = re.compile(r"[ \t]+$")
 
 
 class Misread(NamedTuple):
@@ -36,8 +35,8 @@ def form_faults(data: bytes) -> list[Fault]:
     text = data.decode("utf-8-sig", errors="replace")
     lines = _LINE_END.split(text)
     for number, line in enumerate(lines, start=1):
-        if spaces := _SPACES.search(line):
-            faults.append(Fault("W202", number, spaces.start() + 1, "spaces at the end of the line; remove them"))
+        if (kept := len(line.rstrip(" \t"))) < len(line):
+            faults.append(Fault("W202", number, kept + 1, "spaces at the end of the line; remove them"))
     if "\r" in text:
         number = text.count("\n", 0, text.index("\r")) + 1
         what = "this line ends as on Windows or on an old Macintosh; let lines end with LF alone"

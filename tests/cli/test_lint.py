@@ -210,7 +210,7 @@ def test_what_is_staged_is_judged_by_the_settings_that_are_staged(run, root):
     git("add", "tilth.yaml")
     code, told = run(lint, "compositional_skills", staged=True)
     assert (code, f"{PLACE}:1:1: E131" in told) == (1, True)
-    git("add", ".")
+    git("add", "compositional_skills")
     assert run(lint, staged=True)[1].startswith(f"{PLACE}:2:16: W202")
 
 

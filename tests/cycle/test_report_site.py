@@ -1,10 +1,12 @@
 import http.client
+import re
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from tilth.core.atomic import write_json
@@ -19,6 +21,7 @@ from tilth.eval.gate import Verdict
 from tilth.eval.report import LeafChanges
 
 HOSTILE = "knowledge/<script>alert(1)</script>"
+TOKEN = "hard-to-guess"
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -53,7 +56,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 @contextmanager
 def served(workspace: Workspace) -> Generator[int]:
-    with open_server(Site(workspace), 0) as server:
+    with open_server(Site(workspace), 0, TOKEN) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -88,9 +91,9 @@ def test_the_list_has_every_cycle_with_its_verdict_and_scores(workspace: Workspa
 def test_a_cycle_has_links_to_its_neighbours_and_is_left_as_it_is(workspace: Workspace) -> None:
     before = (cycle_folder(workspace, 1) / "report.html").read_bytes()
     first, second = (Site(workspace).page(f"/cycles/{number}") or "" for number in (1, 2))
-    assert [name in first for name in ('href="/"', "/cycles/2", "/cycles/0")] == [True, True, False]
-    assert [name in second for name in ('href="/"', "/cycles/1", "/cycles/3")] == [True, True, True]
-    assert first.startswith('<html><body>\n<nav class="cycles" aria-label="Cycles"><a href="/">All cycles</a> ')
+    assert [name in first for name in ('href="../"', 'href="2"', 'href="0"')] == [True, True, False]
+    assert [name in second for name in ('href="../"', 'href="1"', 'href="3"')] == [True, True, True]
+    assert first.startswith('<html><body>\n<nav class="cycles" aria-label="Cycles"><a href="../">All cycles</a> ')
     assert first.count("<nav") == 1
     assert Site(workspace).page("/cycles/3") is None  # it is open
     assert (cycle_folder(workspace, 1) / "report.html").read_bytes() == before
@@ -116,24 +119,44 @@ PATHS = [
 @pytest.mark.parametrize("path", PATHS)
 def test_nothing_else_is_served(workspace: Workspace, path: str) -> None:
     with served(workspace) as port:
-        status, text, _ = ask(port, path)
+        status, text, _ = ask(port, f"/{TOKEN}{path}")
     assert (status, "secret" in text) == (404, False)
 
 
 def test_it_answers_this_machine_only_and_writes_nothing(workspace: Workspace) -> None:
     with served(workspace) as port:
-        status, text, headers = ask(port, "/cycles/1")
+        status, text, headers = ask(port, f"/{TOKEN}/cycles/1")
         assert (status, headers["Content-Type"], headers["X-Frame-Options"]) == (
             200,
             "text/html; charset=utf-8",
             "DENY",
         )
         assert "This is cycle 1" in text
-        assert ask(port, "/", Host=f"localhost:{port}")[0] == 200
-        assert ask(port, "/", Host="evil.example")[0] == 403
-        assert ask(port, "/", method="POST")[0] == 501
-        assert ask(port, "/", method="HEAD")[:2] == (200, "")
+        assert ask(port, f"/{TOKEN}/", Host=f"localhost:{port}")[0] == 200
+        assert ask(port, f"/{TOKEN}/", Host="evil.example")[0] == 403
+        assert ask(port, f"/{TOKEN}/", method="POST")[0] == 501
+        assert ask(port, f"/{TOKEN}/", method="HEAD")[:2] == (200, "")
         (cycle_folder(workspace, 1) / "judgement.json").write_text("{}")
-        assert ask(port, "/")[:1] == (500,)
+        assert ask(port, f"/{TOKEN}/")[:1] == (500,)
         with pytest.raises(TilthError, match=f"port {port} cannot be used"):
-            open_server(Site(workspace), port)
+            open_server(Site(workspace), port, TOKEN)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/cycles/1", "//cycles/1", "/hard-to-gues/cycles/1", "/HARD-TO-GUESS/cycles/1", "/%C3%A9"]
+)
+def test_without_the_token_nothing_is_told(workspace: Workspace, path: str) -> None:
+    with served(workspace) as port:
+        status, text, headers = ask(port, path)
+    assert (status, "cycle 1" in text, headers["Set-Cookie"]) == (403, False, None)
+
+
+def test_links_lead_where_the_token_is(workspace: Workspace) -> None:
+    with served(workspace) as port:
+        start = f"http://{HOST}:{port}/{TOKEN}/"
+        index = ask(port, f"/{TOKEN}/")[1]
+        links = {urljoin(start, link) for link in re.findall(r'href="([^"]+)"', index)}
+        assert links == {f"{start}cycles/{number}" for number in (1, 2, 3)}
+        page = ask(port, f"/{TOKEN}/cycles/2")[1]
+        found = {urljoin(f"{start}cycles/2", link) for link in re.findall(r'<a href="([^"]+)"', page)}
+        assert found == {start, f"{start}cycles/1", f"{start}cycles/3"}

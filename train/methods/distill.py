@@ -10,7 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...core.errors import ConfigError, ModelError
+from ...core.errors import ConfigError
+from ...llm.untrusted import open_config
 from ..load import load_model, weights_sha256
 from ..masking import load_tokenizer
 from ..settings import Distill
@@ -55,13 +56,7 @@ def _output_size(folder: Path) -> int:
 
     Raises ModelError.
     """
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(str(folder)).get_text_config().vocab_size
-    except (OSError, ValueError) as error:
-        fix = "name a folder with a whole Hugging Face model"
-        raise ModelError(f"the model cannot be loaded ({error})", where=str(folder), fix=fix) from error
+    return open_config(folder).get_text_config().vocab_size
 
 
 def _pad_output(teacher: Any, size: int) -> None:

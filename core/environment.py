@@ -1,0 +1,24 @@
+"""The environment of child processes: a key stays in the process that sends it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+_keys = {"HF_TOKEN"}
+"""The variables that hold our keys: the hub's, and those that a configuration or an option names."""
+
+
+def withhold(names: Iterable[str]) -> None:
+    """From now on no child process gets these variables."""
+    _keys.update(name for name in names if name)
+
+
+def for_children() -> dict[str, str]:
+    """Our environment without the keys: what every child process is started with."""
+    return {name: value for name, value in os.environ.items() if name not in _keys}
+
+
+def emptied() -> dict[str, str]:
+    """The keys' variables, empty: for whoever can only be told what to put over our environment."""
+    return dict.fromkeys(_keys & os.environ.keys(), "")
