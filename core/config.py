@@ -268,14 +268,14 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
         raise ConfigError(problem.message, where=f"--set {_blamed(overrides, problem.key)}") from error
 
 
-def _blamed(overrides: tuple[str, ...], key: tuple[str | int, ...]) -> str:
-    """The last override that wrote at, above or below `key`."""
-
 def _withheld(config: Config) -> Config:
     """The same; no child process gets the keys that it names."""
     environment.withhold(server.api_key_env for server in (config.teacher, config.judge) if server)
     return config
 
+
+def _blamed(overrides: tuple[str, ...], key: tuple[str | int, ...]) -> str:
+    """The last override that wrote at, above or below `key`."""
 
     def related(override: str) -> bool:
         written = override.partition("=")[0].split(".")
