@@ -22,7 +22,7 @@ VERBS = {
     "demo": "Show the whole loop: a first cycle, a contribution, a second cycle.",
     "init": "Make a workspace: a git repository with a taxonomy and tilth.yaml.",
     "add": "Scaffold a leaf.",
-    "ci": "Write the files that check contributions: a workflow and a git hook.",
+    "ci": "Write the files that check contributions, or a workflow that turns the loop.",
     "lint": "Check leaves as they are in the working tree.",
     "migrate": "Bring leaves of older versions to the newest.",
     "tree": "Show the taxonomy with its counts.",
@@ -39,6 +39,7 @@ VERBS = {
     "eval": "Score models on the held-out questions.",
     "benchmark": "Score models on public benchmarks and on questions of two turns; export tasks for lm-eval.",
     "cycle": "Generate, train, evaluate, judge, release, report: whatever is not done yet.",
+    "watch": "Turn a cycle whenever the branch moves, until Ctrl-C.",
     "report": "Write the report of a cycle again, from its files.",
     "releases": "List releases, show and compare them, check their hashes, roll back, pin, prune, export.",
     "chat": "Talk to a model.",
@@ -137,8 +138,11 @@ def _run(arguments: list[str]) -> None:
 
 
 def _terminated(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    """SIGTERM stops as Ctrl-C does."""
-    raise KeyboardInterrupt
+    """SIGTERM stops as Ctrl-C does, for which asyncio has a handler of its own: it cancels, where we would tear."""
+    interrupt = signal.getsignal(signal.SIGINT)
+    if not callable(interrupt):
+        raise KeyboardInterrupt
+    interrupt(signal.SIGINT, frame)
 
 
 def _usage(error: Any) -> str:

@@ -1,4 +1,4 @@
-"""`tilth report`: the HTML page of a cycle, or all of them in a browser."""
+"""`tilth report`: the HTML page of a cycle, its verdict as Markdown, or the pages of all cycles in a browser."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..core.workspace import Workspace
 from ..cycle.journal import done, last_finished
 from ..cycle.report import write_report
 from ..cycle.report_site import HOST, Site, open_server
+from ..cycle.verdicts import verdict_on_cycle, verdict_on_head
 from .options import open_workspace, shown_path
 
 
@@ -21,6 +22,13 @@ def report(
         typer.Argument(metavar="CYCLE", help="Its number; default: the last finished one.", min=0, show_default=False),
     ] = 0,
     *,
+    markdown: Annotated[
+        bool,
+        typer.Option(
+            "--markdown",
+            help="Print the verdict as Markdown instead, for a comment or a chat: on CYCLE, or on the last commit.",
+        ),
+    ] = False,
     serve: Annotated[
         bool, typer.Option("--serve", help="Serve the reports of all cycles to browsers on this machine, until Ctrl-C.")
     ] = False,
@@ -30,13 +38,21 @@ def report(
 ) -> None:
     """Write the report of a cycle again, from its files, and print its path."""
     workspace = open_workspace()
+    if serve and markdown:
+        raise TilthError("--serve and --markdown exclude one another", fix="leave one out")
     if serve:
         return _serve(workspace, number, port)
+    if markdown and not number:
+        print(verdict_on_head(workspace), end="")
+        return None
     wanted = number or last_finished(workspace)
     result = done(workspace, wanted) if wanted else None
     if result is None:
         raise TilthError(f"there is no finished cycle{f' {wanted}' if wanted else ''}", fix="run `tilth cycle` first")
-    print(shown_path(write_report(workspace, wanted, result)))
+    if markdown:
+        print(verdict_on_cycle(workspace, wanted), end="")
+    else:
+        print(shown_path(write_report(workspace, wanted, result)))
     return None
 
 

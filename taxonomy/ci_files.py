@@ -1,12 +1,14 @@
-"""The files by which a taxonomy repository checks contributions: a workflow for pull requests, and a git hook.
+"""The files by which a taxonomy repository checks contributions and turns the loop: two workflows, and a git hook.
 
-The workflow is GitHub's, which others run as well (Gitea, Forgejo). The hook is tracked and does nothing until a
+The workflows are GitHub's, which others run as well (Gitea, Forgejo). The hook is tracked and does nothing until a
 contributor switches it on in a clone of theirs: nobody's `git commit` changes because a repository brought a file.
 """
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +16,10 @@ from .. import __version__
 from ..core import atomic
 from ..core.errors import TaxonomyError
 from .repository import git_output
+from .schema import SECTIONS
 
 WORKFLOW, HOOK = ".github/workflows/tilth.yml", ".githooks/pre-commit"
+CYCLE_WORKFLOW = ".github/workflows/tilth-cycle.yml"
 SWITCH_ON = "git config core.hooksPath .githooks"
 
 _WORKFLOW = f"""\
@@ -47,6 +51,83 @@ jobs:
         run: tilth diff --merge-base "origin/$GITHUB_BASE_REF"
 """
 
+_CYCLE_WORKFLOW = """\
+# Turns the loop: generate, train, evaluate, judge, release; written by `tilth ci --cycle`. It wants a runner of your
+# own, on the machine that trains.
+#
+# What must outlive a run (answers that were paid for, samples, releases) lies outside the checkout, which a runner
+# cleans and may remove: in $HOME/tilth/OWNER/REPOSITORY, or in the folder that the repository's variable TILTH_STATE
+# names. Every run must find the same folder: one machine, or storage that the runners share.
+#
+# Never add pull_request: a stranger's tilth.yaml would say what runs on your machine.
+name: tilth cycle
+on:
+  push:
+    branches: [@BRANCH@]
+    paths: [@PATHS@, tilth.yaml]
+  schedule:
+    - cron: "17 3 * * *" # at night, UTC: goes on with what was cut off, tries again what failed
+  workflow_dispatch:
+    inputs:
+      force:
+        description: Release the candidate though the gate refuses it; its record says so
+        type: boolean
+        default: false
+permissions:
+  contents: read
+concurrency: # one at a time, and none is stopped for a newer one: of those that wait, the newest has all commits
+  group: tilth-cycle
+  cancel-in-progress: false
+defaults:
+  run:
+    shell: bash
+jobs:
+  cycle:
+    if: github.ref_name == @IS_BRANCH@ # by hand, too, only what is merged
+    runs-on: self-hosted # or, with labels: [self-hosted, gpu]
+    timeout-minutes: 1440 # what is cut off goes on with the next run
+    steps:
+      - uses: actions/checkout@v4
+        with:
+          fetch-depth: 0 # reports show what older commits held
+          persist-credentials: false
+      - name: State
+        env:
+          TILTH_STATE: ${{ vars.TILTH_STATE }}
+        run: |
+          state=${TILTH_STATE:-$HOME/tilth/$GITHUB_REPOSITORY}
+          mkdir -p "$state"
+          rm -f .tilth
+          ln -s "$state" .tilth
+          touch "$RUNNER_TEMP/begun"
+      # Installed once, in the version that wrote this file. If yours comes from elsewhere, or your machine wants
+      # another build of PyTorch, say so here; if the runner has tilth on its PATH, remove this step.
+      - name: Install tilth
+        run: |
+          python3 -m venv "$RUNNER_TOOL_CACHE/tilth-@VERSION@"
+          "$RUNNER_TOOL_CACHE/tilth-@VERSION@/bin/pip" install --quiet "tilth[train,teacher]==@VERSION@"
+          echo "$RUNNER_TOOL_CACHE/tilth-@VERSION@/bin" >> "$GITHUB_PATH"
+      - name: Cycle
+        id: cycle
+        env:
+          FORCE: ${{ inputs.force }}
+@KEYS@        run: |
+          if [ "$FORCE" = true ]; then tilth cycle --force; else tilth cycle; fi
+      - name: Verdict
+        if: ${{ !cancelled() && steps.cycle.outcome != 'skipped' }} # also when the gate refuses
+        run: |
+          mkdir -p "$RUNNER_TEMP/verdict"
+          tilth report --markdown | tee "$RUNNER_TEMP/verdict/verdict.md" >> "$GITHUB_STEP_SUMMARY"
+          find .tilth/ -maxdepth 3 -name report.html -newer "$RUNNER_TEMP/begun" -exec cp {} "$RUNNER_TEMP/verdict" \\;
+      - name: Report
+        if: ${{ !cancelled() && steps.cycle.outcome != 'skipped' }}
+        uses: actions/upload-artifact@v4
+        with:
+          name: tilth-cycle
+          path: ${{ runner.temp }}/verdict
+          if-no-files-found: ignore
+"""
+
 _HOOK = f"""\
 #!/bin/sh
 # Lints what a commit is about to change in leaves, as it will be committed; written by `tilth ci`.
@@ -74,6 +155,34 @@ def write_ci_files(root: Path) -> list[CiFile]:
     """
     git_output(root, "rev-parse", "--git-dir")
     return [CiFile(WORKFLOW, _write(root, WORKFLOW, _WORKFLOW)), CiFile(HOOK, _write(root, HOOK, _HOOK, mode=0o755))]
+
+
+def write_cycle_workflow(root: Path, key_names: Iterable[str]) -> CiFile:
+    """Write the workflow that turns the loop, if it is not there; `key_names` are the variables with models' keys.
+
+    Raises TaxonomyError as `write_ci_files`.
+    """
+    branch, keys = _default_branch(root), sorted(name for name in set(key_names) if name.isidentifier())
+    text = _CYCLE_WORKFLOW
+    for mark, value in {
+        "@VERSION@": __version__,
+        "@BRANCH@": json.dumps(branch),
+        "@IS_BRANCH@": "'{}'".format(branch.replace("'", "''")),
+        "@PATHS@": ", ".join(json.dumps(f"{section}/**") for section in SECTIONS),
+        "@KEYS@": "".join(f"          {name}: ${{{{ secrets.{name} }}}}\n" for name in keys),
+    }.items():
+        text = text.replace(mark, value)
+    return CiFile(CYCLE_WORKFLOW, _write(root, CYCLE_WORKFLOW, text))
+
+
+def _default_branch(root: Path) -> str:
+    """What the remote calls so; without one, the branch that is checked out."""
+    for name in ("refs/remotes/origin/HEAD", "HEAD"):
+        try:
+            return git_output(root, "symbolic-ref", "--short", name).decode().strip().removeprefix("origin/")
+        except TaxonomyError:
+            continue
+    return "main"
 
 
 def _write(root: Path, name: str, text: str, *, mode: int = 0o644) -> bool:

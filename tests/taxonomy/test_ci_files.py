@@ -84,6 +84,7 @@ def test_the_workflow_runs(repository: Repository, skill: dict[str, object], tmp
 def hooked(repository: Repository, skill: dict[str, object]) -> Repository:
     """A committed leaf, an old one with a fault that was committed before, and the hook switched on."""
     write_ci_files(repository.root)
+    repository.write(".gitignore", ".tilth/\n")
     repository.write("tilth.yaml", "")
     repository.write("compositional_skills/old/qna.yaml", BROKEN)
     leaf(repository, skill)
