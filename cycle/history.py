@@ -7,7 +7,7 @@ from ..core.workspace import Workspace
 from ..eval.continual import Matrix, Row
 from ..eval.evaluation import Evaluation, unlike
 from .candidate import BASE
-from .journal import EVALUATION, Inputs, cycle_folder, find_cycle, read_record
+from .journal import EVALUATION, Inputs, cycle_folder, cycles, find_cycle, read_record
 from .releases import releases
 
 
@@ -42,9 +42,10 @@ def read_matrix(workspace: Workspace, number: int) -> Matrix | None:
 
 
 def _lineage(workspace: Workspace, number: int) -> list[Inputs]:
-    """The cycles that led to this one, the oldest first; it is the last."""
+    """The cycles that led to this one, the oldest first, as far as their records are there; it is the last."""
     made_in = {release.number: release.cycle for release in releases(workspace)}
+    known = {each.number: each for each in cycles(workspace)}
     found = [find_cycle(workspace, number)]
-    while (parent := found[0].parent) in made_in and made_in[parent] < found[0].number:
-        found.insert(0, find_cycle(workspace, made_in[parent]))
+    while (before := made_in.get(found[0].parent, number)) < found[0].number and before in known:
+        found.insert(0, known[before])
     return found

@@ -21,6 +21,7 @@ from ..core.workspace import Workspace
 from ..eval.compare import Comparison, Together
 from ..eval.gate import Verdict
 from ..eval.report.data import LeafChanges
+from .releases import releases
 
 _INPUTS, _DONE = "cycle.json", "done.json"
 ENTRIES, CONTAMINATION, TRAIN, TRAINED, EVALUATION, JUDGEMENT, REPORT = (
@@ -107,9 +108,9 @@ def trained_from(workspace: Workspace, start: int) -> Path | None:
 
 
 def next_number(workspace: Workspace) -> int:
-    """Of the cycle that would begin now."""
+    """Of the cycle that would begin now: none that a release names, though its own records may be gone."""
     last = last_cycle(workspace)
-    return last.number + 1 if last else 1
+    return max([last.number if last else 0, *(release.cycle for release in releases(workspace))]) + 1
 
 
 def last_finished(workspace: Workspace) -> int:
