@@ -183,10 +183,10 @@ def _needed(group: Together, margin: float, settings: Gate) -> str:
 
 
 def _more_to_gain(found: Difference, significance: float) -> int:
-    """How many more questions exact McNemar needs, if the shares of gained and lost stay as they are."""
+    """How many more questions exact McNemar needs, if the shares of gained and lost stay as they are; within 1 %."""
     total = found.total
     while mcnemar(found.gained * total // found.total, found.lost * total // found.total) > significance:
-        total += 1
+        total += max(1, total // 100)
     return total - found.total
 
 

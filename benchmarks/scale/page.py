@@ -24,6 +24,7 @@ def page(result: dict[str, Any]) -> str:
     stages: dict[str, dict[str, Any]] = result["stages"]
     sizes = list(next(iter(stages.values()))["measured"])
     most, per_leaf, machine = int(sizes[-1]), result["samples_per_leaf"], result["machine"]
+    heads = " | ".join(f"{int(size):,}" for size in sizes)
     lines = [
         "# Results: ten thousand leaves\n",
         "Written by `python -m benchmarks.scale` from `benchmarks/results/scale.json`; do not edit it by hand.\n",
@@ -32,17 +33,20 @@ def page(result: dict[str, Any]) -> str:
         " own. Time is CPU seconds of one core, git's included. Beside each stage stands a limit that was measured in"
         " the same run: the least that has to be done with the same bytes.\n",
         "- **exponent**: how time grows with the number of leaves, as the slope of its logarithm; 2 is quadratic.",
-        "- **limit**: the same bytes read by git, libyaml or Python's json, and nothing done with them.\n",
-        f"## Time\n\n| stage | {' | '.join(f'{int(size):,}' for size in sizes)} | exponent | limit | times its limit |",
-        f"|---|{'---:|' * len(sizes)}---:|---|---:|",
+        "- **limit**: the same bytes read by git, libyaml or Python's json, and nothing done with them. It is linear:"
+        " what its exponent is above 1, it owes to the machine.\n",
+        f"## Time\n\n| stage | {heads} | exponent | limit | its exponent | times its limit |",
+        f"|---|{'---:|' * len(sizes)}---:|---|---:|---:|",
     ]
     for name, stage in stages.items():
         seconds = " | ".join(f"{found['cpu_s']:.1f} s" for found in stage["measured"].values())
         limit = f"{stage['limit']}, {stage['limit_measured'][sizes[-1]]['cpu_s']:.1f} s"
-        lines.append(f"| {name} | {seconds} | {stage['exponent']:.2f} | {limit} | {stage['times_its_limit']:.1f} |")
+        times = " to ".join(f"{stage['times_its_limit'][size]:.1f}" for size in (sizes[0], sizes[-1]))
+        slopes = f"{stage['exponent']:.2f} | {limit} | {stage['exponent_of_limit']:.2f}"
+        lines.append(f"| {name} | {seconds} | {slopes} | {times} |")
     lines += [
         "\n## Memory\n\nMiB at the most, in brackets what of it the stage added.\n",
-        f"| stage | {' | '.join(f'{int(size):,}' for size in sizes)} | exponent |",
+        f"| stage | {heads} | exponent |",
         f"|---|{'---:|' * len(sizes)}---:|",
     ]
     for name, stage in stages.items():
