@@ -19,6 +19,7 @@ from ..llm.endpoint import identity
 from ..llm.ledger import Ledger
 from ..llm.ledger_file import merge_ledger_file, write_ledger_file
 from ..llm.ledger_report import Usage, faults, usage
+from ..llm.rescue import is_damaged, rescue
 from ..sdg.rebuild import Obstacle, Origin, basis_of, in_store, obstacles, read_origins
 from ..sdg.store import open_entry
 from .options import Json, LeafText, Set, count_leaves, open_workspace, print_json, refuse_no_leaf, shown_path
@@ -29,7 +30,7 @@ _MOST_ROWS = 20
 
 Cost = Callable[[Iterable[Usage]], float | None]
 
-ledger = typer.Typer(add_completion=False, rich_markup_mode=None, subcommand_metavar="[export|import]")
+ledger = typer.Typer(add_completion=False, rich_markup_mode=None, subcommand_metavar="[export|import|rescue]")
 
 
 @ledger.callback(invoke_without_command=True)
@@ -41,7 +42,7 @@ def show(context: typer.Context, overrides: Set = [], *, as_json: Json = False) 
     used: list[Usage] = []
     found: list[str] = []
     if workspace.ledger.exists():
-        with Ledger(workspace.ledger) as opened:
+        with Ledger(workspace.ledger, reading=True) as opened:
             used, found = usage(opened), faults(opened)
     prices, size = _prices(workspace.config), _bytes(workspace.ledger)
     if as_json:
@@ -52,7 +53,7 @@ def show(context: typer.Context, overrides: Set = [], *, as_json: Json = False) 
     else:
         print("no model was asked yet: `tilth generate` does")
     if found:
-        fix = "bring a copy back, or move it away: what is lost is asked again"
+        fix = "bring a copy back, or run `tilth ledger rescue`: what is lost is asked again"
         raise CheckFailed(f"the ledger is damaged ({'; '.join(found)})", where=str(workspace.ledger), fix=fix)
     if used and not as_json:
         print("it is whole: every key is the hash of its request")
@@ -72,7 +73,7 @@ def export(
     entries = [open_entry(each.folder, each.leaf.id, reused=True) for each in chosen if each.complete]
     if not entries:
         raise TilthError("there are no samples whose answers could be exported", fix="run `tilth generate` first")
-    with Ledger(workspace.ledger) as opened:
+    with Ledger(workspace.ledger, reading=True) as opened:
         basis = basis_of(entries, opened)
         made = [origin.model_dump(mode="json") for origin in basis.origins]
         write_ledger_file(file, opened, basis.keys, made)
@@ -99,6 +100,21 @@ def import_(
     if merged.differing:
         print(f"{merged.differing:,} of these are others than in the file, and stay: samples made of them differ")
     _print_what_can_be_made(read_origins(header.made, str(file)), workspace, differing=merged.differing > 0)
+
+
+@ledger.command("rescue")
+def rescue_() -> None:
+    """Put all answers that can be read of a damaged ledger into a new one; the damaged file stays beside it."""
+    workspace = open_workspace()
+    if not workspace.ledger.exists():
+        raise TilthError("there is no ledger", where=str(workspace.ledger), fix="`tilth generate` makes one")
+    with workspace.lock():
+        if not is_damaged(workspace.ledger):
+            print("the ledger is whole: there is nothing to rescue")
+            return
+        saved = rescue(workspace.ledger)
+    print(f"saved {saved.answers:,} answers; what is lost is asked again where a leaf still needs it")
+    print(f"the damaged ledger is {shown_path(saved.aside)}: remove it when nothing is missed")
 
 
 def _print_what_can_be_made(origins: list[Origin], workspace: Workspace, *, differing: bool) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import resource
 import signal
 import sys
 import threading
@@ -96,7 +98,10 @@ def options(
 def main() -> NoReturn:
     """Run one command and exit: 0 done, 1 a check said no, 2 an error (told in one line), 130 stopped by the user."""
     signal.signal(signal.SIGTERM, _terminated)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+        signal.signal(signal.SIGHUP, _terminated)
     sys.unraisablehook = _interrupt_again
+    _allow_open_files()
     open_streams()
     try:
         _run(sys.argv[1:])
@@ -114,6 +119,13 @@ def main() -> NoReturn:
     except OSError as error:
         _fail(_os_error(error), 2)
     sys.exit(0)
+
+
+def _allow_open_files() -> None:
+    """As many as the system lets us have: every connection is one, and 1,024 are few."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS says "unlimited", and means less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 _AGAIN_S = 0.01

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -33,7 +34,7 @@ def new_file(path: Path) -> Generator[IO[bytes]]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    with _locked(temporary) as file:
+    with naming(path), _locked(temporary) as file:
         try:
             file.truncate(0)
             yield file
@@ -46,22 +47,36 @@ def new_file(path: Path) -> Generator[IO[bytes]]:
     fsync(path.parent)
 
 
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Generator[None]:
+    """Have what a disk says name this file: it says where only when one is opened, not when one is written."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _OF_THE_DISK:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
 def write_json(path: Path, value: Any) -> None:
     """Put a JSON-able value at `path`: sorted keys, indented, a newline at the end."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read an object that `write_json` wrote. Raises DataError when the file is missing or broken."""
+def read_json(path: Path, *, fix: str = "remove it and run again") -> dict[str, Any]:
+    """Read an object that `write_json` wrote. Raises DataError when the file is missing or broken: then `fix` helps."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        fix = "restore it, or remove its folder and run the same command again"
-        raise DataError("the file is missing", where=str(path), fix=fix) from error
+        gone = "restore it, or remove its folder and run the same command again"
+        raise DataError("the file is missing", where=str(path), fix=gone) from error
     except ValueError as error:
-        raise DataError(f"not valid JSON ({error})", where=str(path), fix="remove it and run again") from error
+        raise DataError(f"not valid JSON ({error})", where=str(path), fix=fix) from error
     if not isinstance(value, dict):
-        raise DataError("not the JSON that was written", where=str(path), fix="remove it and run again")
+        raise DataError("not the JSON that was written", where=str(path), fix=fix)
     return value  # pyright: ignore[reportUnknownVariableType]  JSON's keys are texts
 
 
@@ -95,7 +110,8 @@ def fsync(path: Path) -> None:
     """Return when what was written to a file, or the names in a folder, are on the disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

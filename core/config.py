@@ -104,6 +104,9 @@ class ModelServer(Section):
     prices: Prices = Prices()
     timeout_s: Seconds = 600.0
     """How long one answer may take, in seconds."""
+    patience_s: Annotated[float, Field(ge=0, le=1_000_000)] = 600.0
+    """How long an endpoint is waited for that has answered and now answers nothing, or asks to be left alone, in
+    seconds."""
 
 
 class Student(Section):

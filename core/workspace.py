@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import AwareDatetime, ValidationError
 
 from .config import Config, load_config
-from .errors import TilthError
+from .errors import ConfigError, TilthError
 from .records import Record
 
 CONFIG_NAME = "tilth.yaml"
@@ -32,6 +32,9 @@ class Workspace:
     def open(cls, start: Path, overrides: tuple[str, ...] = ()) -> Workspace:
         """The workspace at `start` or in the nearest folder above it. Raises ConfigError when there is none."""
         start = start.resolve()
+        if not _is_text(str(start)):  # no record could name it
+            what = f"the path {str(start)!a} is not UTF-8 text"
+            raise ConfigError(what, fix="rename the folder, or set PYTHONUTF8=1 if it is text to others")
         for folder in (start, *start.parents):
             if (folder / CONFIG_NAME).is_file():
                 return cls(folder, _anchored(load_config(folder / CONFIG_NAME, overrides), folder))
@@ -120,6 +123,10 @@ def _age(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds // size:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def _is_text(path: str) -> bool:
+    return not any("\ud800" <= sign <= "\udfff" for sign in path)
 
 
 def _anchored(config: Config, root: Path) -> Config:

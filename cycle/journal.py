@@ -141,9 +141,9 @@ def finish(workspace: Workspace, number: int, result: Done) -> None:
 
 def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
     """A record that a stage left. Raises DataError when it is missing or broken."""
+    fix = "restore it, or remove its folder and run `tilth cycle`"
     try:
-        return kind.model_validate(read_json(path))
+        return kind.model_validate(read_json(path, fix=fix))
     except ValidationError as error:
         what = f"not the {kind.__name__} that was written: {first_fault(error)}"
-        fix = "restore it, or remove its folder and run `tilth cycle`"
         raise DataError(what, where=str(path), fix=fix) from error

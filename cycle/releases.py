@@ -102,11 +102,11 @@ def current_release(workspace: Workspace) -> Release | None:
     path = workspace.releases / _CURRENT
     if not path.is_file():
         return None
-    match read_json(path):
+    fix = "`tilth releases rollback N` writes it anew"
+    match read_json(path, fix=fix):
         case {"release": int(number)}:
             return find_release(workspace, number)
         case _:
-            fix = "`tilth releases rollback N` writes it anew"
             raise DataError("it does not name a release", where=str(path), fix=fix)
 
 
@@ -138,11 +138,12 @@ def pinned(workspace: Workspace) -> frozenset[int]:
     path = workspace.releases / _PINNED
     if not path.is_file():
         return frozenset()
-    match read_json(path):
+    fix = "remove it, and pin the releases again"
+    match read_json(path, fix=fix):
         case {"releases": [*numbers]} if all(isinstance(number, int) for number in numbers):
             return frozenset(numbers)
         case _:
-            raise DataError("it does not list releases", where=str(path), fix="remove it, and pin the releases again")
+            raise DataError("it does not list releases", where=str(path), fix=fix)
 
 
 def pin(workspace: Workspace, number: int, *, wanted: bool = True) -> Release:
@@ -194,9 +195,8 @@ def release_folder(workspace: Workspace, number: int) -> Path:
 
 def read_release(folder: Path) -> Release:
     """The record in a release's folder. Raises DataError when it is missing or broken."""
-    path = folder / RELEASE
+    path, fix = folder / RELEASE, "restore it, or remove its folder: a release is never made again"
     try:
-        return Release.model_validate(read_json(path))
+        return Release.model_validate(read_json(path, fix=fix))
     except ValidationError as error:
-        fix = "restore it, or remove its folder: a release is never made again"
         raise DataError(f"not a release: {first_fault(error)}", where=str(path), fix=fix) from error

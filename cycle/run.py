@@ -60,6 +60,7 @@ from .releases import Release, model_folder, releases, set_current
 from .report import write_report
 from .stages import timed
 from .students import students
+from .verify import check_model
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,8 @@ def run_cycle(
         _check_training(training, workspace.config)  # first: what is missing, or a wrong name, costs no answers
         student = student_folder(workspace.config.student.model, progress)
         _check_sources(training, student, workspace.config)
+        if basis.start:
+            check_model(workspace, basis.start)
         general = general_samples(training)
         cycle = OpenCycle(workspace, basis, inputs, student, progress)
         progress.say(f"cycle {inputs.number} at commit {inputs.commit[:8]}: new {', '.join(inputs.new)}")

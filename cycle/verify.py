@@ -66,6 +66,20 @@ def verify(workspace: Workspace, numbers: Sequence[int], progress: Progress) -> 
         return [_verify(workspace, number, sha256_of) for number in numbers or _all(workspace)]
 
 
+def check_model(workspace: Workspace, release: Release) -> None:
+    """Raise DataError where the model of a release is not what was written: nothing is to be trained from it."""
+    folder = release_folder(workspace, release.number)
+    part = Path(MODEL_CARD).parent
+    model = {
+        name: sha256 for name, sha256 in release.files.items() if part in Path(name).parents and name != MODEL_CARD
+    }
+    for name, sha256 in model.items():
+        if not (folder / name).is_file() or file_sha256(folder / name) != sha256:
+            raise DataError("not the file that was written", where=str(folder / name), fix=_MODEL_FIX)
+    for fault in () if model else _weights(workspace, release, file_sha256):
+        raise DataError(fault.what, where=str(workspace.root / fault.where), fix=fault.fix)
+
+
 def _all(workspace: Workspace) -> list[int]:
     """By their folders: the record of one may be what is gone."""
     return sorted(int(path.name) for path in workspace.releases.glob("[0-9][0-9][0-9][0-9]") if path.is_dir())

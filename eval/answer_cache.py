@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from ..core.atomic import naming
 from ..core.errors import DataError
 from ..core.fingerprint import fingerprint
 
@@ -40,7 +41,7 @@ class AnswerCache(Generic[Kept]):
         """Keep answers; they are on disk when this returns."""
         lines = [json.dumps({"question": ask, "answer": said}, ensure_ascii=False) for ask, said in answers.items()]
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab") as file:
+        with naming(self._path), self._path.open("ab") as file:
             file.write("".join(line + "\n" for line in lines).encode())
             file.flush()
             os.fsync(file.fileno())

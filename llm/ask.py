@@ -115,6 +115,8 @@ class Gateway:
         self._landing = asyncio.Event()
         self._first_of: dict[str, asyncio.Task[Entry]] = {}
         self._has_answered = False
+        self._noted: set[str] = set()
+        """What this run itself tried in vain."""
 
     @property
     def name(self) -> str:
@@ -172,8 +174,8 @@ class Gateway:
         An answer that does not fit the schema is sent back once to be repaired.
 
         Raises BadAnswer when the answer is empty or does not fit the schema even so (again on every repetition, at no
-        cost), RequestFailed when the endpoint refuses this one request, Unanswered when it was tried in vain,
-        ModelError when the endpoint cannot be used at all, and BudgetSpent.
+        cost), RequestFailed when the endpoint refuses this one request or a second run tries it in vain, Unanswered
+        when the first does, ModelError when the endpoint cannot be used at all, and BudgetSpent.
         """
         request: dict[str, Any] = {
             "model": self._identity,
@@ -274,18 +276,26 @@ class Gateway:
             )
             return await self._ledger.put_soon(entry)
 
-        where = f"{order.leaf}: {order.step}"
+        where, before = f"{order.leaf}: {order.step}", self._ledger.was_in_vain(key)
         try:
             entry = await self.wire.send(key, order, keep)
         except Refused as refused:
             raise self._hopeless(where, refused) or RequestFailed((key,), str(refused), where=where) from refused
         except TriedInVain as failed:
-            raise self._hopeless(where, failed) or Unanswered(key, str(failed), where=where) from failed
+            raise self._hopeless(where, failed) or self._in_vain(key, str(failed), where, before=before) from failed
         self._has_answered = True
         self.stats.paid += 1
         self.stats.prompt_tokens += entry.prompt_tokens
         self.stats.completion_tokens += entry.completion_tokens
         return entry
+
+    def _in_vain(self, key: str, problem: str, where: str, *, before: bool) -> ModelError:
+        """What one request fails with: when a second run tries it in vain too, it is given up."""
+        if before and key not in self._noted:
+            return RequestFailed((key,), f"{problem}, in this run and in an earlier one", where=where)
+        self._noted.add(key)
+        self._ledger.note_in_vain(key)
+        return Unanswered(key, problem, where=where)
 
     def _hopeless(self, where: str, why: Exception) -> ModelError | None:
         """What stops the run, where it is no matter of single requests."""

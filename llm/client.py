@@ -5,6 +5,7 @@ Requests go over aiohttp: the `openai` package takes eight times the CPU for eac
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import time
@@ -14,6 +15,7 @@ from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
+from ..core.errors import ModelError
 from .completion import Completion, read_completion
 from .endpoint import Endpoint
 
@@ -118,6 +120,9 @@ class Client:
         except TimeoutError as error:
             raise Failure("timeout", f"no answer within {self.endpoint.timeout_s:g} s") from error
         except aiohttp.ClientConnectorError as error:
+            if error.os_error.errno in {errno.EMFILE, errno.ENFILE}:
+                fix = "raise the limit (`ulimit -n 4096`), or lower concurrency"
+                raise ModelError("too many files are open", where=self.endpoint.base_url, fix=fix) from error
             raise Failure("unreachable", str(error)) from error
         except (aiohttp.ClientError, OSError) as error:
             raise Failure("broken", f"the connection was lost ({error})") from error

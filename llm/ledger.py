@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -72,6 +73,18 @@ class Merged:
     """It had another answer, and keeps it."""
 
 
+_IN_VAIN = "CREATE TABLE IF NOT EXISTS in_vain (key TEXT PRIMARY KEY) STRICT"
+"""Requests that a run tried in vain, of an endpoint that answered others. As the index, no new version."""
+
+_FIXES = {
+    "full": "free some space",
+    "malformed": "run `tilth ledger rescue`, which saves what can be read",
+    "not a database": "run `tilth ledger rescue`, which puts a new one in its place",
+    "no such table": "it holds nothing, so remove it",
+    "unable to open": "check who may read and write there, and how many files may be open (`ulimit -n`)",
+}
+"""By what SQLite says."""
+
 _COLUMNS = ", ".join(field.name for field in fields(Entry))
 _INSERT = f"INSERT OR IGNORE INTO requests ({_COLUMNS}) VALUES ({', '.join('?' for _ in fields(Entry))})"  # noqa: S608
 
@@ -85,19 +98,24 @@ class Ledger:
     """The open ledger; a context manager. Several processes may have it open, for writing too. Raises DataError.
 
     What is written goes over a connection of its own, for another thread may wait for the disk there while `get`, which
-    a log in front of the database (WAL) never makes wait, is asked for more.
+    a log in front of the database (WAL) never makes wait, is asked for more. Opened for `reading`, nothing is written
+    and no writer is waited for; the file has to be there.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, reading: bool = False) -> None:
         self.path = path
         self._lock = threading.Lock()
         self._unwritten: list[tuple[Entry, asyncio.Future[Entry]]] = []
         self._writing: asyncio.Task[None] | None = None
         with self._translated(), contextlib.ExitStack() as opened:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = opened.enter_context(contextlib.closing(_connect(path)))
-            self._prepare()
-            self._reader = opened.enter_context(contextlib.closing(_connect(path)))
+            if reading:
+                self._database = self._reader = opened.enter_context(contextlib.closing(_connect_reading(path)))
+                self._check_version()
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._database = opened.enter_context(contextlib.closing(_connect(path)))
+                self._prepare()
+                self._reader = opened.enter_context(contextlib.closing(_connect(path)))
             self._close = opened.pop_all().close
 
     def __enter__(self) -> Ledger:
@@ -171,6 +189,16 @@ class Ledger:
                     differing += 1
         return Merged(added, there, differing)
 
+    def note_in_vain(self, key: str) -> None:
+        """Remember of a request that it was tried in vain while others were answered."""
+        with self._transaction():
+            self._database.execute("INSERT OR IGNORE INTO in_vain VALUES (?)", (key,))
+
+    def was_in_vain(self, key: str) -> bool:
+        """Whether that was noted of a request."""
+        with self._translated():
+            return self._reader.execute("SELECT 1 FROM in_vain WHERE key = ?", (key,)).fetchone() is not None
+
     def entries(self, leaf: str | None = None) -> Iterator[Entry]:
         """All entries, or those that a leaf asked for first, by key."""
         where = "" if leaf is None else "WHERE leaf = :leaf"
@@ -186,13 +214,17 @@ class Ledger:
         self._database.execute("PRAGMA journal_mode = WAL")
         # FULL: the log is fsynced at every commit. NORMAL would survive a kill too, but not a power cut.
         self._database.execute("PRAGMA synchronous = FULL")
+        self._check_version()
+        self._database.execute(_TABLE)
+        self._database.execute(_INDEX)
+        self._database.execute(_IN_VAIN)
+        self._database.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def _check_version(self) -> None:
         (version,) = self._database.execute("PRAGMA user_version").fetchone()
         if version not in (0, _VERSION):
             what = f"the ledger has version {version}, this tilth writes version {_VERSION}"
             raise DataError(what, where=str(self.path), fix="use the tilth that wrote it, or move the file away")
-        self._database.execute(_TABLE)
-        self._database.execute(_INDEX)
-        self._database.execute(f"PRAGMA user_version = {_VERSION}")
 
     @contextlib.contextmanager
     def _transaction(self) -> Generator[None]:
@@ -206,12 +238,23 @@ class Ledger:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            fix = "free some space" if "full" in str(error) else "check the file, or move it away and run again"
+            told = (fix for sign, fix in _FIXES.items() if sign in str(error))
+            fix = next(told, "check the file, or move it away and run again")
             raise DataError(f"the ledger cannot be used ({error})", where=str(self.path), fix=fix) from error
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+def _connect(place: Path | str) -> sqlite3.Connection:
+    return sqlite3.connect(place, timeout=30, isolation_level=None, check_same_thread=False, uri=isinstance(place, str))
+
+
+def _connect_reading(path: Path) -> sqlite3.Connection:
+    """A connection that writes nothing, on a disk that takes nothing too. Raises DataError where there is no file."""
+    if not path.is_file():
+        raise DataError("the ledger is missing", where=str(path), fix="bring it back: the samples were made from it")
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    if not os.access(path.parent, os.W_OK):  # SQLite could not make the file by which readers and writers agree
+        address += "&immutable=1"
+    return _connect(address)
 
 
 def _get(database: sqlite3.Connection, key: str) -> Entry | None:

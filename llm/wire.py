@@ -11,11 +11,11 @@ import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ..core.config import ModelServer
-from ..core.errors import ModelError, nearest
+from ..core.errors import DataError, ModelError, TilthError, nearest
 from ..core.progress import Progress
 from .admission import Lane, Line, Pace, Ticket
 from .budget import Budget
@@ -29,14 +29,12 @@ Kept = TypeVar("Kept")
 
 @dataclass(frozen=True)
 class Retries:
-    """How long a request that fails is tried again: after 1, 2, 4, 8 and 16 seconds, then given up."""
+    """How a request that fails is tried again: after 1, 2, 4, 8 and 16 seconds; then its endpoint is looked at."""
 
     tries: int = 6
     timeouts: int = 2
     """Tries of a request that gets no answer in time: each may have been paid for."""
     first_wait_s: float = 1.0
-    longest_wait_s: float = 120.0
-    """The longest Retry-After that is obeyed."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +61,9 @@ _OF_THE_REQUEST = {400, 413, 414, 422}
 _OVERLOADED = {"busy", "timeout"}
 _MAY_PASS = {"broken", "timeout"}
 """What a prompt can cause that the model chokes on, as well as a server that is ill."""
-_SEVERAL = 3
-"""Requests, besides as many as are on the wire, tried in vain in a row: it may be no matter of single requests."""
 _KNOCK = {"role": "user", "content": "Say yes."}
+_LONGEST_WAIT_S = 60.0
+"""Between two tries or knocks."""
 _AGAIN = "run the same command again: what was answered is kept"
 _QUIET_S = 30.0
 """Between two lines about requests that are tried again."""
@@ -79,6 +77,21 @@ class _Open:
     clients: Mapping[Lane, Client]
 
 
+@dataclass
+class _Trying:
+    """One request's failures, since it was first sent or since its endpoint came back: then they begin anew."""
+
+    answers: int
+    """That others had by then."""
+    outages: int
+    """There had been by then."""
+    tries: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+    def begin(self, answers: int, outages: int) -> None:
+        self.answers, self.outages, self.tries, self.since = answers, outages, 0, time.monotonic()
+
+
 class Wire:
     """The endpoints of one model. They are opened when the first request is sent."""
 
@@ -88,8 +101,10 @@ class Wire:
         self.budget = budget
         self.failed = 0
         """Requests that an endpoint refused, or did not answer in all their tries."""
-        self._in_vain: list[Failure] = []
-        """Of the requests that were tried in vain since the last answer, the last failure of each."""
+        self._outages = 0
+        """How often the endpoints were waited for that had gone and came back."""
+        self._gone: TilthError | None = None
+        """Why nothing more is to be sent."""
         self._server, self._progress, self._role, self._retries = server, progress, role, retries
         self._turns = Turns() if server.base_url else turns  # a server of the user's has its own processor
         self._stack = contextlib.AsyncExitStack()
@@ -132,7 +147,7 @@ class Wire:
         self._ending = True
         kept = frozenset(self._sent) if waiting else frozenset[str]()
         if kept:
-            self._progress.say(f"{self._role}: waiting for answers that are on their way ({len(kept)})")
+            self._say(f"waiting for answers that are on their way ({len(kept)})")
         if self._opening and not kept:
             self._opening.cancel()
         return kept
@@ -156,13 +171,13 @@ class Wire:
     async def _send(
         self, key: str, order: Order, keep: Callable[[Reply, float], Awaitable[Kept]], there: _Open
     ) -> Kept:
-        tries, answers = 0, self._answers
+        trying = _Trying(self._answers, self._outages)
         while True:
             ticket = await there.line.enter(order.step, order.depth)
             client = there.clients[ticket.lane]
             try:
-                if self._in_vain and not tries and len(self._in_vain) >= _SEVERAL + self.in_flight - 1:
-                    await self._knock(client)
+                if self._gone:
+                    raise self._gone
                 self.budget.take()
                 self._sent.add(key)
                 reply = await client.complete(order.request, order.text)
@@ -172,59 +187,114 @@ class Wire:
                 failure = error
                 if failure.kind in _OVERLOADED:
                     ticket.lane.refused(ticket, failure.retry_after_s)
+            except DataError as error:  # no other answer is asked for that could not be kept
+                self._gone = error
+                raise
             finally:
                 self._sent.discard(key)
                 there.line.leave(ticket)
             if failure.kind == "unreachable" and there.line.leaves_out(ticket.lane, self._retries.first_wait_s):
                 continue  # the other endpoints do its work
-            if failure.kind == "busy" and self._answers > answers:
-                tries, answers = 0, self._answers  # others get answers: the server rations, it does not fail
-            tries += 1
-            await self._wait(failure, tries, key, client)
+            await self._wait(failure, trying, key, client, there)
 
-    async def _knock(self, client: Client) -> None:
-        """After several requests in vain: ask something that no model chokes on. Raises ModelError if that is in vain.
+    async def _wait(self, failure: Failure, trying: _Trying, key: str, client: Client, there: _Open) -> None:
+        """Wait until the request may be tried again. Raises Refused, TriedInVain or ModelError when it may not."""
+        if failure.kind == "busy" and self._answers > trying.answers:  # the server rations, it does not fail
+            trying.begin(self._answers, self._outages)
+        trying.tries += 1
+        wait_s = failure.retry_after_s or self._pause_s(trying.tries - 1)
+        if failure.retry_after_s > self._server.patience_s:
+            raise self._error(client.endpoint, failure, trying.tries) from failure
+        if not self._is_spent(failure, trying, client.endpoint):
+            self._tell(failure, wait_s)
+            await asyncio.sleep(wait_s * (1 + int(key[:4], 16) / 0x10000 / 4))  # not all come back at once
+        elif self._may_be_ill(failure, client.endpoint) and await self._outlast(failure, trying.outages, there):
+            trying.begin(self._answers, self._outages)
+        else:
+            raise await self._given_up(failure, trying.tries, client) from failure
 
-        It may be one text that all these requests were about. Nobody needs the answer: it is in no ledger.
+    def _pause_s(self, before: int) -> float:
+        """Twice as long each time."""
+        return min(self._retries.first_wait_s * 2 ** min(before, 16), _LONGEST_WAIT_S)
+
+    def _is_spent(self, failure: Failure, trying: _Trying, endpoint: Endpoint) -> bool:
+        never_there = failure.kind == "unreachable" and not self._answers
+        if failure.kind == "rejected" or never_there or endpoint.ended() or self._ending:
+            return True
+        if failure.kind == "busy" and self._answers:
+            return time.monotonic() - trying.since >= self._server.patience_s
+        return trying.tries >= (self._retries.timeouts if failure.kind == "timeout" else self._retries.tries)
+
+    def _may_be_ill(self, failure: Failure, endpoint: Endpoint) -> bool:
+        """Whether a failure may speak of all requests. An endpoint that was never there is not waited for."""
+        gone = failure.kind == "unreachable" and self._answers > 0
+        return (gone or failure.kind in _MAY_PASS) and not endpoint.ended() and not self._ending
+
+    async def _outlast(self, failure: Failure, outages: int, there: _Open) -> bool:
+        """After a request in vain: ask something that no model chokes on, until it is answered. One waits for all.
+
+        Returns whether the request may be tried again: the endpoint was ill. Nobody needs the answer: it is in no
+        ledger. Raises ModelError when patience is at its end, at once where nothing was ever answered.
         """
         async with self._knocking:
-            if not self._in_vain:
-                return  # others were answered meanwhile
+            if self._gone:
+                raise self._gone
+            if self._outages > outages:
+                return True
+            began, answers, waits = time.monotonic(), self._answers, 0
+            while self._answers == answers and not await self._knock(there):
+                left_s = self._server.patience_s - (time.monotonic() - began) if self._answers else 0.0
+                if left_s <= 0:
+                    self._gone = self._nobody_there(failure, time.monotonic() - began)
+                    raise self._gone
+                if not waits:
+                    self._say(f"{failure.what}; waiting until it answers, {_time(left_s)} at most")
+                await asyncio.sleep(min(self._pause_s(waits), left_s))
+                waits += 1
+            if waits:
+                self._outages += 1
+                self._say(f"answers again after {_time(time.monotonic() - began)}")
+                for lane in there.clients:
+                    lane.paused_until = lane.pause_s = 0.0
+            return waits > 0 or failure.kind == "unreachable"  # else it came back just now
+
+    async def _knock(self, there: _Open) -> bool:
+        """Whether one of the endpoints answers."""
+        for client in there.clients.values():
             request = {"model": client.endpoint.model, "messages": [_KNOCK], "max_tokens": 16, "temperature": 0.0}
+            self.budget.take()
             try:
-                self.budget.take()
                 reply = await client.complete(request, json.dumps(request))
-                self.budget.spend(reply.completion, self._server.prices)
             except Failure as failure:
-                if failure.kind in _MAY_PASS or failure.kind == "unreachable":
-                    what = f"none of the last {len(self._in_vain)} requests was answered, nor was {_KNOCK['content']!r}"
-                    where, fix = f"{self._role} at {client.endpoint.base_url}", f"look there, then {_AGAIN}"
-                    raise ModelError(f"{what} ({failure.what})", where=where, fix=fix) from failure
-            self._in_vain.clear()
+                if failure.kind == "rejected":
+                    return True  # it is there, and says no: to the requests too, which tell of it better
+                continue
+            self.budget.spend(reply.completion, self._server.prices)
+            return True
+        return False
+
+    def _nobody_there(self, failure: Failure, waited_s: float) -> ModelError:
+        what = f"the {self._role} answers nothing any more" if self._answers else f"the {self._role} answers nothing"
+        where, fix = ", ".join(self._server.base_url), f"look there, then {_AGAIN}"
+        waited = f" for {_time(waited_s)}" if self._answers else ""
+        return ModelError(f"{what}{waited}, not even {_KNOCK['content']!r} ({failure.what})", where=where, fix=fix)
 
     def _count(self, ticket: Ticket, reply: Reply) -> None:
         completion = reply.completion
         ticket.lane.answered(ticket, completion.prompt_tokens + completion.completion_tokens)
         self.budget.spend(completion, self._server.prices)
         self._answers += 1
-        self._in_vain.clear()
 
-    async def _wait(self, failure: Failure, tries: int, key: str, client: Client) -> None:
-        """Wait until the request may be tried again. Raises Refused, TriedInVain or ModelError when it may not."""
-        spread = 1 + int(key[:4], 16) / 0x10000 / 4  # up to a quarter more, so that not all come back at once
-        wait_s = failure.retry_after_s or self._retries.first_wait_s * 2 ** (tries - 1)
-        spent = tries >= self._most_tries(client.endpoint, failure)
-        if spent or wait_s > self._retries.longest_wait_s:
-            if failure.status in _OF_THE_REQUEST:
-                self.failed += 1
-                raise Refused(failure.what) from failure
-            if spent and failure.kind in _MAY_PASS and not client.endpoint.ended():
-                self.failed += 1
-                self._in_vain.append(failure)
-                raise TriedInVain(f"{failure.what}, {tries} {'try' if tries == 1 else 'tries'}") from failure
-            raise self._error(client.endpoint, failure, tries, await self._unknown_model(client, failure)) from failure
-        self._tell(failure, wait_s)
-        await asyncio.sleep(wait_s * spread)
+    async def _given_up(self, failure: Failure, tries: int, client: Client) -> Exception:
+        """What to raise for a request that is not tried again."""
+        if failure.status in _OF_THE_REQUEST:
+            self.failed += 1
+            return Refused(failure.what)
+        if failure.kind in _MAY_PASS and not client.endpoint.ended():
+            self.failed += 1
+            return TriedInVain(f"{failure.what}, {tries} {'try' if tries == 1 else 'tries'}")
+        unknown = await self._unknown_model(client) if failure.status == 404 else ""
+        return self._error(client.endpoint, failure, tries, unknown)
 
     async def _open(self) -> _Open:
         """Open the endpoints once; all who wait share the outcome, an error too."""
@@ -252,26 +322,23 @@ class Wire:
             what = f"the prompt ({prompt:,} tokens at least) and its answer ({order.request['max_tokens']:,} at most)"
             raise Refused(f"{what} do not fit the model's context of {context:,}; smaller chunks would")
 
-    def _most_tries(self, endpoint: Endpoint, failure: Failure) -> int:
-        never_there = failure.kind == "unreachable" and not self._answers
-        if failure.kind == "rejected" or never_there or endpoint.ended() or self._ending:
-            return 1
-        return self._retries.timeouts if failure.kind == "timeout" else self._retries.tries
-
     def _tell(self, failure: Failure, wait_s: float) -> None:
         """One line now and then, not one per request."""
         if (now := time.monotonic()) - self._told_at >= _QUIET_S:
             self._told_at = now
-            self._progress.say(f"{self._role}: {failure.what}; trying again in {wait_s:.2g} s")
+            self._say(f"{failure.what}; trying again in {_time(wait_s)}")
 
-    async def _unknown_model(self, client: Client, failure: Failure) -> str:
+    def _say(self, what: str) -> None:
+        self._progress.say(f"{self._role}: {what}")
+
+    async def _unknown_model(self, client: Client) -> str:
         """What to do about a 404, where the endpoint lists other models."""
-        served = await client.served() if failure.status == 404 else {}
+        served = await client.served()
         if not served or client.endpoint.model in served:
             return f"check {self._role}.base_url and {self._role}.model"
         return f"it does not serve {client.endpoint.model!r}: {nearest(client.endpoint.model, served)}"
 
-    def _error(self, endpoint: Endpoint, failure: Failure, tries: int, not_found: str) -> ModelError:
+    def _error(self, endpoint: Endpoint, failure: Failure, tries: int, not_found: str = "") -> ModelError:
         if reason := endpoint.ended():
             return ModelError(f"the {self._role}'s server ended ({reason})", where=endpoint.model, fix=_AGAIN)
         if failure.kind == "unreachable":
@@ -299,6 +366,10 @@ _LEAST_CONTEXT_TOKENS = 1024
 """What every model takes: no endpoint is asked for its context before a prompt needs more."""
 _MOST_LETTERS_PER_TOKEN = 8
 """More than any language takes, and a word takes a token at least: nothing is refused that might fit."""
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds < 99.5 else f"{seconds / 60:.0f} minutes"
 
 
 def _failed(task: asyncio.Task[_Open]) -> bool:

@@ -202,7 +202,7 @@ def _entries(planned: Sequence[Planned]) -> list[Entry]:
 
 
 def _write_ledger(selection: Selection, ledger_path: Path, path: Path) -> None:
-    with Ledger(ledger_path) as ledger:
+    with Ledger(ledger_path, reading=True) as ledger:
         basis = basis_of(_entries(selection.chosen), ledger)
         write_ledger_file(path, ledger, basis.keys, [origin.model_dump(mode="json") for origin in basis.origins])
 

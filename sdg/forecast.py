@@ -86,7 +86,7 @@ def forecast(
 ) -> list[Forecast]:
     """The forecast of each job, given with the number of answers that it will take. Raises as reading the jobs does."""
     with contextlib.ExitStack() as stack:
-        ledger = stack.enter_context(Ledger(ledger_path)) if ledger_path.is_file() else None
+        ledger = stack.enter_context(Ledger(ledger_path, reading=True)) if ledger_path.is_file() else None
         typical = _Typical.of(ledger, config.teacher)
         return [
             _forecast(job.leaf.id, max(calls, cached), cached, typical, config.teacher)

@@ -81,6 +81,8 @@ def collect(ledger: Ledger) -> None:
     for shard in sorted(shards.glob("*.db")):
         with Ledger(shard) as part:
             ledger.merge(part.entries())
+            for (key,) in part.rows("SELECT key FROM in_vain"):
+                ledger.note_in_vain(key)
     shutil.rmtree(shards, ignore_errors=True)
 
 
@@ -242,6 +244,10 @@ class _Shard(Ledger):
     def get(self, key: str) -> Entry | None:
         """The entry of a key in either."""
         return self.above.get(key) or super().get(key)
+
+    def was_in_vain(self, key: str) -> bool:
+        """Whether that was noted of a request in either."""
+        return self.above.was_in_vain(key) or super().was_in_vain(key)
 
     def own(self, keys: Iterable[str]) -> list[Entry]:
         """What the shard itself has of these, also where the workspace's ledger has it by now."""

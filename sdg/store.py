@@ -157,12 +157,11 @@ def open_entry(folder: Path, leaf: str, *, reused: bool) -> Entry:
 
 def read_manifest(folder: Path) -> Manifest:
     """What an entry's manifest says. Raises DataError when it is missing or broken."""
-    path = folder / MANIFEST
+    path, fix = folder / MANIFEST, _REMAKE.format(folder=folder)
     try:
-        return Manifest.model_validate(read_json(path))
+        return Manifest.model_validate(read_json(path, fix=fix))
     except ValidationError as error:
-        what = f"not a manifest: {first_fault(error)}"
-        raise DataError(what, where=str(path), fix=_REMAKE.format(folder=folder)) from error
+        raise DataError(f"not a manifest: {first_fault(error)}", where=str(path), fix=fix) from error
 
 
 def read_samples(entry: Entry) -> list[Sample]:

@@ -164,7 +164,7 @@ def _plain(prompt: str) -> str:
         return word[1][::-1]
     if "full sentences" in prompt:
         return _about(prompt, "answer", 0, pair=False)
-    return next(stuff for subject, stuff in SUBJECTS.values() if subject in prompt)
+    return next((stuff for subject, stuff in SUBJECTS.values() if subject in prompt), "yes")
 
 
 def _about(prompt: str, name: str, number: int, *, pair: bool) -> str:

@@ -305,7 +305,7 @@ def _result(job: PhaseJob, models: Models, steps: list[Step]) -> PhaseResult:
 
 @contextlib.contextmanager
 def signals_ask(watch: Watch) -> Generator[None]:
-    """Inside the block SIGINT and SIGTERM ask for a stop after the step; a second one acts as it did outside."""
+    """Inside the block SIGINT, SIGTERM and SIGHUP ask for a stop after the step; a second acts as it did outside."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers, and only it is interrupted
         return
@@ -314,7 +314,8 @@ def signals_ask(watch: Watch) -> Generator[None]:
         watch.stop_asked = True
         signal.signal(number, before[number])
 
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before: dict[int, Any] = {number: handler for number, handler in found.items() if handler != signal.SIG_IGN}
     for number in before:
         signal.signal(number, ask)
     try:

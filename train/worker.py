@@ -100,7 +100,8 @@ def _watch(config: Config, tell: Callable[..., None]) -> Watch:
         watch.stop_asked = True
 
     signal.signal(signal.SIGTERM, ask)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     return watch
 
 

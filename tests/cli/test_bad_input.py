@@ -242,9 +242,9 @@ def test_state_that_is_no_state(fails: Fails, turned_once: Loop, copy: Callable[
             "not the Evaluation that was written: the key 'settings' is missing; ",
         ),
         ("cycles/0001/entries.json", "{}", "report", "not the leaves with their entries that were written; restore it"),
-        ("cycles/0001/cycle.json", "[]", "report", "not the JSON that was written; remove it and run again"),
+        ("cycles/0001/cycle.json", "[]", "report", "not the JSON that was written; restore it, or remove its folder"),
         ("releases/0001/release.json", "{}", "releases", "not a release: the key 'number' is missing; restore it"),
-        ("releases/0001/release.json", "{", "diff", "; remove it and run again"),
+        ("releases/0001/release.json", "{", "diff", "; restore it, or remove its folder: a release is never made"),
     ):
         whole = (state / path).read_text()
         (state / path).write_text(text)

@@ -62,7 +62,7 @@ def truncate(path: Path) -> None:
         ("replay/0002.jsonl", truncate, "changed", "restore it: the next cycle draws by it"),
         ("replay/0002.jsonl", Path.unlink, "missing", "restore it"),
         ("releases/0002/release.json", Path.unlink, "the file is missing", "restore it, or remove its folder"),
-        ("releases/0002/release.json", truncate, "not valid JSON (", "remove it"),
+        ("releases/0002/release.json", truncate, "not valid JSON (", "restore it, or remove its folder"),
     ],
 )
 def test_each_fault_is_named(made: Made, path: str, harm: Callable[[Path], None], what: str, fix: str) -> None:

@@ -120,10 +120,10 @@ def test_what_may_pass_is_tried_again(ledger, progress, fault):
 
 
 def test_trying_again_has_an_end(ledger, progress):
-    with serve_scripted(rates={"500": 1.0}) as url:
+    with serve_scripted(always={"lighthouse": "500"}) as url:
         with pytest.raises(Unanswered, match="leaf: step: HTTP 500: on purpose, 6 tries; run the same command again"):
             ask_one(server_at(url), ledger, progress)
-        assert url.stats().requests == 6
+        assert url.stats().faults == {"500": 6}
     assert count(ledger) == 0
 
 
@@ -165,10 +165,10 @@ def test_a_server_that_rations_loses_nothing(ledger, progress):
 
 
 def test_a_time_out_is_tried_twice(ledger, progress):
-    with serve_scripted(latency_s=0.5) as url:
+    with serve_scripted(always={"lighthouse": "hang"}) as url:
         with pytest.raises(Unanswered, match=r"no answer within 0.1 s, 2 tries"):
             ask_one(server_at(url, timeout_s=0.1), ledger, progress)
-        assert url.stats().requests == 2
+        assert url.stats().faults == {"hang": 2}
 
 
 def test_a_dead_teacher_is_told_at_once(ledger, progress):

@@ -219,15 +219,18 @@ class Teacher:
     rules: dict[str, Callable[[dict[str, Any]], Any]] = field(default_factory=lambda: dict(RULES))
     longest_s: float = 0.0
     """Answers take a random time up to this."""
+    down: bool = False
+    """Every request gets HTTP 500."""
     asked: Counter[str] = field(default_factory=Counter)
-    """Requests by step."""
+    """Requests by step; whether it answers at all is no step."""
 
     def reply(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        system, user = (message["content"] for message in body["messages"][:2])  # not the turns of a repair
-        step, asked = system, json.loads(user)
-        self.asked[step] += 1
-        time.sleep(random.random() * self.longest_s)
-        answer = self.rules[step](asked)
+        user, answer = body["messages"][0]["content"], 500 if self.down else "yes"
+        if user != "Say yes.":
+            step, user = (message["content"] for message in body["messages"][:2])  # not the turns of a repair
+            self.asked[step] += 1
+            time.sleep(random.random() * self.longest_s)
+            answer = 500 if self.down else self.rules[step](json.loads(user))
         if isinstance(answer, int):
             return answer, {"error": {"message": "on purpose"}}
         text = answer if isinstance(answer, str) else json.dumps(answer)

@@ -148,7 +148,7 @@ def test_a_teacher_that_does_not_answer_is_no_teacher_that_proposed_nothing(
     quick = functools.partial(Gateway, retries=Retries(tries=2, first_wait_s=0.001))
     monkeypatch.setattr("tilth.sdg.suggest.Gateway", quick)
     new = plan_leaf(tmp_path / "taxonomy", "skill", "backwards", [])
-    with serve_scripted(rates={"500": 1.0}) as url:
+    with serve_scripted(always={"Say words backwards.": "500"}) as url:
         config = Config(teacher=ModelServer(model="scripted", base_url=str(url)))
         with pytest.raises(ModelError, match=r"the teacher gave no answer \(HTTP 500: on purpose, 2 tries\); run the"):
             propose(new, config, tmp_path, task="Say words backwards.")

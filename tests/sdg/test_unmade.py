@@ -44,10 +44,19 @@ def test_a_request_that_is_never_answered_leaves_its_leaf_open_and_makes_the_oth
     assert caught.value.exit_code == 2
     assert [entry.leaf for entry in caught.value.entries] == [each.id for each in bench.leaves[1:]]
     assert bench.teacher.asked["knowledge long"] == 3 + 3  # three answered, one tried three times
-    before = bench.teacher.asked.total()
+
+
+def test_what_a_second_run_tries_in_vain_too_fails_its_row_and_the_leaf_is_complete(bench: Bench) -> None:
+    choke(bench)
     with pytest.raises(NotComplete):
         bench.run()
+    before = bench.teacher.asked.total()
+    entries = bench.run()
     assert bench.teacher.asked.total() == before + 3  # the same again, and nothing else
+    [failure] = read_manifest(entries[0].folder).failures
+    assert failure.reason == "HTTP 500: on purpose, 3 tries, in this run and in an earlier one"
+    bench.run()
+    assert bench.teacher.asked.total() == before + 3
 
 
 def test_what_was_not_answered_is_asked_again_and_the_leaf_is_as_if_nothing_had_been(bench: Bench) -> None:
@@ -64,8 +73,8 @@ def test_what_was_not_answered_is_asked_again_and_the_leaf_is_as_if_nothing_had_
 
 
 def test_a_teacher_that_answers_nothing_stops_the_run(bench: Bench) -> None:
-    bench.teacher.rules = dict.fromkeys(RULES, lambda _: 500)
-    with pytest.raises(ModelError, match=r"failed and none was answered|nor was 'Say yes\.'"):
+    bench.teacher.down = True
+    with pytest.raises(ModelError, match=r"the teacher answers nothing, not even 'Say yes\.' \(HTTP 500: on purpose\)"):
         bench.run()
     assert not list(bench.store().glob("*/manifest.json"))
 

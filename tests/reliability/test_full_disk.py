@@ -1,0 +1,85 @@
+"""A disk that fills up, at every kind of write: one line, nothing half written, and the same command goes on.
+
+The disk is a real one of its own (tmpfs), and full from the moment on that a certain file is opened.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ..loop import Loop, Spawner
+from .disk import can_mount, filling
+
+pytestmark = pytest.mark.skipif(not can_mount(), reason="no disk can be mounted here")
+
+IN_FLIGHT = 4
+PLACES = (
+    "*/.cycle.json.tmp",
+    "*/ledger.db",
+    "*/.samples.jsonl.tmp",
+    "*/.manifest.json.tmp",
+    "*/.entries.json.tmp",
+    "*/.data.jsonl.tmp",
+    "*/metrics.jsonl",
+    "*/optimizer.pt",
+    "*/.evaluations.jsonl.tmp",
+    "*/.model.tmp",
+    "*/.result.json.tmp",
+    "*/.replay.jsonl.tmp",
+    "*/.train.json.tmp",
+    "*/answers/.files.json.tmp",
+    "*/answers/*.jsonl",
+    "*/.eval.json.tmp",
+    "*/.judgement.json.tmp",
+    "*/releases/.0001.tmp",
+    "*/.release.json.tmp",
+    "*/.current.json.tmp",
+    "*/.report.html.tmp",
+    "*/.done.json.tmp",
+)
+"""In the order in which a cycle comes to them."""
+
+QUICK = "phases: [{name: all, kinds: [skill], epochs: 1, learning_rate: 1.0e-5}]"
+
+
+def fill(spawner: Spawner, loop: Loop, place: str, *command: str) -> None:
+    """Run a command whose disk fills up there, and check how it ends."""
+    ran = spawner.run(loop.root, *command, before=filling(loop.state, place))
+    assert ran.code == 2, (place, ran.code, ran.err)
+    assert "Traceback" not in ran.err, ran.err
+    assert [line for line in ran.err.splitlines() if line.startswith("tilth: ")] == ran.err.splitlines()[-1:]
+    assert "space" in ran.err.splitlines()[-1], (place, ran.err)
+    assert f"tilth: {loop.state}/" in ran.err, (place, ran.err)
+
+
+@pytest.mark.parametrize("place", PLACES[1:4])
+def test_generate_goes_on_when_there_is_room_again(
+    spawner: Spawner, untouched: Loop, turned_once: Loop, tmp_path: Path, place: str
+) -> None:
+    loop = untouched.copy(tmp_path / "taxonomy")
+    before = len(loop.teacher.requests)
+    fill(spawner, loop, place, "generate")
+    assert not list(loop.state.glob("store/*/manifest.json")) or place != PLACES[1]
+    assert spawner.run(loop.root, "generate").code == 0
+    asked = loop.teacher.requests[before:]
+    assert len(asked) <= len(set(asked)) + IN_FLIGHT
+    assert {path.parent.name: path.read_bytes() for path in loop.state.glob("store/*/samples.jsonl")} == {
+        path.parent.name: path.read_bytes() for path in turned_once.state.glob("store/*/samples.jsonl")
+    }
+
+
+@pytest.mark.slow
+def test_a_cycle_goes_on_from_every_write_that_failed(spawner: Spawner, untouched: Loop, tmp_path: Path) -> None:
+    loop = untouched.copy(tmp_path / "taxonomy")
+    (loop.root / "plan.yaml").write_text(QUICK)
+    before = len(loop.teacher.requests)
+    for place in PLACES:
+        fill(spawner, loop, place, "cycle", "--force", "--set", "train.checkpoint_every_s=0.01")
+    ran = spawner.run(loop.root, "cycle", "--force", "--json")
+    assert (ran.code, ran.json["outcome"], ran.json["release"]) == (0, "released", 1), ran.err
+    asked = loop.teacher.requests[before:]
+    assert len(asked) <= len(set(asked)) + IN_FLIGHT
+    assert spawner.run(loop.root, "releases", "verify").code == 0
+    assert not [path for path in loop.state.rglob("*") if ".tmp" in path.name]
