@@ -11,7 +11,7 @@ from ..cycle.new_workspace import add_starter_leaves, git_lists, make_workspace,
 from ..taxonomy.source import WorkingTree
 from ..taxonomy.starter_taxonomy import STARTER_LEAVES
 from ..taxonomy.tree import leaf_ids
-from .options import shown_path
+from .options import count_leaves, shown_path
 
 
 def init(
@@ -24,7 +24,7 @@ def init(
     folder = make_workspace(name)
     leaves = leaf_ids(WorkingTree(folder))
     if leaves:
-        print(f"adopted {len(leaves)} leaves in {shown_path(folder)}")
+        print(f"adopted {count_leaves(len(leaves))} in {shown_path(folder)}")
     elif not empty:
         add_starter_leaves(folder)
         print(
