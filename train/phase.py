@@ -73,9 +73,15 @@ class Models:
             return replace(self, rewards={**self.rewards, job.phase.name: made})
         return replace(self, parent=made[0], parent_sha256=made[1], origin=self.origin or self.parent)
 
-    def are_there(self) -> bool:
-        """Whether none of their folders is gone."""
-        return all(folder.is_dir() for folder in (self.parent, *(folder for folder, _ in self.rewards.values())))
+    def are_whole(self) -> bool:
+        """Whether all have the weights that they were left with."""
+        return all(_has(*model) for model in ((self.parent, self.parent_sha256), *self.rewards.values()))
+
+
+def _has(folder: Path, sha256: str) -> bool:
+    with contextlib.suppress(ModelError):
+        return folder.is_dir() and weights_sha256(folder) == sha256
+    return False
 
 
 @dataclass(frozen=True)

@@ -16,18 +16,19 @@ def done(jobs: Sequence[PhaseJob], models: Models) -> list[PhaseResult]:
     """Results of the first phases that need not run again.
 
     Each fits its inputs, which name the weights of the ones before it, and what comes after the last of them finds the
-    models that it needs.
+    models that it needs, whole.
     """
     results: list[PhaseResult] = []
-    whole = 0
+    left = [models]
     for job in jobs:
-        result = job.result(models)
+        result = job.result(left[-1])
         if result is None:
             break
         results.append(result)
-        models = models.after(job, result)
-        whole = len(results) if models.are_there() else whole
-    return results[:whole]
+        left.append(left[-1].after(job, result))
+    while results and not left[len(results)].are_whole():
+        results.pop()
+    return results
 
 
 def why_they_run(jobs: Sequence[PhaseJob], models: Models) -> dict[str, str]:

@@ -81,6 +81,7 @@ def test_a_replay_buffer_that_was_cut_is_taken_from_its_cycle(turned_once: Loop,
     [
         "cycles/0002/train/01-short/result.json",
         "cycles/0002/train/02-all/data.jsonl",
+        "cycles/0002/train/02-all/model/model.safetensors",
         "cycles/0002/train.json",
         "cycles/0002/entries.json",
     ],
