@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+import pytest
 from tilth.cycle.journal import done, find_cycle
 from tilth.cycle.releases import current_release, releases
 
@@ -31,6 +32,7 @@ for name, module in list(sys.modules.items()):
 """Each look at the clock is an hour before the last one, and all are years before the files."""
 
 
+@pytest.mark.slow  # examines a student
 def test_a_cycle_goes_on_and_its_release_is_the_newest(
     spawner: Spawner, trained: Loop, copy: Callable[[Loop], Loop]
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from ..loop import Loop, Spawner
 
 TRACED = """
@@ -35,6 +37,7 @@ sys.addaudithook(watch)
 """
 
 
+@pytest.mark.slow  # a whole cycle
 def test_what_is_renamed_was_on_the_disk_before(
     spawner: Spawner, untouched: Loop, copy: Callable[[Loop], Loop]
 ) -> None:

@@ -82,7 +82,7 @@ def test_readers_and_writers_that_are_killed_leave_it_sound(tmp_path: Path) -> N
     with Ledger(path):
         pass
     with reading(path) as seen:
-        for round_ in range(4):
+        for round_ in range(3):
             writers = [Writer(path, f"{round_}-{name}") for name in "ab"]
             all_ += writers
             for writer in writers:

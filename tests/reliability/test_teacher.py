@@ -180,7 +180,7 @@ def test_a_teacher_that_never_answered_is_not_waited_for(ledger: Ledger) -> None
         answers = ask(url, ledger, Heard(), 4)
     assert {type(answer) for answer in answers} == {ModelError}
     assert "the teacher answers nothing, not even 'Say yes.' (HTTP 503: on purpose)" in str(answers[0])
-    assert len(met) == 4 * 3 + 1
+    assert 3 < len(met) <= 4 * 3 + 1  # a knock, and no more tries once it was in vain
 
 
 @pytest.mark.parametrize(
