@@ -33,6 +33,7 @@ settings.load_profile("tilth")
 
 # What a shell runs in the background ignores SIGINT, and its children inherit that: Ctrl-C could not be tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and what `nohup` runs that of a terminal that is closed
 
 
 def pytest_configure(config: pytest.Config) -> None:

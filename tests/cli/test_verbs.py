@@ -82,7 +82,7 @@ def test_init_add_lint_diff(spawner: Spawner, tmp_path: Path) -> None:
     by_path = spawner.run(root / "knowledge", "lint", "things", "--format", "github")
     assert by_path.code == 1
     assert "::error file=knowledge/things/page/qna.yaml,line=" in by_path.out
-    assert spawner.run(root, "init").out.startswith("adopted 1 leaves")
+    assert spawner.run(root, "init").out.startswith("adopted 1 leaf ")
     again = spawner.run(root, "add", "knowledge", "things/page")
     assert again.code == 2
     assert len(again.err.splitlines()) == 1

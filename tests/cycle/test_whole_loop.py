@@ -232,9 +232,10 @@ def test_a_plan_is_explained_as_the_cycle_that_would_run(
     assert cycles == [2, 3]
 
 
-def test_one_command_at_a_time(untouched: Loop) -> None:
-    with untouched.workspace.lock(), pytest.raises(TilthError, match=f"another tilth command .*pid {os.getpid()}"):
-        turn(untouched)
+def test_one_command_at_a_time(untouched: Loop, copy: Copy) -> None:
+    loop = copy(untouched)
+    with loop.workspace.lock(), pytest.raises(TilthError, match=f"another tilth command .*pid {os.getpid()}"):
+        turn(loop)
 
 
 def test_the_result_of_an_open_cycle_is_not_read(untouched: Loop) -> None:
