@@ -34,6 +34,7 @@ from tilth.sdg.generate import Planned, plan
 from tilth.sdg.store import MANIFEST, REJECTS, REQUESTS, SAMPLES, Manifest, Requests
 from tilth.taxonomy.source import CommitTree
 from tilth.taxonomy.tree import read_leaves
+from tilth.train.load import weights_sha256
 from tilth.train.metrics import Step
 from tilth.train.phase import METRICS_NAME
 from tilth.train.replay_buffer import Entry
@@ -121,7 +122,9 @@ def _git(root: Path, *arguments: str) -> None:
 
 
 def _write_student(folder: Path) -> None:
-    """A tokenizer to which every word is a token. There are no weights: nothing is trained here."""
+    """A tokenizer to which every word is a token, and weights that are none: nothing is trained here."""
+    import numpy
+    from safetensors.numpy import save_file
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -136,6 +139,7 @@ def _write_student(folder: Path) -> None:
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     tokenizer.save_pretrained(folder)
+    save_file({"none": numpy.zeros(1)}, folder / "model.safetensors")
 
 
 # The store ------------------------------------------------------------------------------------------------------------
@@ -222,6 +226,7 @@ def _write_release(workspace: Workspace, released: list[Planned]) -> None:
         created_at=NOW,
         commit=CommitTree(workspace.root, "released").commit,
         student=workspace.config.student.model,
+        student_sha256=weights_sha256(Path(workspace.config.student.model)),
         teacher=TEACHER,
         plan="lab",
         seed=workspace.config.seed,
