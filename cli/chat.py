@@ -123,6 +123,7 @@ def _in_person(sides: Sequence[_Side], progress: Progress) -> None:
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one, while Python ends, would kill
     raise SystemExit(0)
 
 
