@@ -11,7 +11,7 @@ DEMO ?= tilth-demo
 
 setup: .venv/.dev-stamp  ## install tilth with all extras, editable
 
-check: setup  ## lint, types, fast tests, known vulnerabilities: under a minute
+check: setup  ## lint, types, fast tests, known vulnerabilities
 	$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
 	$(BIN)/basedpyright
 	$(fast_tests)

@@ -61,12 +61,17 @@ def read_basis(workspace: Workspace, ref: str = "HEAD") -> Basis:
     if not leaves:
         raise TaxonomyError("the taxonomy has no committed leaf", where=str(workspace.root), fix="run `tilth add`")
     planned = plan(leaves, workspace.config, workspace.store)
-    parent, student = current_release(workspace), workspace.config.student.model
-    start = parent if parent and _is_of(student, parent) else None
+    parent, start = current_release(workspace), training_start(workspace)
     known = {dataset.entry for dataset in parent.datasets} if parent else set[str]()
     new = tuple(each.leaf.id for each in planned if each.folder.name not in known)
     changes = leaf_changes(parent.datasets if parent else (), {leaf.id: leaf.fingerprint for leaf in leaves})
     return Basis(source, leaves, planned, parent, start, changes, new, _decided_by(workspace.config, planned, parent))
+
+
+def training_start(workspace: Workspace) -> Release | None:
+    """The release that training starts from now; None: the student as it came. Raises DataError."""
+    current = current_release(workspace)
+    return current if current and _is_of(workspace.config.student.model, current) else None
 
 
 def _is_of(student: str, release: Release) -> bool:

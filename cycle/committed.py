@@ -16,8 +16,7 @@ from ..sdg.unmade import NotComplete, Unmade, first_of
 from ..taxonomy.leaf import Leaf, read_leaf
 from ..taxonomy.source import CommitTree, WorkingTree
 from ..taxonomy.tree import leaf_ids, leaf_ids_under
-from .basis import documents_cache
-from .releases import current_release
+from .basis import documents_cache, training_start
 from .students import students
 
 
@@ -66,7 +65,7 @@ def make_samples(
                 progress=progress,
                 budget=budget,
                 ray=ray,
-                students=students(workspace, current_release(workspace), progress),
+                students=students(workspace, training_start(workspace), progress),
             )
         except NotComplete as error:
             return error.entries, sorted([*committed.unread, *error.unmade])
@@ -84,7 +83,7 @@ def foresee_samples(
         store=workspace.store,
         ledger=workspace.ledger,
         cache=documents_cache(workspace),
-        students=students(workspace, current_release(workspace), progress),
+        students=students(workspace, training_start(workspace), progress),
     )
     return forecasts, sorted([*committed.unread, *unread])
 

@@ -84,8 +84,7 @@ def explain_cycle(workspace: Workspace, progress: Progress, ref: str = "") -> Cy
     found, last = journal.with_identity(workspace, basis.identity), journal.last_cycle(workspace)
     number = _number(workspace, basis.identity)
     done = journal.done(workspace, number) if found else None
-    over = done and not (done.outcome == "judged" and not ref)
-    nothing = over or not (found or basis.to_train)
+    nothing = done.stands(release=not ref) if done else not (found or basis.to_train)
     return CycleOutlook(
         number=number,
         commit=basis.source.commit,

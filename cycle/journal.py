@@ -78,6 +78,10 @@ class Done(Record):
     """Its release; 0 where it made none."""
     finished_at: AwareDatetime
 
+    def stands(self, *, release: bool, force: bool = False) -> bool:
+        """Whether it is the last word: not of what was judged only and may be released, or refused and is forced."""
+        return not (release if self.outcome == "judged" else self.outcome == "refused" and force)
+
 
 def cycle_folder(workspace: Workspace, number: int) -> Path:
     """Where a cycle keeps its files."""

@@ -103,7 +103,7 @@ def run_cycle(
             last = journal.last_cycle(workspace)
             return settled or CycleResult(last.number if last else 0, "nothing to do")
         done = journal.done(workspace, inputs.number)
-        if done and not (done.outcome == "refused" and force) and not (done.outcome == "judged" and not ref):
+        if done and done.stands(release=not ref, force=force):
             return read_result(workspace, inputs.number)
         training = load_plan(workspace.config.train.plan)
         _check_training(training, workspace.config)  # first: what is missing, or a wrong name, costs no answers

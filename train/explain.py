@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..core.config import Config
 from ..core.errors import CheckFailed, ConfigError
-from ..core.progress import SilentProgress
 from ..core.records import Kind, Record
 from ..llm.precision import compute_dtype, device
 from ..llm.quiet import quiet_transformers
@@ -26,12 +24,11 @@ from .memory import Memory, Shape, Sharing, estimate, longest_batch, read_shape
 from .mix import Mix, Ready, Skipped, make_mixes
 from .phase import Models, PhaseJob
 from .plan import LOSS_ON_ROWS, MethodName, Phase, Plan
-from .replay import own_words
+from .replay import asking, own_words
 from .replay_buffer import Past
 from .reuse import why_they_run
 from .run import check_room, phase_folders, read_student, require_libraries
 from .selection import check_askable
-from .self_generated import OwnAnswers
 
 _UTILISATION = 0.4
 """Of the device's peak in matrix products, what training comes to about."""
@@ -96,14 +93,7 @@ def explain_plan(  # noqa: PLR0913 (what `run_plan` is given)
     with quiet_transformers(), tempfile.TemporaryDirectory() as folder:
         folders = [Path(folder) / phase.name for phase in plan.phases]
         pool, model_read = Pool.read(new, earlier, past or Past()), read_student(student)
-        ask = functools.partial(
-            OwnAnswers,
-            tokenizer=model_read.tokenizer,
-            system_prompt=config.student.system_prompt,
-            may_train=pool.past.may_train,
-            progress=SilentProgress(),
-            asks=False,
-        )
+        ask = asking(model_read.tokenizer, config, pool.past)
         mixes = make_mixes(plan, pool, model_read, folders, config, own_words(ask, student, base, out))
         shape = read_shape(student)
     places = zip(mixes, phase_folders(plan, out), strict=True)

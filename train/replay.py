@@ -16,14 +16,18 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
+from ..core.config import Config
+from ..core.progress import Progress, SilentProgress
 from ..core.records import Sample
 from .data import Item, Origin, Pool
 from .drawing import ordered
 from .general import general_prompts, may_be_right, read_general
 from .plan import LOSS_ON_ROWS, TRAINS_ON, Phase, Plan
+from .replay_buffer import Past
 from .selection import new_items
 from .self_generated import (
     GENERAL_ANSWERS_NAME,
@@ -48,6 +52,18 @@ class OwnWords:
 
 
 SILENT = OwnWords()
+
+
+def asking(tokenizer: Any, config: Config, past: Past, progress: Progress | None = None) -> Callable[..., OwnAnswers]:
+    """How a model is asked, for `own_words`; without `progress` none is, and what it has not said yet is not known."""
+    return partial(
+        OwnAnswers,
+        tokenizer=tokenizer,
+        system_prompt=config.student.system_prompt,
+        may_train=past.may_train,
+        progress=progress or SilentProgress(),
+        asks=progress is not None,
+    )
 
 
 def own_words(ask: Callable[..., OwnAnswers], student: Path, base: tuple[Path, Path] | None, out: Path) -> OwnWords:

@@ -6,7 +6,6 @@ the first one trains. Each keeps its model, so that a plan with another last pha
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -31,12 +30,11 @@ from .mix import Ready, Skipped, Student, in_words, make_mixes
 from .phase import Models, PhaseJob, discard_checkpoints, run_phase
 from .plan import Plan
 from .remembering import write_buffer
-from .replay import own_words
+from .replay import asking, own_words
 from .replay_buffer import Past
 from .results import PhaseResult, TrainResult
 from .reuse import done
 from .selection import check_askable
-from .self_generated import OwnAnswers
 from .trainer import HeldOut
 
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
@@ -76,13 +74,7 @@ def run_plan(  # noqa: PLR0913 (what a training run is given; every one of them 
     with quiet_transformers():
         folders = phase_folders(plan, out)
         pool, model_read = Pool.read(new, earlier, past or Past()), read_student(student)
-        ask = functools.partial(
-            OwnAnswers,
-            tokenizer=model_read.tokenizer,
-            system_prompt=config.student.system_prompt,
-            may_train=pool.past.may_train,
-            progress=progress,
-        )
+        ask = asking(model_read.tokenizer, config, pool.past, progress)
         mixes = make_mixes(plan, pool, model_read, folders, config, own_words(ask, student, base, out))
         jobs = [
             PhaseJob(mix, folder, config.seed)
