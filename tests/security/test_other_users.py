@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -30,7 +29,6 @@ def test_a_cycle_gives_others_no_more_than_the_umask_does(turned_once: Loop) -> 
 @pytest.mark.parametrize("mask", [0o022, 0o077])
 def test_the_users_umask_is_obeyed(spawner: Spawner, untouched: Loop, copy: Any, mask: int) -> None:
     loop = copy(untouched)
-    shutil.rmtree(loop.state, ignore_errors=True)  # others may have read there
     ran = spawner.run(loop.root, "generate", before=f"import os; os.umask({mask})")
     assert ran.code == 0, ran.err
     made = [path for path in loop.state.rglob("*") if not path.is_symlink()]
@@ -55,7 +53,6 @@ def test_state_that_a_contribution_brings_is_refused(
 ) -> None:
     """Samples and releases of somebody else, a link in place of the lock, or of the whole folder."""
     loop = copy(untouched)
-    shutil.rmtree(loop.state, ignore_errors=True)  # others may have read there
     victim = loop.root.parent / "victim"
     victim.mkdir()
     place = loop.root / STATE_NAME / brought
