@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..core.first_few import first_few
 from ..core.progress import Progress
 from ..core.workspace import Workspace
 from ..cycle.committed import Committed
@@ -12,8 +13,6 @@ from ..cycle.committed import committed_leaves as leaves_at
 from ..taxonomy.changes import changes
 from ..taxonomy.source import CommitTree, WorkingTree
 from .leaf_files import Taxonomy
-
-_MOST_NAMED = 5
 
 
 def committed_leaves(workspace: Workspace, paths: Sequence[Path] | None = None) -> Committed:
@@ -27,5 +26,4 @@ def say_uncommitted(workspace: Workspace, progress: Progress) -> None:
     modified, unreadable = (each.leaf for each in found.modified), (each.leaf for each in found.unreadable)
     leaves = sorted({*found.added, *modified, *unreadable, *(f"{leaf} (removed)" for leaf in found.removed)})
     if leaves:
-        more = f" and {len(leaves) - _MOST_NAMED:,} more" if len(leaves) > _MOST_NAMED else ""
-        progress.say(f"not committed, and left out: {', '.join(leaves[:_MOST_NAMED])}{more}")
+        progress.say(f"not committed, and left out: {first_few(leaves)}")

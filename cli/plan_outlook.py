@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 
+from ..core.first_few import first_few
 from ..cycle.explain import Explained
 from ..train.auto import Resolved
 from ..train.explain import Outlook, PhaseOutlook
@@ -18,7 +19,6 @@ from .options import count_leaves
 from .terminal import columns, printable
 
 _INDENT, _LABELS = 3, 11
-_MOST_NAMED = 5
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 _ORIGINS = {
     "new": "new",
@@ -50,8 +50,7 @@ def print_outlook(explained: Explained) -> None:
         print("nothing to train yet")
     if explained.without_samples:
         names = explained.without_samples
-        more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
-        left_out = f"{count_leaves(len(names))} without samples left out: {', '.join(names[:_MOST_NAMED])}{more}"
+        left_out = f"{count_leaves(len(names))} without samples left out: {first_few(names)}"
         print_wrapped(f"{left_out}; `tilth generate` makes them")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..core.first_few import MOST_NAMED, first_few
 from ..core.progress import Progress
 from ..core.records import Record
 from ..core.workspace import Workspace
@@ -22,7 +23,6 @@ from .journal import EVALUATION, TRAIN, Done, Inputs, cycle_folder
 from .past import read_past
 from .releases import model_folder
 
-_MOST_NAMED = 5
 _OTHER = {
     "samples": "other samples",
     "parent": "another release is current",
@@ -98,7 +98,7 @@ def explain_cycle(workspace: Workspace, progress: Progress, ref: str = "") -> Cy
 def _stages(
     workspace: Workspace, basis: Basis, number: int, done: Done | None, ref: str, progress: Progress
 ) -> Iterator[StageOutlook]:
-    yield StageOutlook(stage="changes", runs=True, why=changes_in_words(basis.changes))
+    yield StageOutlook(stage="changes", runs=True, why=_changes_in_words(basis.changes))
     missing = [each for each in basis.planned if not each.complete]
     yield StageOutlook(stage="generate", runs=bool(missing), why=_made(missing, basis, workspace))
     phases = list(_phases(workspace, basis, progress, waits=bool(missing)))
@@ -117,8 +117,8 @@ def _stages(
 def _made(missing: Sequence[Planned], basis: Basis, workspace: Workspace) -> str:
     if not missing:
         return f"the store has the samples of all {len(basis.planned)} leaves"
-    more = f" and {len(missing) - _MOST_NAMED:,} more" if len(missing) > _MOST_NAMED else ""
-    return ", ".join(f"{each.leaf.id} ({_why_made(each, basis, workspace)})" for each in missing[:_MOST_NAMED]) + more
+    named = [f"{each.leaf.id} ({_why_made(each, basis, workspace)})" for each in missing[:MOST_NAMED]]
+    return first_few([*named, *(each.leaf.id for each in missing[MOST_NAMED:])])
 
 
 def _phases(workspace: Workspace, basis: Basis, progress: Progress, *, waits: bool) -> Iterator[StageOutlook]:
@@ -174,10 +174,10 @@ def _has_questions(planned: Planned) -> bool:
     return bool(read_tests(open_entry(planned.folder, planned.leaf.id, reused=True)))
 
 
-def changes_in_words(changes: LeafChanges) -> str:
+def _changes_in_words(changes: LeafChanges) -> str:
     """Such as `added a, b; removed c`."""
     said = [
-        f"{name} {', '.join(leaves)}"
+        f"{name} {first_few(leaves)}"
         for name, leaves in (
             ("added", changes.added),
             ("modified", changes.modified),

@@ -17,6 +17,7 @@ from typing import Literal
 from ..core.atomic import new_folder, write_json
 from ..core.config import Config
 from ..core.errors import DataError
+from ..core.first_few import first_few
 from ..core.progress import Progress
 from ..core.workspace import Workspace
 from ..eval.compare import Comparison
@@ -113,7 +114,7 @@ def run_cycle(
             check_model(workspace, basis.start)
         general = general_samples(training)
         cycle = OpenCycle(workspace, basis, inputs, student, progress)
-        progress.say(f"cycle {inputs.number} at commit {inputs.commit[:8]}: new {', '.join(inputs.new)}")
+        progress.say(f"cycle {inputs.number} at commit {inputs.commit[:8]}: new {first_few(basis.to_train)}")
         entries = _generate(cycle)
         cycle = set_apart(hold_out(cycle, entries, general), training)
         trained = _train(cycle, entries)
