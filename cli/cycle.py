@@ -10,7 +10,7 @@ import typer
 from ..core.errors import TilthError
 from ..core.progress import Progress
 from ..core.workspace import Workspace
-from ..cycle.branches import side_by_side
+from ..cycle.branches import evaluate_together
 from ..cycle.explain import CycleOutlook, explain_cycle
 from ..cycle.releases import current_release
 from ..cycle.run import CycleResult, run_cycle
@@ -95,7 +95,7 @@ def _print_side_by_side(workspace: Workspace, by_ref: Mapping[str, CycleResult],
         print("side by side: the branches have no cycle each, for they lead to the same samples or to none")
         return
     print()
-    print_scores(side_by_side(workspace, cycles, progress))
+    print_scores(evaluate_together(workspace, cycles, progress))
 
 
 def _explain(workspace: Workspace, progress: Progress, refs: list[str], *, as_json: bool) -> None:

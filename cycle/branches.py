@@ -13,7 +13,7 @@ from .journal import EVALUATION, TRAINED, cycle_folder, find_cycle, read_record
 from .releases import find_release, model_folder
 
 
-def side_by_side(workspace: Workspace, cycles: Mapping[str, int], progress: Progress) -> Evaluation:
+def evaluate_together(workspace: Workspace, cycles: Mapping[str, int], progress: Progress) -> Evaluation:
     """The candidates of finished cycles by a name of each, on the held-out questions of all of them.
 
     Before them stands the release that they started from, where all did from one. What was answered before is read.
