@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, ValidationError
 
 from ..core.atomic import new_folder, read_json, write_json, write_text
 from ..core.errors import DataError, TilthError
-from ..core.fingerprint import file_sha256
+from ..core.fingerprint import file_sha256, fingerprint
 from ..core.rate import Rate
 from ..core.records import Record
 from ..core.wording import first_fault
@@ -25,6 +25,7 @@ from ..eval.gate import Verdict
 
 RELEASE, PRUNED = "release.json", "pruned.json"
 _MODEL, _CURRENT, _PINNED = "model", "current.json", "pinned.json"
+_SEAL = "record_sha256"
 _WRITABLE = 0o222
 
 
@@ -71,6 +72,8 @@ class Release(Record):
     """Path in the release's folder -> SHA-256, of the model and the cards; older records have none."""
     replay_sha256: str = ""
     """Of its replay buffer."""
+    record_sha256: str = ""
+    """Of the record itself as JSON, without this; older ones have none."""
 
     @property
     def name(self) -> str:
@@ -176,7 +179,8 @@ def add_release(workspace: Workspace, release: Release, model: Path, cards: Mapp
             for path in files.values():
                 path.chmod(path.stat().st_mode & ~_WRITABLE)
             hashes = {name: file_sha256(path) for name, path in files.items()}
-            write_json(new / RELEASE, release.model_copy(update={"files": hashes}).model_dump(mode="json"))
+            record = release.model_copy(update={"files": hashes}).model_dump(mode="json", exclude={_SEAL})
+            write_json(new / RELEASE, record | {_SEAL: fingerprint(record, length=64)})
     set_current(workspace, release.number)
 
 
@@ -191,6 +195,13 @@ def set_current(workspace: Workspace, number: int) -> Release:
 def release_folder(workspace: Workspace, number: int) -> Path:
     """Where a release keeps its files."""
     return workspace.releases / f"{number:04}"
+
+
+def is_as_written(folder: Path) -> bool:
+    """Whether the record in a release's folder still has its own hash, or is an older one without. Raises DataError."""
+    record = read_json(folder / RELEASE)
+    seal = record.pop(_SEAL, "")
+    return not seal or seal == fingerprint(record, length=64)
 
 
 def read_release(folder: Path) -> Release:

@@ -33,8 +33,11 @@ if TYPE_CHECKING:
     from .explain import Explained
     from .export import Format
     from .overview import LeafState
+    from .prune import Prunable
+    from .release_diff import ReleaseDiff
     from .releases import Release
     from .run import CycleResult
+    from .verify import Verified
 
 
 @dataclass(frozen=True)
@@ -281,6 +284,44 @@ class Workspace:
         from .run import roll_back
 
         return roll_back(self.place, number, self.progress)
+
+    def compare(self, first: int, second: int) -> ReleaseDiff:
+        """What release `second` has that `first` has not: leaves, settings, scores. Raises TilthError."""
+        from .release_diff import release_diff
+
+        return release_diff(self.place, first, second)
+
+    def verify(self, *numbers: int) -> list[Verified]:
+        """All hashes of those releases, by default of all, computed again; what is wrong is in each one's `faults`."""
+        from .verify import verify
+
+        return verify(self.place, numbers, self.progress)
+
+    def pin(self, number: int, *, wanted: bool = True) -> Release:
+        """Have a release never pruned, or, not `wanted`, let it be pruned again. Raises TilthError."""
+        from .releases import pin
+
+        with self.place.lock():
+            return pin(self.place, number, wanted=wanted)
+
+    def prunable(self, keep: int | None = None) -> list[Prunable]:
+        """What `prune` would delete; nothing is."""
+        from .prune import prunable
+
+        return prunable(self.place, keep or self.config.releases.keep)
+
+    def prune(self, keep: int | None = None) -> list[Prunable]:
+        """Delete the models of releases but for the newest `keep`, and what refused and abandoned cycles trained.
+
+        By default as many are kept as `tilth.yaml` says, or all. The current release and pinned ones stay. Returns what
+        went.
+        """
+        from .prune import prune
+
+        with self.place.lock():
+            found = self.prunable(keep)
+            prune(self.place, found)
+        return found
 
     def export(
         self,

@@ -15,12 +15,13 @@ from ..sdg.store import SAMPLES
 from ..train.load import weights_sha256
 from .cards import MODEL_CARD
 from .past import replay_buffer
-from .releases import PRUNED, RELEASE, Release, find_release, is_pruned, read_release, release_folder
+from .releases import PRUNED, RELEASE, Release, find_release, is_as_written, is_pruned, read_release, release_folder
 
 _Sha256Of = Callable[[Path], str]
 """Of a file; empty where there is none."""
 
 _MODEL_FIX = "restore it from an export, or roll back to another release"
+_RECORD_FIX = "restore it: what it tells of scores and lineage cannot be relied on"
 _EXTRA_FIX = "remove it: it is no part of the release"
 _REST_FIX = "`tilth releases prune --yes` deletes what a stopped one left"
 _SAMPLES_FIX = (
@@ -98,6 +99,8 @@ def _verify(workspace: Workspace, number: int, sha256_of: _Sha256Of) -> Verified
         for path, (sha256, fix) in expected.items()
         if (found := sha256_of(path)) != sha256
     ]
+    if not is_as_written(folder):
+        faults.append(Fault(where=_shown(folder / RELEASE, workspace), what="changed", fix=_RECORD_FIX))
     faults += _extra(workspace, release, expected.keys())
     whole = all(sha256_of(path) == sha256 for path, (sha256, _) in expected.items() if folder in path.parents)
     if whole and not gone:

@@ -52,6 +52,11 @@ def truncate(path: Path) -> None:
     os.truncate(path, 5)
 
 
+def flatter(path: Path) -> None:
+    record = read_json(path)
+    write_json(path, record | {"scores": {leaf: rate | {"correct": 99} for leaf, rate in record["scores"].items()}})
+
+
 @pytest.mark.parametrize(
     ("path", "harm", "what", "fix"),
     [
@@ -62,6 +67,7 @@ def truncate(path: Path) -> None:
         ("replay/0002.jsonl", truncate, "changed", "restore it: the next cycle draws by it"),
         ("replay/0002.jsonl", Path.unlink, "missing", "restore it"),
         ("releases/0002/release.json", Path.unlink, "the file is missing", "restore it, or remove its folder"),
+        ("releases/0002/release.json", flatter, "changed", "restore it: what it tells of scores and lineage"),
         ("releases/0002/release.json", truncate, "not valid JSON (", "restore it, or remove its folder"),
     ],
 )
@@ -86,7 +92,10 @@ def test_samples_that_left_the_store_are_named_with_their_leaf(made: Made) -> No
 def test_of_an_older_record_the_weights_are_checked(made: Made) -> None:
     folder = made.workspace.releases / "0001"
     record = read_json(folder / "release.json")
-    write_json(folder / "release.json", {name: record[name] for name in record.keys() - {"files", "replay_sha256"}})
+    write_json(
+        folder / "release.json",
+        {name: record[name] for name in record.keys() - {"files", "replay_sha256", "record_sha256"}},
+    )
     (folder / "model/notes.txt").touch()
     assert [(each.listed, each.files, each.faults) for each in check(made, 1)] == [(False, 1, ())]
     truncate(folder / "model/model.safetensors")
@@ -101,7 +110,10 @@ def test_a_record_that_was_written_anew_does_not_hide_other_weights(made: Made) 
     truncate(weights)
     files = record["files"] | {"model/model.safetensors": module.file_sha256(weights)}
     write_json(folder / "release.json", record | {"files": files})
-    assert faults(made) == [(1, ".tilth/releases/0001/model", "its weights are not those of the record")]
+    assert faults(made) == [
+        (1, ".tilth/releases/0001/release.json", "changed"),
+        (1, ".tilth/releases/0001/model", "its weights are not those of the record"),
+    ]
 
 
 def test_of_a_pruned_release_what_is_kept_is_checked(made: Made) -> None:
