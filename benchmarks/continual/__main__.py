@@ -9,8 +9,8 @@ cycle, is the upper bound. Cycles are trained and evaluated by the product's own
 is no gate, for a student that is refused would not forget.
 
 FOLDER keeps samples, models (about 3 GB a variant) and answers: killed and called again, it goes on. What was trained
-is not trained again, so take another FOLDER where plans have changed. Writes
-`benchmarks/results/continual.json` after every variant, then `docs/results.md` and its plot (`pip install matplotlib`).
+is not trained again, so take another FOLDER where plans have changed. After every variant it writes
+`benchmarks/results/continual.json`, `docs/results.md` and the plot of that (`pip install matplotlib`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,13 @@ from tilth.llm.student import student_folder
 from tilth.sdg.store import Entry
 
 from ..machine import commit, describe
+from .curve import Ask, curve
 from .cycles import Course, cycles
 from .outcome import BASE, Cycle, Outcome, outcome
-from .page import write_page
+from .page import DEFAULT, write_page
 from .samples import generated, untaught, workspace_in
 from .variants import VARIANTS, Variant
 
-Ask = Callable[[dict[str, Path], Sequence[Question]], Evaluation]
 RESULTS = Path(__file__).parents[1] / "results" / "continual.json"
 
 
@@ -51,15 +51,19 @@ def main() -> None:
     student = student_folder(workspace.config.student.model, progress)
     questions = [question for leaf in leaves for question in leaf.questions]
     course = Course(entries, student, workspace.config, options.folder / "runs", progress)
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"variants": {}}
-    results |= {"machine": describe()} | _setting(workspace, entries) | {"untaught": untaught(leaves, entries)}
     ask = functools.partial(_evaluated, workspace=workspace, progress=progress)
+    setting = _setting(workspace, entries) | {"untaught": untaught(leaves, entries)}
     for variant in [variant for variant in VARIANTS if not options.only or variant.name in options.only]:
-        found = _run(variant, course, questions, ask)
+        found, last = _run(variant, course, questions, ask)
+        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"variants": {}, "commits": {}}
+        results |= {"machine": describe()} | setting
         results["variants"][variant.name] = found.model_dump(mode="json")
-        results.setdefault("commits", {})[variant.name] = commit()
+        results["commits"][variant.name] = commit()
+        if variant.name == DEFAULT:
+            points = curve(last, student, questions, ask, options.folder / "mean")
+            results["curve"] = [point.model_dump(mode="json") for point in points]
         write_json(RESULTS, results)
-    write_page(results)
+        write_page(results)
 
 
 def _options() -> argparse.Namespace:
@@ -80,8 +84,8 @@ def _setting(workspace: Workspace, entries: Sequence[Entry]) -> dict[str, Any]:
     }
 
 
-def _run(variant: Variant, course: Course, questions: Sequence[Question], ask: Ask) -> Outcome:
-    """Train its cycles and evaluate after each, base model first; the last one on the general set too."""
+def _run(variant: Variant, course: Course, questions: Sequence[Question], ask: Ask) -> tuple[Outcome, Path]:
+    """Train its cycles and evaluate after each, base model first; the last one, returned too, on the general set."""
     models, costs, leaves = {BASE: course.student}, list[Cycle](), [entry.leaf for entry in course.entries]
     evaluation = ask(models, questions)
     for number, (model, cost) in enumerate(cycles(variant, course), start=1):
@@ -93,7 +97,7 @@ def _run(variant: Variant, course: Course, questions: Sequence[Question], ask: A
         course.progress.say(f"{variant.name}, after {number}: {said}")
     last = list(models)[-1]
     general = ask({BASE: course.student, last: models[last]}, general_questions())
-    return outcome(variant, leaves, costs, evaluation, general)
+    return outcome(variant, leaves, costs, evaluation, general), models[last]
 
 
 def _evaluated(

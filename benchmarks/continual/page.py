@@ -10,8 +10,9 @@ from tilth.core.atomic import write_text
 from tilth.core.rate import Rate, wilson
 from tilth.eval.continual import Estimate, Matrix
 
+from .curve import Point
 from .outcome import Outcome
-from .plot import write_plot
+from .plot import Goal, write_plot
 from .variants import VARIANTS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -41,12 +42,20 @@ answers all held-out questions of all five leaves, closed book, {questions} a le
 
 {summary}
 
-![Learning against forgetting, and the accuracy on the leaves so far after each cycle]({plot})
+![Learning against forgetting; the leaves so far after each cycle; all leaves against the general set]({plot})
 
 **The goal of the default plan**: each leaf learned at {learned:.2f} or more, forgetting at most {forgotten:.2f}, the
 general set within {general_lost:.2f} of the base model.
 
 {goal}
+
+## What is learned against what is kept
+
+The last model of plan `{default}`, drawn back toward the base model: the mean of both, tensor by tensor (WiSE-FT). It
+is the cheapest way there is to trade one for the other. The right side of the plot has it as a line, and the last model
+of each variant as a point.
+
+{curve}
 
 ## After each cycle
 
@@ -72,7 +81,9 @@ def write_page(results: Mapping[str, Any]) -> None:
         if variant.name in results["variants"]
     }
     first = next(iter(found.values()))
-    write_plot(found, DOCS / PLOT, learned=LEARNED, forgotten=FORGOTTEN)
+    points = [Point.model_validate(each) for each in results.get("curve", ())]
+    goal = Goal(LEARNED, FORGOTTEN, GENERAL_LOST)
+    write_plot(found, points, DOCS / PLOT, goal)
     missing = [variant.name for variant in VARIANTS if variant.name not in found]
     page = _PAGE.format(
         student=results["student"],
@@ -97,6 +108,8 @@ def write_page(results: Mapping[str, Any]) -> None:
             ],
         ),
         plot=PLOT,
+        default=DEFAULT,
+        curve=_curve(points) if points else "Not run.",
         learned=LEARNED,
         forgotten=FORGOTTEN,
         general_lost=GENERAL_LOST,
@@ -159,6 +172,11 @@ def _goal(outcome: Outcome) -> list[str]:
         f"- forgetting: {forgetting:.3f}, {'reached' if forgetting <= FORGOTTEN else 'missed'};",
         f"- general set: {general.value:+.3f}, {'reached' if general.value >= -GENERAL_LOST else 'missed'}.",
     ]
+
+
+def _curve(points: Sequence[Point]) -> str:
+    rows = [[f"{point.share:g}", _share(point.leaves), _share(point.general)] for point in points]
+    return _markdown(rows, ["the base weighs", "all leaves", "general set"])
 
 
 def _matrix(matrix: Matrix) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from tilth.eval.continual import Row
 
+from .curve import Point
 from .outcome import Outcome
 
 INK = "#7f8790"
@@ -16,8 +18,17 @@ COLOURS = ("#2f81d6", "#d9534f", "#3a9a5c", "#b07cc6", "#c98a1b", "#1aa3a3", "#8
 MARKS = "osD^vPX*h"
 
 
-def write_plot(found: Mapping[str, Outcome], file: Path, *, learned: float, forgotten: float) -> None:
-    """Learning against forgetting with their intervals, and the accuracy on the leaves so far after each cycle."""
+@dataclass(frozen=True)
+class Goal:
+    """What is wanted, each a share."""
+
+    learned: float
+    forgotten: float
+    general_lost: float
+
+
+def write_plot(found: Mapping[str, Outcome], curve: Sequence[Point], file: Path, goal: Goal) -> None:
+    """Learning against forgetting; the leaves so far after each cycle; all leaves against the general set."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -27,21 +38,20 @@ def write_plot(found: Mapping[str, Outcome], file: Path, *, learned: float, forg
         dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
     )
     plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "tilth", "font.family": "sans-serif", "font.size": 10})
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6))
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.6))
     styles = dict(zip(found, zip(COLOURS, MARKS, strict=True), strict=False))
-    _trade_off(left, found, styles, learned, forgotten)
-    _course(right, found, styles)
+    _trade_off(left, found, styles, goal)
+    _course(middle, found, styles)
+    _kept(right, found, styles, curve, goal)
     figure.tight_layout(rect=(0, 0.13, 1, 1))
-    figure.legend(*right.get_legend_handles_labels(), loc="lower center", ncols=4, frameon=False)
+    figure.legend(*middle.get_legend_handles_labels(), loc="lower center", ncols=4, frameon=False)
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     plt.close(figure)
 
 
-def _trade_off(
-    axes: Any, found: Mapping[str, Outcome], styles: Mapping[str, tuple[str, str]], learned: float, forgotten: float
-) -> None:
+def _trade_off(axes: Any, found: Mapping[str, Outcome], styles: Mapping[str, tuple[str, str]], goal: Goal) -> None:
     """The goal is the box at the top left."""
-    axes.fill_between([-0.1, forgotten], learned, 1.02, color=INK, alpha=0.2, linewidth=0)
+    axes.fill_between([-0.1, goal.forgotten], goal.learned, 1.02, color=INK, alpha=0.2, linewidth=0)
     for name, outcome in found.items():
         learning, forgetting = outcome.summary.learning_accuracy, outcome.summary.forgetting
         if not learning or not forgetting:
@@ -69,6 +79,30 @@ def _course(axes: Any, found: Mapping[str, Outcome], styles: Mapping[str, tuple[
         means = [_mean(row, tasks[: number + 1]) for number, row in enumerate(rows)]
         axes.plot(range(1, len(rows) + 1), means, color=colour, marker=mark, label=name)
     axes.set(xlabel="contributions", ylabel="accuracy on the leaves so far", ylim=(0, 1.02), xticks=range(1, 6))
+
+
+def _kept(
+    axes: Any,
+    found: Mapping[str, Outcome],
+    styles: Mapping[str, tuple[str, str]],
+    curve: Sequence[Point],
+    goal: Goal,
+) -> None:
+    """The goal is the box at the top right."""
+    axes.fill_between([-goal.general_lost, 0.1], goal.learned, 1.02, color=INK, alpha=0.2, linewidth=0)
+    for name, outcome in found.items():
+        row, (colour, mark) = outcome.matrix.rows[-1], styles[name]
+        axes.plot(outcome.general.value, _mean(row, outcome.matrix.tasks), color=colour, marker=mark)
+    if curve:
+        parts = next(iter(found.values())).general_parts.values()
+        base = sum(before.correct for before, _ in parts) / sum(before.total for before, _ in parts)
+        changes = [point.general.value - base for point in curve]
+        axes.plot(changes, [point.leaves.value for point in curve], color=INK, marker=".", zorder=0)
+        for change, point in zip(changes, curve, strict=True):
+            axes.annotate(
+                f"{point.share:g}", (change, point.leaves.value), (4, 4), textcoords="offset points", color=INK
+            )
+    axes.set(xlabel="change of the general set", ylabel="accuracy on all leaves at the end", ylim=(0, 1.02))
 
 
 def _mean(row: Row, tasks: Sequence[str]) -> float:
