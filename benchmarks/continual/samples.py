@@ -1,4 +1,8 @@
-"""What all variants train on: the samples of the five leaves, generated once by the embedded teacher."""
+"""What all variants train on: the samples of the five leaves, generated once by the embedded teacher.
+
+What he said is in `answers.jsonl.gz` (`tilth ledger export`): with the same recipe and leaves nobody is asked again, and
+the samples are the same to the byte wherever the experiment is run.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,8 @@ from tilth.core.held_out import find_leaks
 from tilth.core.progress import Progress
 from tilth.core.workspace import Workspace
 from tilth.cycle.basis import documents_cache
+from tilth.llm.ledger import Ledger
+from tilth.llm.ledger_file import merge_ledger_file
 from tilth.sdg.generate import bring_up_to_date
 from tilth.sdg.store import Entry, read_samples
 from tilth.taxonomy.contribute import commit_files
@@ -21,6 +27,7 @@ from tilth.taxonomy.source import CommitTree
 from tilth.taxonomy.tree import read_leaves
 
 TAXONOMY = Path(__file__).parent / "taxonomy"
+ANSWERS = Path(__file__).parent / "answers.jsonl.gz"
 CONTRIBUTIONS = (
     "knowledge/places/velmora_lighthouse",
     "knowledge/music/zellophar",
@@ -47,6 +54,8 @@ def generated(workspace: Workspace, progress: Progress) -> tuple[list[Leaf], lis
     source = CommitTree(workspace.root, "HEAD")
     leaves = sorted(read_leaves(source), key=lambda leaf: CONTRIBUTIONS.index(leaf.id))
     with workspace.lock():
+        with Ledger(workspace.ledger) as ledger:
+            merge_ledger_file(ANSWERS, ledger)
         entries = bring_up_to_date(
             leaves,
             source,
