@@ -1,7 +1,7 @@
 """What all variants train on: the samples of the five leaves, generated once by the embedded teacher.
 
-What he said is in `answers.jsonl.gz` (`tilth ledger export`): with the same recipe and leaves nobody is asked again, and
-the samples are the same to the byte wherever the experiment is run.
+What he said is in `answers.jsonl.gz` (`tilth ledger export`): with the same recipe and leaves nobody is asked again,
+and the samples are the same wherever the experiment is run.
 """
 
 from __future__ import annotations
