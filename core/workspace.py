@@ -86,8 +86,9 @@ class Workspace:
                 what = f"another tilth command{_described(file.read())} is writing here"
                 raise TilthError(what, where=str(self.root), fix="wait for it to end") from error
             file.truncate(0)
-            file.write(_Holder(pid=os.getpid(), since=datetime.now(UTC), command=_command()).model_dump_json())
-            file.flush()
+            holder = _Holder(pid=os.getpid(), since=datetime.now(UTC), command=_command()).model_dump_json()
+            with contextlib.suppress(OSError):  # a full disk: `tilth releases prune` comes through here
+                os.write(file.fileno(), holder.encode(errors="replace"))
             yield
 
 

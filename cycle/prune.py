@@ -3,6 +3,7 @@
 Records, reports, cards, samples and replay buffers stay, so that lineage and scores of a pruned release can still be
 told. A release is marked as pruned before the first of its files goes, and a cycle's folders are renamed before they
 are deleted: a prune that is killed leaves nothing that could be taken for a model, and the next one deletes the rest.
+It works on a full disk: cycles go first, which takes no room, and a release's mark is an empty file.
 """
 
 from __future__ import annotations
@@ -11,10 +12,9 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from ..core.atomic import write_json
+from ..core.atomic import fsync
 from ..core.progress import Progress
 from ..core.workspace import Workspace
 from ..train.memory import gigabytes
@@ -38,20 +38,21 @@ class Prunable:
 
 
 def prunable(workspace: Workspace, keep: int | None) -> list[Prunable]:
-    """What `prune` would delete with the newest `keep` releases kept (None: all are), the oldest first.
+    """What `prune` would delete with the newest `keep` releases kept (None: all are): of cycles, then of releases.
 
     Never the model of the current release, of a pinned one, or of one from which a cycle started that may yet become
     a release; nor anything of such a cycle. Raises TilthError.
     """
-    return [*_releases(workspace, keep), *_cycles(workspace)]
+    return [*_cycles(workspace), *_releases(workspace, keep)]
 
 
 def prune(workspace: Workspace, found: Iterable[Prunable]) -> None:
     """Delete what `prunable` found. Only for who has held the workspace's lock since then. Raises OSError."""
     for each in found:
         if each.release and not is_pruned(workspace, each.release):
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            write_json(release_folder(workspace, each.release) / PRUNED, {"pruned_at": now})
+            folder = release_folder(workspace, each.release)
+            (folder / PRUNED).touch(exist_ok=False)
+            fsync(folder)
         for path in each.paths:
             _delete(path)
 

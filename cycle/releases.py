@@ -1,8 +1,8 @@
 """Releases: students that passed the gate, numbered, never changed, each with its lineage.
 
-`releases/NNNN/` holds `model/`, `dataset/` (a card) and `release.json`; `pruned.json` beside it says that the model was
-deleted. `releases/current.json` names the one that the next cycle starts from, `releases/pinned.json` those that are
-never pruned.
+`releases/NNNN/` holds `model/`, `dataset/` (a card) and `release.json`; an empty `pruned.json` beside it says that the
+model was deleted. `releases/current.json` names the one that the next cycle starts from, `releases/pinned.json` those
+that are never pruned.
 """
 
 from __future__ import annotations

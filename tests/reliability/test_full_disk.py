@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ..loop import Loop, Spawner
+from ..made_releases import Made
 from .disk import can_mount, filling
 
 pytestmark = pytest.mark.skipif(not can_mount(), reason="no disk can be mounted here")
@@ -83,3 +84,19 @@ def test_a_cycle_goes_on_from_every_write_that_failed(spawner: Spawner, untouche
     assert len(asked) <= len(set(asked)) + IN_FLIGHT
     assert spawner.run(loop.root, "releases", "verify").code == 0
     assert not [path for path in loop.state.rglob("*") if ".tmp" in path.name]
+
+
+@pytest.mark.parametrize("cycles", [(), (4, 5)], ids=["releases alone", "cycles too"])
+def test_prune_makes_room_where_there_is_none(spawner: Spawner, tmp_path: Path, cycles: tuple[int, ...]) -> None:
+    made = Made.at(tmp_path / "coast")
+    for number in (1, 2, 3):
+        made.release(number)
+    for number in cycles:
+        made.cycle(number, 3, "refused")
+    full = filling(made.workspace.state, "*/lock")
+    ran = spawner.run(made.workspace.root, "releases", "prune", "--keep", "1", "--yes", before=full)
+    assert (ran.code, ran.err) == (0, "")
+    deleted = [line.removeprefix("deleted: ") for line in ran.out.splitlines()[:-1]]
+    old = ["models of cycle 4 (refused)"] if cycles else []
+    assert deleted == [*old, "model of release 1", "model of release 2"]
+    assert spawner.run(made.workspace.root, "releases", "verify").code == 0
