@@ -165,8 +165,8 @@ def _number(workspace: Workspace, identity: str) -> int:
 
 def _trained_in(workspace: Workspace, basis: Basis, number: int) -> Path:
     """Where the cycle has its phases, or would have them from."""
-    own = cycle_folder(workspace, number) / TRAIN
-    return own if own.is_dir() else journal.trained_from(workspace, basis.start.number if basis.start else 0) or own
+    own, start = cycle_folder(workspace, number) / TRAIN, basis.start.number if basis.start else 0
+    return own if own.is_dir() else journal.trained_from(workspace, start, basis.decided_by["samples"]) or own
 
 
 def _has_questions(planned: Planned) -> bool:

@@ -104,10 +104,14 @@ def with_identity(workspace: Workspace, identity: str) -> Inputs | None:
     return next((each for each in cycles(workspace) if each.identity == identity), None)
 
 
-def trained_from(workspace: Workspace, start: int) -> Path | None:
-    """Where the newest cycle that trained from release `start` (0: the student) has its phases; None where none did."""
-    alike = (each.number for each in cycles(workspace) if each.parent == start)
-    folders = (cycle_folder(workspace, number) / TRAIN for number in alike)
+def trained_from(workspace: Workspace, start: int, samples: str) -> Path | None:
+    """Where a cycle that trained from release `start` (0: the student) has its phases; None where none did.
+
+    The newest with the same samples, else the newest: of branches judged in turn each finds its own phases.
+    """
+    alike = [each for each in cycles(workspace) if each.parent == start]
+    alike.sort(key=lambda each: each.decided_by.get("samples") != samples)
+    folders = (cycle_folder(workspace, each.number) / TRAIN for each in alike)
     return next((folder for folder in folders if folder.is_dir()), None)
 
 

@@ -177,11 +177,11 @@ def _open(workspace: Workspace, basis: Basis) -> Inputs | None:
 
 
 def _take_over(workspace: Workspace, inputs: Inputs) -> None:
-    """Give a new cycle what the newest one with the same start has trained: each phase knows whether that is its own.
+    """Give a new cycle what one with the same start has trained: each phase knows whether that is its own.
 
     A new gate, or another last phase, then costs no training of the phases before.
     """
-    if trained := journal.trained_from(workspace, inputs.parent):
+    if trained := journal.trained_from(workspace, inputs.parent, inputs.decided_by["samples"]):
         with new_folder(cycle_folder(workspace, inputs.number) / TRAIN) as new:
             shutil.copytree(trained, new, copy_function=_linked_if_large, dirs_exist_ok=True)
 
