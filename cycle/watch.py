@@ -7,8 +7,10 @@ started again neither repeats a verdict nor owes one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import re
 import subprocess
 import tempfile
 import threading
@@ -201,10 +203,20 @@ def _run(command: Sequence[str], root: Path, progress: Progress) -> _Ended:
             process.wait()
             relay.join(_LAST_LINES_S)  # not for ever: something that it left behind may hold the pipe
         out.seek(0)
-        text = out.read()
-    if text and code in {0, 1}:
-        return _Ended(json.loads(text), "")
+        text = out.read().decode(errors="replace")
+    if code in {0, 1} and (result := _result(text)):
+        return _Ended(result, "")
     return _Ended(None, errors[-1] if errors else _how(code))
+
+
+def _result(text: str) -> dict[str, Any] | None:
+    """What the cycle printed, among what libraries may have printed beside it."""
+    for start in re.finditer(r"^\{", text, re.MULTILINE):
+        with contextlib.suppress(ValueError):
+            value = json.JSONDecoder().raw_decode(text, start.start())[0]
+            if value.keys() >= {"cycle", "outcome"}:
+                return value
+    return None
 
 
 def _relay(lines: IO[bytes], progress: Progress, errors: list[str]) -> None:

@@ -63,6 +63,7 @@ def test_an_error_is_tried_again_after_longer_and_longer_and_told_once(loop: Loo
     [
         ("import os; os.kill(os.getpid(), 9)", "the cycle was ended by signal 9; again in 0.01 s"),
         ("raise SystemExit(3)", "the cycle ended with exit code 3; again in 0.01 s"),
+        ("print('[INFO] hello')", "the cycle ended with exit code 0; again in 0.01 s"),
         ("print('{', end=''); raise SystemExit(130)", "the cycle ended with exit code 130; again in 0.01 s"),
     ],
 )
@@ -77,6 +78,13 @@ def test_the_lines_of_a_cycle_are_shown_and_its_long_result_read(loop: Loop) -> 
     assert progress.lines[0] == "at work"
     assert progress.lines[1].endswith(": nothing to do, no news")
     assert (news, read_json(loop.state / "watch.json")) == ([], {"cycle": 0, "finished_at": None})
+
+
+@pytest.mark.parametrize("noise", ["[INFO] hello", "{hello}", "{}", "\\udcff"])
+def test_what_else_was_printed_hides_no_result(loop: Loop, noise: str) -> None:
+    printed = f"import sys; sys.stdout.reconfigure(errors='surrogateescape'); print('{noise}'); "
+    assert watched(loop, f"{printed}{NOTHING}; print('{noise}')", progress := Lines(1)) == []
+    assert progress.lines[0].endswith(": nothing to do, no news")
 
 
 def test_another_command_is_waited_for_and_named_once(loop: Loop) -> None:
