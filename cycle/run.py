@@ -106,6 +106,8 @@ def run_cycle(
         done = journal.done(workspace, inputs.number)
         if done and done.stands(release=not ref, force=force):
             return read_result(workspace, inputs.number)
+        inputs = inputs.model_copy(update={"commit": basis.source.commit})  # a branch's, say, that was merged since
+        journal.begin(workspace, inputs)
         training = load_plan(workspace.config.train.plan)
         _check_training(training, workspace.config)  # first: what is missing, or a wrong name, costs no answers
         student = student_folder(workspace.config.student.model, progress)

@@ -40,7 +40,7 @@ def verdict_on_cycle(workspace: Workspace, number: int) -> str:
     reasons = [f"- {prose(reason)}" for reason in judgement.verdict.reasons]
     parts = [
         f"## {_headline(inputs, done, judgement)}",
-        f"{_commit(workspace, inputs.commit)}, {moment(done.finished_at)}",
+        f"{_commit(workspace, inputs.commit)}, {moment(done.finished_at)}{_rolled_back(workspace, done)}",
         "\n".join(_first(reasons, _MOST_REASONS, "- and {} more")),
         "### Scores",
         *_scores(inputs, evaluation, judgement),
@@ -72,6 +72,8 @@ def verdict_on_head(workspace: Workspace) -> str:
         said = f"No verdict yet: cycle {found.number} is not finished"
     elif basis.to_train:
         said = f"No verdict yet: {_leaves(len(basis.to_train))} for a cycle"
+    elif (made := basis.parent) and made.commit == commit and journal.done(workspace, made.cycle):
+        return verdict_on_cycle(workspace, made.cycle)
     else:
         said = "Nothing to do: the current release has seen every committed leaf"
     return "\n\n".join([f"## {said}", *_standing(workspace, commit)]) + "\n"
@@ -94,6 +96,12 @@ def _headline(inputs: Inputs, done: Done, judgement: Judgement) -> str:
 
 def _commit(workspace: Workspace, commit: str) -> str:
     return f"Commit {commit[:10]} of {code(workspace.root.name)}"
+
+
+def _rolled_back(workspace: Workspace, done: Done) -> str:
+    """Which release is current, where it is another than the cycle's."""
+    current = current_release(workspace)
+    return f"; {current.name} is the current one" if current and done.release not in {0, current.number} else ""
 
 
 def _standing(workspace: Workspace, commit: str) -> Iterator[str]:

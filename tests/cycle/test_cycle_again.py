@@ -13,6 +13,7 @@ from tilth.core.atomic import read_json
 from tilth.core.progress import SilentProgress
 from tilth.cycle.explain import CycleOutlook, explain_cycle
 from tilth.cycle.journal import find_cycle
+from tilth.taxonomy.repository import resolve_commit
 from tilth.train.replay_buffer import read_entries
 
 from ..loop import FERRY, MILL, SKILL, Loop, Spawner, knowledge_files, skill_files
@@ -66,6 +67,15 @@ def test_another_gate_trains_nothing(trained: Loop, copy: Copy, spawner: Spawner
     assert results(loop, 3) == results(loop, 2)
     loop.configure()
     assert explained(loop)[0].number == 2  # the one before is gone on with
+
+
+def test_a_cycle_that_is_gone_on_with_names_the_commit_it_has_come_to(
+    trained: Loop, copy: Copy, spawner: Spawner
+) -> None:
+    loop = copy(trained)
+    git(loop, "commit", "--allow-empty", "-qm", "Of no leaf")
+    assert spawner.run(loop.root, "train").err.count("done already") == 2
+    assert find_cycle(loop.workspace, 2).commit == resolve_commit(loop.root, "HEAD")
 
 
 def test_another_student_starts_afresh_with_all_samples(turned_once: Loop, copy: Copy, spawner: Spawner) -> None:

@@ -12,8 +12,10 @@ import pytest
 from tilth.core.atomic import read_json, write_json
 from tilth.core.errors import TilthError
 from tilth.cycle.journal import ENTRIES, JUDGEMENT, cycle_folder, done, find_cycle
+from tilth.cycle.releases import set_current
 from tilth.cycle.verdicts import no_verdict, verdict_on_cycle, verdict_on_head
 from tilth.taxonomy.contribute import commit_files
+from tilth.taxonomy.repository import resolve_commit
 
 from ..loop import FERRY, MILL, SKILL, Loop, knowledge_files
 
@@ -109,6 +111,20 @@ def test_the_last_commit(turned_twice: Loop, copy: Copy) -> None:
     assert page.endswith(": Release 2: the gate passed cycle 2.\n")
     loop.commit(MILL, {"page.md": knowledge_files(MILL)["page.md"] + "\nIt is closed on Mondays.\n"})
     assert verdict_on_head(loop.workspace).startswith("## No verdict yet: 1 leaf waits for a cycle\n")
+
+
+def test_a_commit_that_was_released_by_a_cycle_which_began_before_it(turned_twice: Loop, copy: Copy) -> None:
+    loop = copy(turned_twice)
+    change(cycle_folder(loop.workspace, 2) / "cycle.json", commit=resolve_commit(loop.root, "HEAD~1"))
+    assert verdict_on_head(loop.workspace) == verdict_on_cycle(loop.workspace, 2)
+
+
+def test_after_a_rollback_the_page_says_which_release_is_current(turned_twice: Loop, copy: Copy) -> None:
+    loop = copy(turned_twice)
+    set_current(loop.workspace, 1)
+    page = verdict_on_head(loop.workspace).splitlines()
+    assert page[0] == "## Release 2: the gate passed cycle 2"
+    assert page[2].endswith("; release 1 is the current one")
 
 
 def test_a_cycle_that_is_not_finished(trained: Loop) -> None:
