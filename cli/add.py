@@ -134,14 +134,15 @@ def _suggested(
     from ..sdg.suggest import suggest as propose
     from .review import missing, review
 
-    proposed = propose(
-        new,
-        documents,
-        task=task,
-        config=workspace.config,
-        ledger=workspace.ledger,
-        progress=TerminalProgress(),
-    )
+    with workspace.lock():
+        proposed = propose(
+            new,
+            documents,
+            task=task,
+            config=workspace.config,
+            ledger=workspace.ledger,
+            progress=TerminalProgress(),
+        )
     draft = proposed if accept_all else review(proposed)
     if lacks := missing(draft, knowledge=new.kind == "knowledge"):
         print(f"left for you to write: {lacks}")

@@ -27,7 +27,8 @@ def score_models(
     """Score the models of those names, by default the base and all releases that have their model, in that order.
 
     `since` asks only about leaves that changed since HEAD left that revision; `open_book` asks with the document's best
-    passages at hand, too. What was answered or judged before is not asked for again. Raises TilthError.
+    passages at hand, too. What was answered or judged before is not asked for again. Holds the workspace's lock while
+    models are asked. Raises TilthError.
     """
     names = names or ["base", *(str(release.number) for release in usable_releases(workspace))]
     found = [find_model(workspace, name, progress) for name in names]
@@ -36,18 +37,19 @@ def score_models(
     asked = _changed(workspace, since, leaves) if since else leaves
     ids = {leaf.id for leaf in asked}
     questions = [each for each in held_out_questions(workspace, leaves) if not since or each.leaf in ids]
-    passages: Mapping[str, tuple[str, ...]] | None = None
-    if open_book or workspace.config.eval.open_book:
-        passages = read_passages(asked, source, documents_cache(workspace), workspace.config.documents)
-    return evaluate(
-        {model.name: model for model in found},
-        questions,
-        config=workspace.config,
-        cache=workspace.state / "answers",
-        progress=progress,
-        passages=passages,
-        ledger=workspace.ledger,
-    )
+    with workspace.lock():
+        passages: Mapping[str, tuple[str, ...]] | None = None
+        if open_book or workspace.config.eval.open_book:
+            passages = read_passages(asked, source, documents_cache(workspace), workspace.config.documents)
+        return evaluate(
+            {model.name: model for model in found},
+            questions,
+            config=workspace.config,
+            cache=workspace.state / "answers",
+            progress=progress,
+            passages=passages,
+            ledger=workspace.ledger,
+        )
 
 
 def _changed(workspace: Workspace, since: str, leaves: Sequence[Leaf]) -> list[Leaf]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tilth.core.workspace import Workspace
 from tilth.taxonomy.lint import lint
 from tilth.taxonomy.source import WorkingTree
 
@@ -100,6 +101,13 @@ def test_all_proposals_unread_and_the_file_says_so(spawner: Spawner, root: Path)
     owned = root / LEAF / "attribution.txt"
     owned.write_text(owned.read_text().replace("work:\n", "work: MIT\n").replace("names:\n", "names: ada\n"))
     assert spawner.run(root, "lint", LEAF).code == 0
+
+
+def test_no_proposals_are_asked_for_beside_another_command(spawner: Spawner, root: Path, clever: Teacher) -> None:
+    with Workspace.open(root).lock():
+        ran = spawner.run(root, "add", "skill", "a", "--task", "Count.", "--suggest", "--accept-all")
+    assert (ran.code, ran.out, clever.requests) == (2, "", [])
+    assert "another tilth command" in ran.err
 
 
 def test_nothing_is_written_behind_a_link_or_a_file(spawner: Spawner, root: Path) -> None:

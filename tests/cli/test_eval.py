@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,14 @@ def test_with_the_document_at_hand(spawner: Spawner, turned_twice: Loop) -> None
     assert [line.strip().startswith("with the document") for line in lines].count(True) == 2
     found = json.loads(spawner.run(turned_twice.root, "eval", "2", "--open-book", "--json").out)
     assert found["open_book"]["release 2"].keys() == found["answers"]["release 2"].keys()
+
+
+def test_it_writes_beside_no_other_command(spawner: Spawner, turned_twice: Loop, copy: Callable[[Loop], Loop]) -> None:
+    loop = copy(turned_twice)
+    with loop.workspace.lock():
+        ran = spawner.run(loop.root, "eval", "2")
+    assert (ran.code, ran.out) == (2, "")
+    assert "another tilth command" in ran.err
 
 
 @pytest.mark.parametrize(
