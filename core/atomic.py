@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 from collections.abc import Generator
 from pathlib import Path
 from typing import IO, Any
@@ -124,8 +125,12 @@ def _locked(path: Path) -> Generator[IO[bytes]]:
     tell whether that process still runs, in a container least of all.
     """
     while True:
-        # A contribution may bring a link of this name, which would lead the writing elsewhere.
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666), "wb") as file:  # noqa: PTH123
+        # A contribution may bring a link of this name, which would lead the writing elsewhere; anybody else a pipe,
+        # at which an opening waits for ever.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        with open(os.open(path, flags, 0o666), "wb") as file:  # noqa: PTH123
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError(errno.EINVAL, "not a file", str(path))
             fcntl.flock(file, fcntl.LOCK_EX)
             if _bears(file, path):
                 yield file

@@ -36,14 +36,19 @@ def test_the_users_umask_is_obeyed(spawner: Spawner, untouched: Loop, copy: Any,
     assert [path for path in made if path.stat().st_mode & mask] == []
 
 
-@pytest.mark.parametrize("what", ["link", "pipe"])
-def test_what_lies_in_the_way_of_a_temporary_file_is_not_written_through(tmp_path: Path, what: str) -> None:
+@pytest.mark.parametrize(
+    ("what", "said"), [("link", "symbolic link"), ("pipe", "No such device"), ("pipe that is read", "not a file")]
+)
+def test_what_lies_in_the_way_of_a_temporary_file_is_not_written_through(tmp_path: Path, what: str, said: str) -> None:
     victim = tmp_path / "victim"
     victim.write_text("mine")
     way = tmp_path / ".file.json.tmp"
-    way.symlink_to(victim) if what == "link" else way.symlink_to("/dev/null")
-    with pytest.raises(OSError, match="symbolic link"):
+    way.symlink_to(victim) if what == "link" else os.mkfifo(way)
+    reader = os.open(way, os.O_RDONLY | os.O_NONBLOCK) if what == "pipe that is read" else 0
+    with pytest.raises(OSError, match=said):
         atomic.write_text(tmp_path / "file.json", "ours")
+    if reader:
+        os.close(reader)
     assert victim.read_text() == "mine"
 
 
