@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.config import Config
 from ..core.errors import TaxonomyError
 from ..core.fingerprint import fingerprint
 from ..core.workspace import Workspace
@@ -22,6 +21,10 @@ from ..train.data import Files
 from ..train.load import weights_sha256
 from ..train.plan import load_plan
 from .releases import Dataset, Release, current_release
+
+_CODE = 1
+"""To be raised with a change of scoring, tests or gate by which equal answers come to another verdict: what was judged
+before is then judged again."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def read_basis(workspace: Workspace, ref: str = "HEAD") -> Basis:
     known = {dataset.entry for dataset in parent.datasets} if parent else set[str]()
     new = tuple(each.leaf.id for each in planned if each.folder.name not in known)
     changes = leaf_changes(parent.datasets if parent else (), {leaf.id: leaf.fingerprint for leaf in leaves})
-    return Basis(source, leaves, planned, parent, start, changes, new, _decided_by(workspace.config, planned, parent))
+    return Basis(source, leaves, planned, parent, start, changes, new, _decided_by(workspace, planned, parent))
 
 
 def training_start(workspace: Workspace) -> Release | None:
@@ -81,18 +84,27 @@ def _is_of(student: str, release: Release) -> bool:
     return Path(student).is_dir() and weights_sha256(Path(student)) == release.student_sha256
 
 
-def _decided_by(config: Config, planned: list[Planned], parent: Release | None) -> dict[str, str]:
+def _decided_by(workspace: Workspace, planned: list[Planned], parent: Release | None) -> dict[str, str]:
+    config = workspace.config
+    # Not the store's folders: of two leaves with equal content one finds the other's, once it is there.
+    leaves = sorted((each.leaf.id, each.leaf.fingerprint, each.recipe.fingerprint) for each in planned)
     parts = {
-        "samples": sorted((each.leaf.id, each.folder.name) for each in planned),
+        "samples": [identity(config.teacher), *leaves],
         "parent": [parent.number, parent.weights_sha256] if parent else [],
         "plan": load_plan(config.train.plan).model_dump(mode="json"),
-        "student": config.student.model_dump(mode="json"),
+        "student": config.student.model_dump(mode="json") | {"model": _place(config.student.model, workspace.root)},
         "eval": config.eval.model_dump(mode="json", exclude={"batch_size", "open_book"}),
         "judge": identity(config.judge or config.teacher),
         "gate": config.gate.model_dump(mode="json"),
         "seed": config.seed,
+        "code": _CODE,
     }
     return {name: fingerprint(part) for name, part in parts.items()}
+
+
+def _place(model: str, root: Path) -> str:
+    """The student's name, or its folder from the workspace's root: that may be moved, or be another checkout."""
+    return str(Path(model).relative_to(root)) if Path(model).is_relative_to(root) else model
 
 
 def leaf_changes(before: tuple[Dataset, ...], after: Mapping[str, str]) -> LeafChanges:

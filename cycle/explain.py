@@ -32,6 +32,7 @@ _OTHER = {
     "judge": "another judge",
     "gate": "another gate",
     "seed": "another seed",
+    "code": "this tilth judges otherwise",
 }
 
 
@@ -206,7 +207,7 @@ def _why_made(planned: Planned, basis: Basis, workspace: Workspace) -> str:
 
 def _because(last: Inputs, basis: Basis, workspace: Workspace) -> Iterator[str]:
     """In what the cycle to come differs from the newest: the settings where they tell it, else what changed."""
-    if not last.decided_by:
+    if "code" not in last.decided_by:
         yield "an older tilth began that one"
         return
     before, now = _flat(last.config), _flat(workspace.config.model_dump(mode="json"))

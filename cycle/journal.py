@@ -48,7 +48,7 @@ class Inputs(Record):
     identity: str
     """Fingerprint of all that decides the outcome."""
     decided_by: Mapping[str, str] = {}
-    """A hash of each part of that: samples, parent, plan, student, eval, judge, gate, seed."""
+    """A hash of each part of that: samples, parent, plan, student, eval, judge, gate, seed, code."""
     commit: str
     parent: int
     """The release it starts from; 0: the student as it came."""

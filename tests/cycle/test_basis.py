@@ -1,10 +1,19 @@
-"""What a cycle calls a change: fingerprints against those of the release, whatever git's history says."""
+"""What a cycle calls a change, whatever git's history says, and what makes it another cycle."""
 
 from __future__ import annotations
 
-from tilth.cycle.basis import leaf_changes
+from pathlib import Path
+
+from tilth.cycle.basis import leaf_changes, read_basis
 from tilth.cycle.releases import Dataset
 from tilth.eval.report.data import LeafChanges
+
+from ..loop import SKILL, Loop, Teacher, make_loop, skill_files
+
+
+def new_loop(tmp_path: Path) -> Loop:
+    """A workspace whose teacher is never asked."""
+    return make_loop(tmp_path / "taxonomy", Teacher("http://127.0.0.1:1/v1"), tmp_path / "student")
 
 
 def test_of_two_equal_leaves_one_may_move_and_one_go() -> None:
@@ -20,3 +29,30 @@ def test_of_two_equal_leaves_one_may_move_and_one_go() -> None:
         moved=(("a/one", "a/three"),),
         unchanged=("a_b/c",),
     )
+
+
+def test_two_leaves_of_equal_content_make_no_other_cycle_once_their_samples_are_there(tmp_path: Path) -> None:
+    loop = new_loop(tmp_path)
+    loop.commit("compositional_skills/again", skill_files())
+    before = read_basis(loop.workspace)
+    for each in before.planned:
+        each.folder.mkdir(parents=True)
+        (each.folder / "manifest.json").write_text("{}")
+    after = read_basis(loop.workspace)
+    assert len({each.folder for each in after.planned}) == 2 < len(before.planned)
+    assert after.identity == before.identity
+    loop.commit(SKILL, {"qna.yaml": skill_files()["qna.yaml"].replace("alpha", "omega")})
+    assert read_basis(loop.workspace).decided_by["samples"] != before.decided_by["samples"]
+    loop.configure(teacher={"model": "other", "base_url": loop.teacher.url})
+    assert len({basis.decided_by["samples"] for basis in (before, after, read_basis(loop.workspace))}) == 2
+
+
+def test_a_workspace_elsewhere_goes_on_with_the_same_cycle(tmp_path: Path) -> None:
+    loop = new_loop(tmp_path)
+    for name in ("base", "other"):
+        (loop.root / "models" / name).mkdir(parents=True)
+    loop.configure(student={"model": "./models/base"})
+    moved = loop.copy(tmp_path / "elsewhere")
+    assert read_basis(moved.workspace).identity == read_basis(loop.workspace).identity
+    moved.configure(student={"model": "./models/other"})
+    assert read_basis(moved.workspace).decided_by["student"] != read_basis(loop.workspace).decided_by["student"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tilth.core.atomic import read_json
 from tilth.core.progress import SilentProgress
+from tilth.cycle import basis
 from tilth.cycle.explain import CycleOutlook, explain_cycle
 from tilth.cycle.journal import find_cycle
 from tilth.taxonomy.repository import resolve_commit
@@ -67,6 +68,13 @@ def test_another_gate_trains_nothing(trained: Loop, copy: Copy, spawner: Spawner
     assert results(loop, 3) == results(loop, 2)
     loop.configure()
     assert explained(loop)[0].number == 2  # the one before is gone on with
+
+
+def test_another_way_of_judging_judges_again(trained: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(basis, "_CODE", basis._CODE + 1)
+    outlook, stages = explained(trained)
+    assert (outlook.number, outlook.because) == (3, "this tilth judges otherwise")
+    assert [stage for stage, (runs, _) in stages.items() if runs] == ["changes", "evaluate", "gate", "release"]
 
 
 def test_a_cycle_that_is_gone_on_with_names_the_commit_it_has_come_to(
