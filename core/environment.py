@@ -5,8 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-_keys = {"HF_TOKEN"}
-"""The variables that hold our keys: the hub's, and those that a configuration or an option names."""
+_keys = {
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "WANDB_API_KEY",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+}
+"""The variables that hold our keys: the hub's, those of `train.report_to` (our own process reports), and those that a
+configuration or an option names."""
 
 
 def withhold(names: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tilth.core.config import Config, Train, load_config
-from tilth.core.environment import for_children, withhold
+from tilth.core.environment import emptied, for_children, withhold
 from tilth.core.errors import ModelError, TilthError
 from tilth.core.progress import SilentProgress
 from tilth.core.records import Message
@@ -64,6 +64,19 @@ def test_a_configuration_names_what_is_withheld(tmp_path: Path, monkeypatch: pyt
     load_config(tmp_path / "tilth.yaml")
     assert "TILTH_JUDGE_KEY" not in for_children()
     assert for_children()["PATH"] == os.environ["PATH"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"],
+)
+def test_keys_of_the_hub_and_of_dashboards_stay_in_the_process_that_reports(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, KEY)
+    assert name not in for_children()
+    assert emptied()[name] == ""
+    assert os.environ[name] == KEY
 
 
 def test_training_processes_and_git_are_not_given_the_key(key: str, tmp_path: Path) -> None:
