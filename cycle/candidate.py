@@ -17,7 +17,7 @@ from ..eval.gate import Verdict, judge
 from ..eval.open_book import read_passages
 from ..eval.run import evaluate
 from ..llm.endpoint import identity
-from ..sdg.store import SAMPLES, Entry, read_manifest
+from ..sdg.store import PREFERENCES, SAMPLES, Entry, read_manifest
 from ..taxonomy.attribution import ATTRIBUTION_NAME, read_works
 from ..train.load import weights_sha256
 from ..train.replay_buffer import BUFFER_NAME
@@ -87,12 +87,14 @@ def release_candidate(cycle: OpenCycle, trained: TrainResult, entries: Sequence[
 
 
 def _dataset(entry: Entry) -> Dataset:
+    pairs = entry.folder / PREFERENCES
     return Dataset(
         leaf=entry.leaf,
         leaf_fingerprint=entry.leaf_fingerprint,
         entry=entry.folder.name,
         sha256=file_sha256(entry.folder / SAMPLES),
         samples=entry.samples,
+        preferences_sha256=file_sha256(pairs) if pairs.is_file() else "",
     )
 
 

@@ -39,6 +39,8 @@ class Dataset(Record):
     sha256: str
     """Of its samples."""
     samples: int
+    preferences_sha256: str = ""
+    """Of its pairs; empty where there are none, and in older records."""
 
 
 class Release(Record):
@@ -73,7 +75,7 @@ class Release(Record):
     replay_sha256: str = ""
     """Of its replay buffer."""
     record_sha256: str = ""
-    """Of the record itself as JSON, without this; older ones have none."""
+    """Of the record itself as JSON, without this; those without `files` have none."""
 
     @property
     def name(self) -> str:
@@ -198,10 +200,13 @@ def release_folder(workspace: Workspace, number: int) -> Path:
 
 
 def is_as_written(folder: Path) -> bool:
-    """Whether the record in a release's folder still has its own hash, or is an older one without. Raises DataError."""
+    """Whether the record in a release's folder still has its own hash, or is so old as to list no files.
+
+    It tells of damage and of edits by accident: who edits it on purpose writes the hash anew. Raises DataError.
+    """
     record = read_json(folder / RELEASE)
     seal = record.pop(_SEAL, "")
-    return not seal or seal == fingerprint(record, length=64)
+    return seal == fingerprint(record, length=64) or not (seal or record.get("files"))
 
 
 def read_release(folder: Path) -> Release:

@@ -11,7 +11,7 @@ from ..core.fingerprint import file_sha256
 from ..core.progress import Progress
 from ..core.records import Record
 from ..core.workspace import Workspace
-from ..sdg.store import SAMPLES
+from ..sdg.store import PREFERENCES, SAMPLES
 from ..train.load import weights_sha256
 from .cards import MODEL_CARD
 from .past import replay_buffer
@@ -117,7 +117,10 @@ def _expected(workspace: Workspace, release: Release, *, pruned: bool) -> dict[P
         card = folder / MODEL_CARD
         expected = {path: known for path, known in expected.items() if path == card or card.parent not in path.parents}
     for dataset in release.datasets:
-        expected[workspace.store / dataset.entry / SAMPLES] = dataset.sha256, _SAMPLES_FIX.format(leaf=dataset.leaf)
+        entry, fix = workspace.store / dataset.entry, _SAMPLES_FIX.format(leaf=dataset.leaf)
+        expected[entry / SAMPLES] = dataset.sha256, fix
+        if dataset.preferences_sha256:
+            expected[entry / PREFERENCES] = dataset.preferences_sha256, fix
     if release.replay_sha256:
         expected[replay_buffer(workspace, release.number)] = release.replay_sha256, _BUFFER_FIX
     return expected

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tilth.core.atomic import read_json, write_json
+from tilth.core.atomic import read_json, write_json, write_text
 from tilth.core.errors import TilthError
 from tilth.core.progress import SilentProgress
 from tilth.cycle import verify as module
+from tilth.cycle.candidate import _dataset
 from tilth.cycle.prune import prunable, prune
 from tilth.cycle.verify import Verified, verify
+from tilth.sdg.store import Entry
 
 from ..made_releases import Made
 
@@ -57,6 +59,12 @@ def flatter(path: Path) -> None:
     write_json(path, record | {"scores": {leaf: rate | {"correct": 99} for leaf, rate in record["scores"].items()}})
 
 
+def unseal(path: Path) -> None:
+    record = read_json(path)
+    del record["record_sha256"]
+    write_json(path, record)
+
+
 @pytest.mark.parametrize(
     ("path", "harm", "what", "fix"),
     [
@@ -68,6 +76,7 @@ def flatter(path: Path) -> None:
         ("replay/0002.jsonl", Path.unlink, "missing", "restore it"),
         ("releases/0002/release.json", Path.unlink, "the file is missing", "restore it, or remove its folder"),
         ("releases/0002/release.json", flatter, "changed", "restore it: what it tells of scores and lineage"),
+        ("releases/0002/release.json", unseal, "changed", "restore it: what it tells of scores and lineage"),
         ("releases/0002/release.json", truncate, "not valid JSON (", "restore it, or remove its folder"),
     ],
 )
@@ -87,6 +96,17 @@ def test_samples_that_left_the_store_are_named_with_their_leaf(made: Made) -> No
     where = f".tilth/store/{entry.name}/samples.jsonl"
     assert faults(made) == [(1, where, "missing"), (2, where, "missing")]
     assert check(made)[0].faults[0].fix.startswith("it holds samples of knowledge/mill: restore it")
+
+
+def test_pairs_of_answers_are_checked(made: Made) -> None:
+    mill = made.entry("knowledge/mill", "mill")
+    folder = made.workspace.store / mill.entry
+    write_text(folder / "preferences.jsonl", "pair")
+    entry = Entry(mill.leaf, mill.leaf_fingerprint, folder, samples=1, rejects=0, reused=True)
+    made.release(3, datasets=[_dataset(entry)])
+    assert faults(made) == []
+    write_text(folder / "preferences.jsonl", "other pair")
+    assert faults(made) == [(3, f".tilth/store/{mill.entry}/preferences.jsonl", "changed")]
 
 
 def test_of_an_older_record_the_weights_are_checked(made: Made) -> None:
