@@ -13,7 +13,6 @@ from pydantic import RootModel, ValidationError
 from ..core.atomic import read_json, write_json
 from ..core.errors import DataError
 from ..core.jsonl import read_records
-from ..core.wording import first_fault
 from ..eval.evaluation import Evaluation
 from ..eval.report.data import StageReport
 from ..sdg.store import Entry, read_manifest
@@ -41,9 +40,11 @@ def timed(folder: Path, stage: Stage) -> Generator[None]:
     started = time.monotonic()
     try:
         yield
-    finally:
-        times = _read(folder)
-        write_json(folder / TIMES, times | {stage: round(times.get(stage, 0.0) + time.monotonic() - started, 1)})
+    except BaseException:
+        with contextlib.suppress(OSError):  # what stopped the block is to be told: on a full disk this fails, too
+            _add(folder, stage, started)
+        raise
+    _add(folder, stage, started)
 
 
 def stage_reports(
@@ -70,13 +71,17 @@ def stage_reports(
     )
 
 
+def _add(folder: Path, stage: Stage, started: float) -> None:
+    times = _read(folder)
+    write_json(folder / TIMES, times | {stage: round(times.get(stage, 0.0) + time.monotonic() - started, 1)})
+
+
 def _read(folder: Path) -> dict[str, float]:
-    path = folder / TIMES
+    """Empty where the file is missing or broken: nothing hangs on it."""
     try:
-        return _Times.model_validate(read_json(path)).root if path.exists() else {}
-    except ValidationError as error:
-        what = f"not the times that were written: {first_fault(error)}"
-        raise DataError(what, where=str(path), fix="remove it: nothing hangs on it") from error
+        return _Times.model_validate(read_json(folder / TIMES)).root
+    except (DataError, ValidationError):
+        return {}
 
 
 def _tokens(metrics: Path) -> int:
