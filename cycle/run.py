@@ -66,7 +66,7 @@ from .verify import check_model
 
 @dataclass(frozen=True)
 class CycleResult:
-    """What a cycle came to. `number` is 0 where there never was one."""
+    """What a cycle came to. Where there was nothing to do, it is the one that made the current release."""
 
     number: int
     outcome: Literal["released", "refused", "judged", "trained", "nothing to do"]
@@ -101,8 +101,7 @@ def run_cycle(
         basis = read_basis(workspace, ref or "HEAD")
         inputs = _open(workspace, basis)
         if inputs is None:
-            last = journal.last_cycle(workspace)
-            return settled or CycleResult(last.number if last else 0, "nothing to do")
+            return settled or CycleResult(basis.parent.cycle if basis.parent else 0, "nothing to do")
         done = journal.done(workspace, inputs.number)
         if done and done.stands(release=not ref, force=force):
             return read_result(workspace, inputs.number)
@@ -112,8 +111,8 @@ def run_cycle(
         _check_training(training, workspace.config)  # first: what is missing, or a wrong name, costs no answers
         student = student_folder(workspace.config.student.model, progress)
         _check_sources(training, student, workspace.config)
-        if basis.start:
-            check_model(workspace, basis.start)
+        if basis.parent:
+            check_model(workspace, basis.parent)
         general = general_samples(training)
         cycle = OpenCycle(workspace, basis, inputs, student, progress)
         progress.say(f"cycle {inputs.number} at commit {inputs.commit[:8]}: new {first_few(basis.to_train)}")

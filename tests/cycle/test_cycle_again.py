@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 from tilth.core.atomic import read_json
+from tilth.core.errors import DataError
 from tilth.core.progress import SilentProgress
 from tilth.cycle import basis
 from tilth.cycle.explain import CycleOutlook, explain_cycle
 from tilth.cycle.journal import find_cycle
+from tilth.cycle.run import CycleResult, run_cycle
 from tilth.taxonomy.repository import resolve_commit
 from tilth.train.replay_buffer import read_entries
 
@@ -106,6 +108,26 @@ def test_another_student_starts_afresh_with_all_samples(turned_once: Loop, copy:
     mix = read_json(loop.state / "cycles/0002/train.json")["phases"][1]["mix"]
     assert set(mix["by_leaf"]) == {MILL, SKILL}
     assert set(mix["by_origin"]) == {"new"}
+
+
+def test_a_damaged_parent_is_told_before_another_student_is_trained(turned_once: Loop, copy: Copy) -> None:
+    loop = copy(turned_once)
+    grown = shutil.copytree(loop.state / "releases/0001/model", loop.root.parent / "grown")
+    loop.configure(student={"model": str(grown)})
+    loop.commit(FERRY, knowledge_files(FERRY))
+    damaged = loop.state / "releases/0001/model/model.safetensors"
+    damaged.unlink()
+    damaged.write_bytes(b"")
+    asked = len(loop.teacher.requests)
+    with pytest.raises(DataError, match="not the file that was written"):
+        run_cycle(loop.workspace, SilentProgress(), until="train")
+    assert len(loop.teacher.requests) == asked
+
+
+def test_where_nothing_is_to_do_the_cycle_of_the_current_release_is_named(trained: Loop, copy: Copy) -> None:
+    loop = copy(trained)
+    git(loop, "reset", "--hard", "-q", "HEAD~1")
+    assert run_cycle(loop.workspace, SilentProgress()) == CycleResult(1, "nothing to do")
 
 
 @pytest.mark.slow  # trains and examines a student
