@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.atomic import fsync
+from ..core.errors import TilthError
 from ..core.progress import Progress
 from ..core.workspace import Workspace
 from ..train.memory import gigabytes
@@ -43,6 +44,8 @@ def prunable(workspace: Workspace, keep: int | None) -> list[Prunable]:
     Never the model of the current release, of a pinned one, or of one from which a cycle started that may yet become
     a release; nor anything of such a cycle. Raises TilthError.
     """
+    if keep is not None and keep < 1:
+        raise TilthError(f"{keep} releases cannot be kept", fix="keep 1 or more")
     return [*_cycles(workspace), *_releases(workspace, keep)]
 
 

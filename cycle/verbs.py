@@ -308,13 +308,13 @@ class Workspace:
         """What `prune` would delete; nothing is."""
         from .prune import prunable
 
-        return prunable(self.place, keep or self.config.releases.keep)
+        return prunable(self.place, self.config.releases.keep if keep is None else keep)
 
     def prune(self, keep: int | None = None) -> list[Prunable]:
         """Delete the models of releases but for the newest `keep`, and what refused and abandoned cycles trained.
 
         By default as many are kept as `tilth.yaml` says, or all. The current release and pinned ones stay. Returns what
-        went.
+        went. Raises TilthError for fewer than 1.
         """
         from .prune import prune
 

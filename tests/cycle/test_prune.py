@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from tilth import Workspace as Garden
+from tilth.core.errors import TilthError
 from tilth.core.progress import SilentProgress
 from tilth.cycle.prune import freed_bytes, prunable, prune
 from tilth.cycle.releases import disk_bytes, find_release, is_pruned, pin, releases, set_current
@@ -39,6 +41,13 @@ def test_the_newest_stay_and_so_do_the_current_and_the_pinned(made: Made) -> Non
     pin(made.workspace, 1)
     set_current(made.workspace, 3)
     assert names(made, 1) == ["model of release 2", "model of release 4"]
+
+
+@pytest.mark.parametrize("keep", [0, -1])
+def test_at_least_one_is_kept(made: Made, keep: int) -> None:
+    with pytest.raises(TilthError, match=f"^{keep} releases cannot be kept; keep 1 or more"):
+        Garden(made.workspace).prune(keep)
+    assert pruned(made) == []
 
 
 def test_a_pruned_release_keeps_its_record_and_cards(made: Made) -> None:
