@@ -103,14 +103,19 @@ def find_release(workspace: Workspace, number: int) -> Release:
 
 
 def current_release(workspace: Workspace) -> Release | None:
-    """The release that the next cycle starts from; None before the first."""
+    """The release that the next cycle starts from; None before the first. Raises DataError when it is gone."""
     path = workspace.releases / _CURRENT
     if not path.is_file():
         return None
     fix = "`tilth releases rollback N` writes it anew"
     match read_json(path, fix=fix):
         case {"release": int(number)}:
-            return find_release(workspace, number)
+            folder = release_folder(workspace, number)
+            if not (folder / RELEASE).is_file():
+                known = ", ".join(str(release.number) for release in releases(workspace)) or "none"
+                fix = f"restore it, or make another one current: `tilth releases rollback N`; there: {known}"
+                raise DataError("the current release is gone", where=str(folder), fix=fix)
+            return read_release(folder)
         case _:
             raise DataError("it does not name a release", where=str(path), fix=fix)
 

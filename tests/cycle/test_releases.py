@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tilth.cycle.releases import (
     releases,
     set_current,
 )
+from tilth.cycle.run import roll_back
 
 from ..made_releases import WEIGHTS_BYTES, Made
 
@@ -77,6 +79,14 @@ def test_pins(made: Made) -> None:
     write_json(made.workspace.releases / "pinned.json", {"releases": ["x"]})
     with pytest.raises(DataError, match="does not list releases; remove it, and pin the releases again"):
         pinned(made.workspace)
+
+
+def test_where_the_current_release_is_gone_another_one_can_be_made_current(made: Made) -> None:
+    shutil.rmtree(release_folder(made.workspace, 3))
+    said = "the current release is gone; restore it, or make another one current: `tilth releases rollback N`; there: 1"
+    with pytest.raises(DataError, match=said):
+        current_release(made.workspace)
+    assert roll_back(made.workspace, 2, SilentProgress()) == current_release(made.workspace)
 
 
 def test_what_was_pruned_is_neither_used_nor_rolled_back_to(made: Made, tmp_path: Path) -> None:
