@@ -20,7 +20,7 @@ def print_scores(evaluation: Evaluation, comparisons: Sequence[Comparison] = ())
     leaves = sorted(evaluation.leaves, key=is_general)
     print(table([row for leaf in leaves for row in _rows(evaluation, leaf, found.get(leaf))], _head(evaluation)))
     print("right answers to held-out questions, with 95 % Wilson intervals")
-    for line in _notes(evaluation):
+    for line in map(printable, evaluation.remarks()):
         print(line)
 
 
@@ -42,13 +42,3 @@ def _rows(evaluation: Evaluation, leaf: str, compared: Comparison | None) -> Ite
 
 def _finding(item: Comparison | None) -> str:
     return item.verdict if item and item.verdict in {"learned", "forgotten"} else ""
-
-
-def _notes(evaluation: Evaluation) -> Iterator[str]:
-    """Who judged, and what he could not."""
-    if evaluation.judge:
-        judged = sum(question.scoring == "judge" for question in evaluation.questions)
-        yield f"{judged} of the questions were judged by {printable(evaluation.judge.model)}"
-    for model in evaluation.models:
-        if (failed := evaluation.unjudged(model)).correct:
-            yield f"{printable(model)}: {failed.correct} of {failed.total} answers could not be judged: wrong"

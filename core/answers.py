@@ -72,4 +72,4 @@ def _hedged(clause: list[str], start: int, run: list[str]) -> bool:
 
 
 def _is_number(word: str) -> bool:
-    return word[0].isdigit()
+    return word.removeprefix("-")[:1].isdigit()

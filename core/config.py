@@ -219,7 +219,8 @@ class Gate(Section):
     significance: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Level of the tests, over all leaves, that call a leaf learned or forgotten, and of bounds held to a margin."""
     min_gain: Share = 0.0
-    """What a changed leaf must gain at least, as a share of its held-out questions: its lower bound lies above this."""
+    """What the changed leaves must gain, as a share of their held-out questions: the lower bound of all together lies
+    above this, and so does what each was seen to gain."""
     max_loss: Share = 0.15
     """What the other leaves may lose at most, as a share of their held-out questions."""
     max_general_loss: Share = 0.05

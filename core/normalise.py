@@ -3,7 +3,8 @@
 After SQuAD (Rajpurkar et al. 2016, "SQuAD: 100,000+ Questions for Machine Comprehension of Text", section 6.1, and its
 evaluation script): lower case, no punctuation, no articles, single spaces. Departures, each because the original calls
 different answers equal or equal ones different: a decimal point stays ("3.5" is not "35"), hyphens and other marks
-between words become spaces, number words become digits, "%" becomes "percent" and "n't" "not".
+between words become spaces, number words become digits, "%" becomes "percent" and "n't" "not"; what tells one thing
+from another stays: the letter of "vitamin A", the sign of "-5", "C++" and "C#".
 """
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ QUESTION_CHARACTERS = 10_000
 
 def normalise(text: str) -> str:
     """Words in one spelling, separated by single spaces. The module says which rules apply."""
-    text = unicodedata.normalize("NFKC", text).lower().translate(_TYPOGRAPHY)
+    text = unicodedata.normalize("NFKC", text).translate(_TYPOGRAPHY)
+    text = _LETTER_A.sub("ª", text)
+    text = _MINUS.sub("ⁱ", text)
+    if "+" in text or "#" in text:
+        text = _SUFFIX.sub(lambda match: match.group().translate(_KEPT), text)
+    text = text.lower()
     text = re.sub(r"n't\b", " not", text)
     text = text.replace("'", "").replace("%", " percent ")
     # Each pattern begins with the sign that it is about, for which the engine looks ten times faster than for what
@@ -26,13 +32,21 @@ def normalise(text: str) -> str:
     text = re.sub(r",(?<=\d,)(?=\d{3}(?!\d))", "", text)
     text = re.sub(r"\.(?<=[^\W\d]\.)(?=[^\W\d])", "", text)  # "p.m." and "U.S." are one word each
     text = re.sub(r"[^\w\s](?:(?<!\.)|(?<!\d\.)|(?!\d))|_", " ", text)
-    words = [word for word in text.split() if word not in _ARTICLES]
+    words = text.split()
+    words = [word for word in words[:-1] if word not in _ARTICLES] + words[-1:]
+    text = " ".join(words).translate(_GIVEN_BACK)
     if _NUMBER_WORDS.isdisjoint(words):
-        return " ".join(words)
-    return _NUMBER.sub(lambda match: str(_number(match.group())), " ".join(words))
+        return text
+    return _NUMBER.sub(lambda match: str(_number(match.group())), text)
 
 
-_TYPOGRAPHY = str.maketrans({"’": "'", "‘": "'", "ʼ": "'"})  # noqa: RUF001  the marks that models really write
+_TYPOGRAPHY = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "−": "-"})  # noqa: RUF001  the marks that models really write
+# Signs that stay wait as letters of which NFKC leaves none.
+_LETTER_A = re.compile(r"A(?<=\w A)\b")
+_MINUS = re.compile(r"-(?<!\w-)(?=\d)")
+_SUFFIX = re.compile(r"[^\W\d_][+#]{1,2}(?!\w)")
+_KEPT = str.maketrans("+#", "ⁿˢ")
+_GIVEN_BACK = str.maketrans("ªⁱⁿˢ", "a-+#")
 _ARTICLES = frozenset({"a", "an", "the"})
 
 _UNITS = (

@@ -102,6 +102,7 @@ def _scores(facts: Facts) -> Iterator[str]:
     for leaf in facts.evaluation.leaves:
         rates = (_rate(facts.evaluation.rate(model, leaf)) for model in models)
         yield f"| {plain(leaf)} | {' | '.join(rates)} |"
+    yield from (f"\n{plain(said)}." for said in facts.evaluation.remarks())
 
 
 def _verdict(facts: Facts) -> Iterator[str]:

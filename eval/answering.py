@@ -19,6 +19,7 @@ from ..core.errors import ModelError
 from ..core.progress import Progress, Task
 from ..core.records import Message, Question
 from ..llm.ask import BadAnswer, Gateway, RequestFailed
+from ..llm.endpoint import identity
 from ..llm.ledger import Ledger
 from ..llm.local import Student, loaded
 from ..llm.loop import run_to_end
@@ -156,10 +157,17 @@ def server_of(model: Endpoint | Gguf) -> ModelServer:
     return model.server if isinstance(model, Endpoint) else ModelServer(model=str(model.path))
 
 
+def served_as(model: Endpoint | Gguf) -> str:
+    """What names a served model: with its address, for two servers may call two models by one name."""
+    server = server_of(model)
+    return " at ".join([identity(server), *filter(None, [", ".join(server.base_url)])])
+
+
 async def _of_server(name: str, model: Endpoint | Gguf, asked: Sequence[Asked], by: Answering) -> list[Said]:
     async with contextlib.AsyncExitStack() as stack:
         book = stack.enter_context(Ledger(by.ledger))
-        gateway = Gateway(server_of(model), book, by.progress, seed=by.config.seed, role=_ROLE)
+        seed, known_as = by.config.seed, served_as(model)
+        gateway = Gateway(server_of(model), book, by.progress, seed=seed, role=_ROLE, known_as=known_as)
         await stack.enter_async_context(gateway)
         task = stack.enter_context(by.progress.task(f"answering with {name}", total=len(asked), unit="answers"))
         system_prompt = model.system_prompt if isinstance(model, Gguf) else ""

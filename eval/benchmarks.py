@@ -69,8 +69,11 @@ class TaskScores(Record):
 
     @property
     def main(self) -> BenchmarkScore | None:
-        """The score that models are compared by: length-normalised accuracy where there is one, else the first."""
-        shares = [score for score in self.scores if score.right]
+        """The score that models are compared by: length-normalised accuracy where there is one, else the first.
+
+        None where no score is a share of right answers: the share of stereotypes that a model prefers is none.
+        """
+        shares = [score for score in self.scores if score.right and score.higher_is_better]
         return next((score for score in shares if score.metric == "acc_norm"), next(iter(shares), None))
 
 
@@ -233,8 +236,13 @@ def _pooled(group: str, members: Sequence[TaskScores]) -> TaskScores:
         version="",
         shots=members[0].shots if members else 0,
         questions=tuple(question for each in members for question in each.questions),
-        scores=tuple(share(metric, [right for each in shares for right in each[metric].right]) for metric in metrics),
+        scores=tuple(_share_of_all(metric, [each[metric] for each in shares]) for metric in metrics),
     )
+
+
+def _share_of_all(metric: str, scores: Sequence[BenchmarkScore]) -> BenchmarkScore:
+    right = [right for score in scores for right in score.right]
+    return share(metric, right, higher_is_better=scores[0].higher_is_better)
 
 
 def _difference(task: str, old: TaskScores, new: TaskScores) -> Difference:

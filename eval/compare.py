@@ -7,7 +7,7 @@ leaves that are compared together. Leaves taken as one have an interval besides,
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
 from ..core.rate import Rate, wilson
@@ -21,9 +21,6 @@ FEWEST_DOCUMENTS = 5
 
 Finding = Literal["learned", "forgotten", "no change shown", "not measured"]
 
-FEWEST_CLUSTERS = 10
-"""So many documents must stand behind a bootstrap over them: with fewer its interval is too narrow."""
-
 
 class Comparison(Record):
     """One leaf, before and after."""
@@ -32,8 +29,8 @@ class Comparison(Record):
     before: Rate
     after: Rate
     gained: tuple[str, ...]
-    """Ids of the questions that only the later model answers rightly; of those whose answers a judge compared, those
-    that it won."""
+    """Ids of the questions that only the later model answers rightly, or that it won where a judge compared both
+    answers."""
     lost: tuple[str, ...]
     """Ids of the questions that only the earlier model answers rightly, or won."""
     p_value: float
@@ -70,7 +67,7 @@ class Together(Record):
     p_value: float
     """Exact McNemar, two-sided, over all of the questions."""
     difference: Difference
-    """Each end is a bound at the significance that was asked for. Of ten documents and more it is the wider one of the
+    """Each end is a bound at the significance that was asked for. Of five documents and more it is the wider one of the
     score interval, which takes questions as independent, and of the bootstrap over documents."""
 
     @property
@@ -131,14 +128,15 @@ def together(
     seed: int,
 ) -> Together | None:
     """The comparisons, made with the model named `against`, as one; None where none of them was measured."""
-    gained = {id_ for item in comparisons for id_ in item.gained}
-    lost = {id_ for item in comparisons for id_ in item.lost}
+    # By leaf: two leaves may ask the same question, which is one of each.
+    gained = [(item.leaf, id_) for item in comparisons for id_ in item.gained]
+    lost = [(item.leaf, id_) for item in comparisons for id_ in item.lost]
     questions = [question for item in comparisons for question in evaluation.of_leaf(item.leaf)]
     if not questions:
         return None
     level = 1 - 2 * significance
     found = paired_difference(len(gained), len(lost), len(questions), level=level)
-    if len(clusters := _by_document(questions, gained, lost)) >= FEWEST_DOCUMENTS:
+    if len(clusters := _by_document(questions, {*gained}, {*lost})) >= FEWEST_DOCUMENTS:
         low, high = clustered_interval(clusters, level=level, seed=seed)
         found = found.model_copy(update={"low": low, "high": high})
     return Together(
@@ -162,9 +160,12 @@ class _Better:
         self._duels = {duel.question_id: duel for duel in duels}
 
     def of(self, question_id: str) -> str:
-        """Empty where neither is, or where one of them could not be judged."""
-        if duel := self._duels.get(question_id):
-            return {"first": duel.first, "second": duel.second}.get(duel.winner, "")
+        """Empty where neither is, or where one of them could not be judged.
+
+        A judge who found no winner says nothing against the grades: he may prefer a place, whatever stands there.
+        """
+        if (duel := self._duels.get(question_id)) and duel.winner in {"first", "second"}:
+            return duel.first if duel.winner == "first" else duel.second
         old, new = self._old[question_id], self._new[question_id]
         if old.correct == new.correct or "unjudged" in {old.outcome, new.outcome}:
             return ""
@@ -178,7 +179,9 @@ def _flips(better: _Better, questions: Sequence[Question]) -> tuple[tuple[str, .
     return gained, lost
 
 
-def _by_document(questions: Sequence[Question], gained: set[str], lost: set[str]) -> list[list[int]]:
+def _by_document(
+    questions: Sequence[Question], gained: Collection[tuple[str, str]], lost: Collection[tuple[str, str]]
+) -> list[list[int]]:
     """1 for each gained question, -1 for each lost one, 0 for the rest, grouped by leaf and document.
 
     People's questions name no document: they are with the leaf's only one, or by themselves.
@@ -190,7 +193,8 @@ def _by_document(questions: Sequence[Question], gained: set[str], lost: set[str]
     for question in questions:
         several = len(documents[question.leaf]) > 1
         document = question.source.document if question.source and several else ""
-        clusters[question.leaf, document].append((question.id in gained) - (question.id in lost))
+        key = question.leaf, question.id
+        clusters[question.leaf, document].append((key in gained) - (key in lost))
     return list(clusters.values())
 
 

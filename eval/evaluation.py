@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -132,6 +132,28 @@ class Evaluation(Record):
         given = self.answers_of(model)
         judged = [given[question.id] for question in self.questions if question.scoring == "judge"]
         return wilson(sum(answer.outcome == "unjudged" for answer in judged), len(judged))
+
+    def remarks(self) -> Iterator[str]:
+        """Who judged, what he failed to, and what was not answered, in sentences."""
+        if self.judge:
+            judged = sum(question.scoring == "judge" for question in self.questions)
+            yield f"{judged} of the questions were judged by {self.judge.model}"
+        for model in self.models:
+            if (failed := self.unjudged(model)).correct:
+                yield f"{model}: {failed.correct} of {failed.total} answers could not be judged: wrong"
+            opened = [answer.outcome for answer in self.open_book.get(model, {}).values()]
+            if lost := opened.count("unjudged"):
+                yield f"{model}, with the document: {lost} of {len(opened)} answers could not be judged: wrong"
+        for model, given in self.answers.items():
+            if why := Counter(answer.reason or "it said nothing" for answer in given.values() if not answer.text):
+                (reason, _), total = why.most_common(1)[0], why.total()
+                yield f"{model}: {total} of {len(given)} questions have no answer ({reason}): wrong"
+        if (duels := self.unjudged_duels()).correct:
+            yield f"{duels.correct} of {duels.total} pairs of answers could not be compared: their grades count"
+
+    def unjudged_duels(self) -> Rate:
+        """Of the pairs of answers that a judge was to compare, those that he failed to."""
+        return wilson(sum(duel.winner == "unjudged" for duel in self.duels), len(self.duels))
 
 
 def unlike(one: Evaluation, other: Evaluation) -> str:

@@ -13,9 +13,8 @@ from ..core.choices import with_options
 from ..core.config import Config
 from ..core.progress import Progress
 from ..core.records import Question
-from ..llm.endpoint import identity
 from ..llm.models import Folder, Model
-from .answering import Answering, Asked, Said, answers_of, server_of
+from .answering import Answering, Asked, Said, answers_of, served_as
 from .choice import shuffled
 from .evaluation import Answer, Duel, Evaluation, Settings
 from .forms import check_forms
@@ -89,7 +88,7 @@ def _settings(config: Config, models: Collection[Model]) -> Settings:
 def _fingerprint(model: Model, cache: Path) -> str:
     if isinstance(model, Folder):
         return model_fingerprint(model.path, cache / "files.json")
-    return identity(server_of(model))
+    return served_as(model)
 
 
 def _ask(question: Question, settings: Settings, passages: Sequence[str] = ()) -> Asked:

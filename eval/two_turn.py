@@ -152,6 +152,6 @@ def _mean(values: Iterable[float], lowest: float, highest: float) -> Mean | None
     if not grades:
         return None
     low, high = lowest, highest
-    if len(grades) >= _FEWEST:
+    if len(grades) >= _FEWEST and len({*grades}) > 1:  # equal ones say nothing of how far others may lie
         low, high = mean_interval([[grade] for grade in grades], level=0.95, seed=0)
     return Mean(value=fmean(grades), low=max(low, lowest), high=min(high, highest), questions=len(grades))

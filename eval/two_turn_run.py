@@ -24,7 +24,7 @@ from ..llm.loop import run_to_end
 from ..llm.models import Folder, Gguf, Model
 from ..llm.prompts import Prompt, read_prompt
 from ..llm.turns import Turns
-from .answering import server_of
+from .answering import served_as, server_of
 from .evaluation import Judge
 from .judging import harmless
 from .model_fingerprint import model_fingerprint
@@ -90,8 +90,7 @@ def _asked(model: Model, cache: Path) -> _Asked:
         weights = model_fingerprint(model.path, cache / "files.json")
         local = LocalModel(f"{model.name}@{weights[:8]}", lambda: model.path, model.system_prompt)
         return _Asked(weights, local, "")  # the gateway puts it there
-    server = server_of(model)
-    return _Asked(identity(server), server, model.system_prompt if isinstance(model, Gguf) else "")
+    return _Asked(served_as(model), server_of(model), model.system_prompt if isinstance(model, Gguf) else "")
 
 
 async def _run(
@@ -111,7 +110,7 @@ async def _answers(
         if isinstance(asked.model, LocalModel):
             gateway: _Gateway = LocalGateway(asked.model, ledger, progress, Turns())
         else:
-            opened = Gateway(asked.model, ledger, progress, seed=config.seed, role=name)
+            opened = Gateway(asked.model, ledger, progress, seed=config.seed, role=name, known_as=asked.name)
             gateway = await stack.enter_async_context(opened)
         task = stack.enter_context(progress.task(f"answering with {name}", total=2 * len(questions), unit="answers"))
         length = config.eval.max_new_tokens_judged

@@ -87,7 +87,8 @@ _HOPELESS = 10
 class Gateway:
     """A chat model behind the ledger; an async context manager. `role` names it in messages and in `tilth.yaml`.
 
-    `from_ledger_only`: nothing is sent; a request that the ledger cannot answer fails.
+    `from_ledger_only`: nothing is sent; a request that the ledger cannot answer fails. `known_as` names the model in
+    ledger keys; by default its own name does, wherever it is served.
     """
 
     def __init__(  # noqa: PLR0913  one model with all that its requests share
@@ -102,13 +103,14 @@ class Gateway:
         budget: Budget | None = None,
         from_ledger_only: bool = False,
         turns: Turns | None = None,
+        known_as: str = "",
     ) -> None:
         self.stats = Stats()
         self.wire = Wire(
             server, progress, role=role, retries=retries, budget=budget or Budget(), turns=turns or Turns()
         )
         self._ledger, self._seed, self._role = ledger, seed, role
-        self._identity, self._from_ledger_only = identity(server), from_ledger_only
+        self._identity, self._from_ledger_only = known_as or identity(server), from_ledger_only
         self._in_flight: dict[str, asyncio.Task[Entry]] = {}
         self._waiters: Counter[str] = Counter()
         self._asking: Counter[str] = Counter()

@@ -40,6 +40,8 @@ _EXAMPLES_PER_REASON = 3
 _MOST_REASONS = 50
 _MOST_FLIPS = 10
 _MOST_NEIGHBOURS = 20
+_MOST_RELEASES = 24
+"""A row of the matrix takes 36 KB of a page."""
 _FOLDER = Path(__file__).parent
 
 Item = TypeVar("Item")
@@ -102,10 +104,12 @@ class Shown(Generic[Item]):
 
 def _drawn(data: ReportData) -> Mapping[str, Any]:
     """The plots, and the leaves of the matrix in the order of its columns."""
-    columns = _columns(data)
+    columns, rows = _columns(data), data.history.rows if data.history else ()
+    newest = data.history.model_copy(update={"rows": rows[-_MOST_RELEASES:]}) if data.history else None
     return {
         "forest": forest_plot(data.comparisons, data.together, data.gate),
-        "matrix": heat_map(data.history, columns) if data.history else "",
+        "matrix": heat_map(newest, columns) if newest else "",
+        "models": Shown(rows[-_MOST_RELEASES:], len(rows)),
         "columns": columns,
         "curves": curves(data.phases),
         "replay": replay_plot(data.phases),
@@ -139,6 +143,7 @@ def _page(template: Template, data: ReportData, drawn: Mapping[str, Any], shown:
         headline=_headline(data),
         is_general=is_general,
         changes=changes,
+        releases=Shown(data.releases[-_MOST_RELEASES:], len(data.releases)),
         leaves=Shown(leaves, len(asked)),
         few=functools.partial(_few, rows),
         findings=_by(data.comparisons, lambda item: item.verdict),

@@ -11,13 +11,12 @@ from pydantic import AwareDatetime
 from ...core.rate import Rate
 
 _LONGEST_TEXT = 2_000
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def clean(value: str) -> str:
-    """Control characters made visible."""
-    return re.sub(
-        r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", value.replace("\r\n", "\n")
-    )
+    """Control characters, and what no XML may hold, made visible."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", value.replace("\r\n", "\n"))
 
 
 def text(value: str) -> str:

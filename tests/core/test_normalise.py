@@ -23,6 +23,14 @@ from tilth.core.normalise import normalise
         ("sea–green", "sea green"),  # noqa: RUF001
         ("Orrow's", "orrows"),
         ("...", ""),
+        ("Vitamin A", "vitamin a"),
+        ("It is vitamin A, a vitamin", "it is vitamin a vitamin"),
+        ("A", "a"),
+        ("-5 or −5 degrees", "-5 or -5 degrees"),  # noqa: RUF001
+        ("1939-45, pre-1900", "1939 45 pre 1900"),
+        ("C++, C# and C", "c++ c# and c"),
+        ("Grade A+", "grade a+"),
+        ("No. #5, 2+3", "no 5 2 3"),
     ],
 )
 def test_normalise(text: str, normal: str):

@@ -72,6 +72,15 @@ def test_length_normalised_accuracy_is_the_main_score():
     assert compare_benchmarks(both(measured(only), measured(only)), "old", "new", significance=0.05) == ()
 
 
+def test_a_share_that_is_better_when_low_is_no_right_answer():
+    worse = task("a", "1111111111").model_copy(
+        update={"scores": (share("pct_stereotype", [True] * 10, higher_is_better=False),)}
+    )
+    assert worse.main is None
+    (group, _) = measured(worse, groups={"all": ("a",)}).rows
+    assert (group.task, group.main, group.scores[0].higher_is_better) == ("all", None, False)
+
+
 def test_other_questions_are_not_compared():
     old, new = measured(task("a", "10")), measured(task("a", "10", questions="x"))
     with pytest.raises(DataError, match="did not answer the same questions"):

@@ -81,6 +81,18 @@ def test_leaves_together_have_one_difference():
     assert together("none", found, "old", items[2:], significance=0.05, seed=1) is None
 
 
+def test_a_question_of_two_leaves_is_one_of_each():
+    asked = [Question.new(leaf, f"{place}?", ("x",)) for leaf in ("a", "b") for place in range(6)]
+    settings = Settings(system_prompt="", max_new_tokens=8, max_new_tokens_judged=16, choice="letter")
+    answers = {name: {each.id: _answer(mark) for each in asked} for name, mark in (("old", "0"), ("new", "1"))}
+    found = Evaluation(settings=settings, models={"old": "a", "new": "b"}, questions=tuple(asked), answers=answers)
+    both = together(
+        "both", found, "old", compare(found, "old", "new", ["a", "b"], significance=0.05), significance=0.05, seed=1
+    )
+    assert both is not None
+    assert (both.difference.gained, both.difference.total, both.after.correct) == (12, 12, 12)
+
+
 def test_questions_of_one_document_count_less_than_questions_of_many():
     """Eight leaves lose one question each, or one leaf loses eight: the second is less sure to be all that is lost."""
     names = [f"leaf {number}" for number in range(8)]

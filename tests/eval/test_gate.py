@@ -1,15 +1,18 @@
 """The gate: what passes, what is refused, what is not known, and in which words."""
 
 import random
+import re
 from collections.abc import Sequence
 
 import pytest
 from tilth.core.config import Gate
 from tilth.core.held_out import Leak
 from tilth.core.records import Question
+from tilth.eval.difference import paired_difference
 from tilth.eval.evaluation import Answer, Duel, Evaluation, Settings
 from tilth.eval.findings import Contest, Findings, find
-from tilth.eval.gate import Verdict, judge
+from tilth.eval.gate import Verdict, _more_to_gain, judge
+from tilth.eval.statistics import mcnemar
 
 SETTINGS = Gate(max_loss=0.15)
 LEAK = Leak(question_id="q", sample_id="s", kind="copy", overlap=1)
@@ -78,7 +81,9 @@ def _answer(right: bool, outcome: str = "") -> Answer:
         ({"new": (0, 11, 12)}, {"old": (12, 12, 12)}, (0, 0, 0), "inconclusive", "about 4 more questions are needed"),
         ({"new": (0, 11, 12)}, {"old": (24, 22, 24)}, (0, 0, 0), "inconclusive", "that no more than 15% was lost"),
         ({"new": (0, 11, 12)}, {"old": (9, 9, 60), "odd": (3, 0, 3)}, (0, 0, 0), "inconclusive", "3 questions are too"),
-        ({"new": (0, 0, 0)}, {"old": (12, 12, 24)}, (0, 0, 0), "pass", "Changed leaf new: not measured"),
+        ({"new": (0, 0, 0)}, {"old": (12, 12, 24)}, (0, 0, 0), "inconclusive", "no changed leaf has held-out"),
+        ({"new": (0, 11, 12), "odd": (0, 0, 0)}, {}, (0, 0, 0), "pass", "Changed leaf odd: not measured"),
+        ({}, {"old": (12, 12, 24)}, (0, 0, 0), "pass", "Other leaves together"),
         # The general set, against the student as it came.
         ({"new": (0, 11, 12)}, {}, (90, 88, 200), "pass", "Changed leaf new"),
         ({"new": (0, 11, 12)}, {}, (90, 60, 200), "fail", "General set: 60 of 200 right, 90 of 200 by base"),
@@ -161,6 +166,51 @@ def test_what_the_judge_compared_is_won_by_the_duel():
     result = judge(one_leaf(marks, asked, duels=duels), SETTINGS)
     assert result.outcome == "pass"
     assert "12 gained, 0 lost" in result.reasons[0]
+
+
+@pytest.mark.parametrize(("winner", "orders"), [("tie", ("A", "A")), ("unjudged", ("", ""))])
+def test_a_judge_who_finds_no_winner_hides_no_loss(winner, orders):
+    asked = questions(judged=True)
+    marks = {"release 1": all_of(asked, "right"), "candidate": all_of(asked, "wrong")}
+    duels = tuple(
+        Duel(question_id=question.id, first="candidate", second="release 1", winner=winner, orders=orders)
+        for question in asked
+    )
+    result = judge(one_leaf(marks, asked, duels=duels), SETTINGS)
+    assert result.outcome == "fail"
+    assert "Changed leaf new: forgotten, 0 of 12 right" in result.reasons[0]
+    said = "The judge could not compare 12 of 12 pairs of answers; at most 10% may be."
+    assert (said in result.reasons) == (winner == "unjudged")
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(5, 0), (5, 4), (8, 3), (12, 8), (45, 20)])
+def test_as_many_more_questions_show_a_gain_as_the_gate_says(gained, lost):
+    """The exact test over questions of the same shares agrees with what is said, within a tenth."""
+    total = 2 * (gained + lost)
+    asked = questions(total)
+    before, after = "1" * lost + "0" * (total - lost), "0" * lost + "1" * gained + "0" * (total - lost - gained)
+    marks = {
+        name: {
+            question.question: "right" if mark == "1" else "wrong" for question, mark in zip(asked, row, strict=True)
+        }
+        for name, row in (("release 1", before), ("candidate", after))
+    }
+    said = re.search(r"about (\d+) more", " ".join(judge(one_leaf(marks, asked), SETTINGS).reasons))
+    more = int(said[1]) if said else 0
+    enough = next(n for n in range(total, 9_999) if mcnemar(gained * n // total, lost * n // total) <= 0.05)
+    assert more >= 0.9 * (enough - total) - 2
+    assert said or enough == total
+
+
+def test_thousands_of_flips_take_no_time():
+    difference = paired_difference(3001, 3000, 10_000)
+    assert 1_000_000 < _more_to_gain(difference, 0.05) < 1_000_000_000
+
+
+def test_a_rise_below_what_is_asked_for_is_called_a_rise():
+    result = verdict({"new": (0, 15, 100)}, settings=Gate(min_gain=0.2))
+    assert result.outcome == "fail"
+    assert result.reasons[0].endswith("it rose by 15%, and more than 20% is asked for.")
 
 
 def test_a_gain_that_must_be_larger_is_held_to_its_bound():

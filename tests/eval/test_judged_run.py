@@ -55,6 +55,9 @@ def test_judged_answers_are_right_from_a_grade_on_and_failures_are_counted(serve
     assert {answer.outcome for answer in graded} == {"right", "wrong"}
     assert (found.unjudged("base").correct, found.unjudged("base").total) == (1, 8)
     assert found.rate("base", "s").total == 8
+    assert [*found.remarks()] == [
+        "8 of the questions were judged by grader", "base: 1 of 8 answers could not be judged: wrong",
+    ]  # fmt: skip
 
 
 def test_what_was_judged_is_not_judged_again(served: ScriptedUrl, tmp_path: Path, writer):
@@ -95,7 +98,7 @@ def test_a_served_model_is_asked_in_words_and_its_answers_kept(served: ScriptedU
     models = {"base": fake_model(tmp_path / "base"), "served": endpoint(served)}
     first = evaluate(served, models, tmp_path, [CHOICE, FORMED])
     assert first.settings.choice == "letter"
-    assert first.models["served"] == "served"
+    assert first.models["served"] == f"served at {served}"
     asked = served.stats().requests
     assert evaluate(served, models, tmp_path, [CHOICE, FORMED]) == first
     assert served.stats().requests == asked == 2
@@ -148,3 +151,21 @@ def test_unlike_evaluations_are_not_compared(served: ScriptedUrl, tmp_path: Path
 def test_a_server_that_is_not_there_is_one_line(tmp_path: Path):
     with pytest.raises(ModelError, match=r"cannot reach the model at \S+; look at its server, or name another model$"):
         evaluate("http://127.0.0.1:9/v1", {"served": endpoint("http://127.0.0.1:9/v1")}, tmp_path, [CHOICE])
+
+
+def test_two_servers_that_call_their_models_by_one_name_are_two(tmp_path: Path):
+    asked = [Question.new("a", "Which oil?", ("rape",))]
+
+    def ask(*urls: str) -> Evaluation:
+        return evaluate(urls[0], {f"model {place}": endpoint(url) for place, url in enumerate(urls)}, tmp_path, asked)
+
+    with serve_scripted() as one, serve_scripted(always={"Which oil?": "empty"}) as other:
+        found = ask(one, other)
+        assert len({*found.models.values()}) == 2
+        said = [answer.text for given in found.answers.values() for answer in given.values()]
+        assert said[0]
+        assert not said[1]
+        assert [*found.remarks()] == ["model 1: 1 of 1 questions have no answer (it answered nothing): wrong"]
+        before = one.stats().requests
+        assert ask(one).answers["model 0"] == found.answers["model 0"]
+        assert one.stats().requests == before

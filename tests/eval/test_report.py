@@ -191,6 +191,25 @@ def test_a_huge_cycle_stays_under_the_limit(report_data: ReportData):
     assert text.count("(3,000 more characters)") == 300
 
 
+def test_of_hundreds_of_releases_the_newest_are_shown(report_data: ReportData):
+    base, *rows = (report_data.history.base, *report_data.history.rows)
+    older = tuple(rows[0].model_copy(update={"name": f"early {number}", "first_trained": ()}) for number in range(200))
+    many = report_data.model_copy(
+        update={
+            "history": report_data.history.model_copy(update={"base": base, "rows": (*older, *rows)}),
+            "releases": tuple(
+                report_data.releases[0].model_copy(update={"name": f"early {number}"}) for number in range(200)
+            )
+            + report_data.releases,
+        }
+    )
+    text = render(many)
+    assert len(text.encode()) < MAX_BYTES
+    assert "early 199" in text
+    assert "early 9<" not in text
+    assert re.findall(r"24 of (\d+) shown", text) == [f"{200 + len(rows)}", f"{200 + len(report_data.releases)}"]
+
+
 def test_of_thousands_of_leaves_those_are_shown_that_tell_something(report_data: ReportData):
     names = [f"knowledge/rooms/leaf_{number}" for number in range(3_000)]
     same = next(item for item in report_data.comparisons if item.verdict == "no change shown")

@@ -93,7 +93,7 @@ def test_the_documents_of_which_least_is_told_come_first():
     assert svg.count("<path") < 250
 
 
-HOSTILE = ["<b>&amp;</b>", "$\\frac{1}{$", "\x00\x1b[31m", "\u202eabc", "😀" * 3, "x" * 500, "a\nb"]
+HOSTILE = ["<b>&amp;</b>", "$\\frac{1}{$", "\x00\x1b[31m", "\u202eabc", "😀" * 3, "x" * 500, "a\nb", "a\ufffe\uffffb"]
 
 
 @pytest.mark.parametrize("name", HOSTILE)

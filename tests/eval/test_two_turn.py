@@ -97,6 +97,8 @@ def test_means_of_turns_and_categories_with_intervals_over_questions():
     assert 3.5 < whole.low < whole.value < whole.high < 6.5
     assert (two.low, two.high, two.questions) == (1.0, 10.0, 3)  # too few to tell
     assert found.categories == ("one", "two")
+    alike = graded({"a": [(10, 10)] * 6}).mean("a")
+    assert (alike.value, alike.low, alike.high) == (10.0, 1.0, 10.0)  # nothing is known of how far others lie
 
 
 def test_what_was_not_graded_is_counted_and_in_no_mean():
@@ -176,7 +178,7 @@ def test_both_turns_are_asked_and_graded_and_nothing_is_paid_twice(tmp_path: Pat
         assert run(examined, judge, tmp_path) == found
         assert (examined.stats().requests, judge.stats().requests) == (12, 12)
     assert found.unjudged("examined") == 0
-    assert (found.judge.model, found.models) == ("strict", {"examined": "scripted"})
+    assert (found.judge.model, found.models) == ("strict", {"examined": f"scripted at {examined}"})
     with Ledger(tmp_path / "ledger.db") as ledger:
         turns = [json.loads(entry.request)["messages"] for entry in ledger.entries() if entry.step == "turn 2"]
     assert {len(messages) for messages in turns} == {3}
