@@ -90,8 +90,9 @@ def _say_current(workspace: Workspace, result: CycleResult) -> None:
 
 
 def _print_side_by_side(workspace: Workspace, by_ref: Mapping[str, CycleResult], progress: Progress) -> None:
+    """What has nothing new is the current release, which stands beside the candidates."""
     cycles = {ref: result.number for ref, result in by_ref.items() if result.evaluation}
-    if len(set(cycles.values())) < len(by_ref):
+    if not cycles or len(set(cycles.values())) < len(cycles):
         print("side by side: the branches have no cycle each, for they lead to the same samples or to none")
         return
     print()
