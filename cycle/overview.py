@@ -53,7 +53,7 @@ def leaf_states(workspace: Workspace, paths: list[str], progress: Progress) -> l
     ids = leaf_ids_under(source, paths) if paths else leaf_ids(source)
     entries = _entries(workspace)
     release = current_release(workspace)
-    trained = {each.leaf: each.leaf_fingerprint for each in release.datasets} if release else {}
+    trained = {each.leaf_fingerprint: each.leaf for each in release.datasets} if release else {}
     scores: Mapping[str, Rate] = release.scores if release else {}
     states: list[LeafState] = []
     for summary in summaries(source, ids, workspace.state / "leaves.db", progress):
@@ -62,8 +62,8 @@ def leaf_states(workspace: Workspace, paths: list[str], progress: Progress) -> l
             LeafState(
                 summary,
                 samples=_num_samples(folder) if folder else None,
-                trained=not summary.fault and trained.get(summary.id) == summary.fingerprint,
-                score=scores.get(summary.id),
+                trained=summary.fingerprint in trained,
+                score=scores.get(trained.get(summary.fingerprint, summary.id)),  # of what it was called then
             )
         )
     return states
