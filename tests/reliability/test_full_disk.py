@@ -53,6 +53,7 @@ def fill(spawner: Spawner, loop: Loop, place: str, *command: str) -> None:
     assert [line for line in ran.err.splitlines() if line.startswith("tilth: ")] == ran.err.splitlines()[-1:]
     assert "space" in ran.err.splitlines()[-1], (place, ran.err)
     assert f"tilth: {loop.state}/" in ran.err, (place, ran.err)
+    assert "times.json" not in ran.err, (place, ran.err)  # which is written last, whatever failed before
 
 
 @pytest.mark.parametrize("place", PLACES[1:4])
