@@ -95,8 +95,10 @@ def _print_side_by_side(workspace: Workspace, by_ref: Mapping[str, CycleResult],
     if not cycles or len(set(cycles.values())) < len(cycles):
         print("side by side: the branches have no cycle each, for they lead to the same samples or to none")
         return
+    with workspace.lock():
+        shown = evaluate_together(workspace, cycles, progress)
     print()
-    print_scores(evaluate_together(workspace, cycles, progress))
+    print_scores(shown)
 
 
 def _explain(workspace: Workspace, progress: Progress, refs: list[str], *, as_json: bool) -> None:

@@ -9,7 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tilth.cli.cycle import _print_side_by_side
 from tilth.cli.main import VERBS
+from tilth.core.errors import TilthError
+from tilth.core.progress import SilentProgress
+from tilth.cycle.run import read_result
 
 from ..loop import FERRY, MILL, SKILL, Loop, Ran, Spawner, knowledge_files, skill_files
 
@@ -141,6 +145,13 @@ def test_train_and_cycle_again(run: Run) -> None:
     assert run("train").out.startswith("nothing to train")
     assert run("cycle").out.startswith("nothing to do")
     assert run("cycle", "--json").json["outcome"] == "nothing to do"
+
+
+def test_branches_are_evaluated_beside_no_other_command(turned_twice: Loop, copy: Copy) -> None:
+    workspace = copy(turned_twice).workspace
+    second = read_result(workspace, 2)
+    with workspace.lock(), pytest.raises(TilthError, match="another tilth command"):
+        _print_side_by_side(workspace, {"ferry": second}, SilentProgress())
 
 
 def test_eval(run: Run) -> None:
