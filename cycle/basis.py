@@ -121,11 +121,11 @@ def leaf_changes(before: tuple[Dataset, ...], after: Mapping[str, str]) -> LeafC
     )
 
 
-def training_files(entries: Iterable[Path]) -> Files:
-    """What the folders of store entries hold for training."""
+def training_files(entries: Iterable[Path], leaves: Mapping[Path, str] | None = None) -> Files:
+    """What the folders of store entries hold for training; `leaves` are those of folders, as they are called now."""
     folders = list(entries)
     pairs = [folder / PREFERENCES for folder in folders]
-    return Files([folder / SAMPLES for folder in folders], [file for file in pairs if file.exists()])
+    return Files([folder / SAMPLES for folder in folders], [file for file in pairs if file.exists()], leaves or {})
 
 
 def documents_cache(workspace: Workspace) -> Path:

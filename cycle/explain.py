@@ -136,13 +136,14 @@ def _phases(workspace: Workspace, basis: Basis, progress: Progress, *, waits: bo
 def _training(workspace: Workspace, basis: Basis, progress: Progress) -> Explained:
     config, new, start = workspace.config, set(basis.to_train), basis.start
     there = [each for each in basis.planned if each.complete]
+    leaves = {each.folder: each.leaf.id for each in reversed(there)}
     outlook, number = None, _number(workspace, basis.identity)
     if any(each.leaf.id in new for each in there):
         student = student_folder(config.student.model, progress)
         outlook = explain_plan(
             load_plan(config.train.plan),
-            new=training_files(each.folder for each in there if each.leaf.id in new),
-            earlier=training_files(each.folder for each in there if each.leaf.id not in new),
+            new=training_files((each.folder for each in there if each.leaf.id in new), leaves),
+            earlier=training_files((each.folder for each in there if each.leaf.id not in new), leaves),
             student=model_folder(workspace, start) if start else student,
             out=_trained_in(workspace, basis, number),
             config=config,

@@ -230,11 +230,12 @@ def _generate(cycle: OpenCycle) -> list[Entry]:
 
 def _train(cycle: OpenCycle, entries: Sequence[Entry]) -> TrainResult:
     workspace, start, new = cycle.workspace, cycle.basis.start, set(cycle.basis.to_train)
+    leaves = {entry.folder: entry.leaf for entry in reversed(entries)}  # the first of equal ones that share a folder
     with timed(cycle.folder, "training"):
         trained = run_plan(
             load_plan(workspace.config.train.plan),
-            new=training_files(entry.folder for entry in entries if entry.leaf in new),
-            earlier=training_files(entry.folder for entry in entries if entry.leaf not in new),
+            new=training_files((entry.folder for entry in entries if entry.leaf in new), leaves),
+            earlier=training_files((entry.folder for entry in entries if entry.leaf not in new), leaves),
             student=model_folder(workspace, start) if start else cycle.student,
             out=cycle.folder / TRAIN,
             config=workspace.config,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from ..core.jsonl import read_records
 from ..core.records import Preference, Sample
@@ -14,8 +14,6 @@ from .replay_buffer import Past
 
 Item = Sample | Preference
 Origin = Literal["new", "earlier_phase", "earlier_cycle", "general", "self_generated"]
-
-AnItem = TypeVar("AnItem", Sample, Preference)
 
 
 class TrainingSample(Sample):
@@ -42,6 +40,8 @@ class Files:
 
     samples: Sequence[Path] = ()
     pairs: Sequence[Path] = ()
+    leaves: Mapping[Path, str] = field(default_factory=dict[Path, str])
+    """A file's folder -> its leaf as that is called now; where none is named, what the items say."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,16 @@ def in_leaves(item: Item, patterns: Sequence[str]) -> bool:
 
 def _read(files: Files) -> dict[str, Item]:
     items: dict[str, Item] = {}
-    _add(items, files.samples, Sample)
-    _add(items, files.pairs, Preference)
+    for kind, paths in ((Sample, files.samples), (Preference, files.pairs)):
+        for path in paths:
+            leaf = files.leaves.get(path.parent)
+            for item in read_records(path, kind):
+                items.setdefault(item.id, _of_leaf(item, leaf or item.source.leaf))
     return items
 
 
-def _add(items: dict[str, Item], files: Sequence[Path], kind: type[AnItem]) -> None:
-    for file in files:
-        for item in read_records(file, kind):
-            items.setdefault(item.id, item)
+def _of_leaf(item: Item, leaf: str) -> Item:
+    """Samples tell where their leaf lay when they were made."""
+    if item.source.leaf == leaf:
+        return item
+    return item.model_copy(update={"source": item.source.model_copy(update={"leaf": leaf})})

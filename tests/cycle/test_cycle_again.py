@@ -193,6 +193,18 @@ def test_what_would_be_generated_is_explained_leaf_by_leaf(turned_once: Loop, co
     assert f"{MILL} (the recipe changed)" in stages["generate"][1]
 
 
+def test_samples_of_a_leaf_that_moved_are_replayed_as_its_own(turned_once: Loop, copy: Copy, spawner: Spawner) -> None:
+    loop = copy(turned_once)
+    git(loop, "mv", MILL, f"{MILL}_2")
+    git(loop, "commit", "-qm", "Move the mill")
+    loop.commit("compositional_skills/other", {"qna.yaml": skill_files()["qna.yaml"].replace("alpha", "omega")})
+    plan = loop.root / "plan.yaml"
+    plan.write_text(plan.read_text().replace("epochs: 24", "epochs: 1").replace("epochs: 4", "epochs: 1"))
+    assert spawner.run(loop.root, "train").code == 0
+    mix = read_json(loop.state / "cycles/0002/train.json")["phases"][1]["mix"]
+    assert set(mix["by_leaf"]) == {f"{MILL}_2", SKILL, "compositional_skills/other"}
+
+
 @pytest.mark.slow  # trains and examines a student
 def test_a_removed_leaf_leaves_training_replay_and_tests(turned_once: Loop, copy: Copy, spawner: Spawner) -> None:
     loop = copy(turned_once)

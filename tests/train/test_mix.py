@@ -90,6 +90,21 @@ def test_a_sample_of_this_cycle_is_not_an_earlier_one_too(make: Any, tmp_path: P
     assert (len(samples.new), len(samples.earlier)) == (4, 2)
 
 
+def test_a_sample_is_of_its_leaf_as_that_is_called_now(make: Any, tmp_path: Path) -> None:
+    moved, other = tmp_path / "moved", tmp_path / "other"
+    moved.mkdir()
+    other.mkdir()
+    new = make.file(moved / "samples.jsonl", make.samples(2, leaf="a/old"))
+    pairs = make.file(moved / "preferences.jsonl", [make.pair("Q?", "Yes.", "No.", leaf="a/old")])
+    files = Files([new, make.file(other / "samples.jsonl", make.samples(4, leaf="b"))], [pairs], {moved: "a/new"})
+    items = Pool.read(files, Files(), Past()).new
+    assert Counter((item.kind, item.source.leaf) for item in items) == {
+        ("knowledge_short", "a/new"): 2,
+        ("preference", "a/new"): 1,
+        ("knowledge_short", "b"): 4,
+    }
+
+
 def test_the_manifest_counts_what_the_file_holds(make: Any, tokenizer: Any, tmp_path: Path) -> None:
     samples = Pool(make.samples(8) + make.samples(6, kind="knowledge_long", leaf="b"), make.samples(9, leaf="old"))
     mixes = mix_all(PLAN, samples, tokenizer, tmp_path)
