@@ -27,7 +27,7 @@ from .plan import LOSS_ON_ROWS, MethodName, Phase, Plan
 from .replay import asking, own_words
 from .replay_buffer import Past
 from .reuse import why_they_run
-from .run import check_room, phase_folders, read_student, require_libraries
+from .run import check_packing, check_room, phase_folders, read_student, require_libraries
 from .selection import check_askable
 
 _UTILISATION = 0.4
@@ -91,6 +91,7 @@ def explain_plan(  # noqa: PLR0913 (what `run_plan` is given)
     check_machine(config.train)
     check_adapters(plan, config)
     with quiet_transformers(), tempfile.TemporaryDirectory() as folder:
+        check_packing(plan, student)
         folders = [Path(folder) / phase.name for phase in plan.phases]
         pool, model_read = Pool.read(new, earlier, past or Past()), read_student(student)
         ask = asking(model_read.tokenizer, config, pool.past)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..core.errors import ModelError
 from ..core.fingerprint import file_sha256, fingerprint
-from ..llm.untrusted import open_weights
+from ..llm.untrusted import open_config, open_weights
 from .adapters import FOLDER, in_four_bits
 
 
@@ -24,6 +24,26 @@ def load_model(folder: Path, adapter: str = "none", dtype: Any = None) -> Any:
 
     given = {"quantization_config": in_four_bits()} if adapter == "qlora" else {}
     return open_weights(AutoModelForCausalLM, folder, dtype=dtype or torch.float32, **given)
+
+
+def read_class(folder: Path) -> tuple[Any, Any]:
+    """The class of the causal model in a folder, and its configuration. Raises ModelError where there is none."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    fix = "name a folder with a causal language model that transformers knows"
+    config = open_config(folder, fix=fix)
+    try:
+        return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], config
+    except KeyError as error:
+        raise ModelError(f"the model cannot be loaded ({error})", where=str(folder), fix=fix) from error
+
+
+def read_number(config: Any, name: str, folder: Path) -> int:
+    """What the configuration of the model in a folder says of its text, by transformers' name. Raises ModelError."""
+    number = getattr(config.get_text_config(), name, None)
+    if not isinstance(number, int):
+        raise ModelError(f"its configuration has no number {name!r}", where=str(folder), fix="train another model")
+    return number
 
 
 def padding_id(tokenizer: Any) -> int:

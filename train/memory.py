@@ -10,17 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from ..core.atomic import read_json
 from ..core.config import Train
-from ..core.errors import ModelError
 from ..core.records import Record
 from ..llm.precision import compute_dtype, device
-from ..llm.untrusted import open_config
 from .adapters import FOLDER
 from .auto import Resolved
-from .load import count_parameters, tensor_sizes
+from .load import count_parameters, read_class, read_number, tensor_sizes
 from .methods.rollouts import TILE, TILE_ON_CPU, TILE_WIDTH
 from .mix import Mix
 from .plan import LEARNS_FROM_ANSWERS, TRAINS_ON, MethodName, Phase
@@ -143,23 +139,25 @@ class Sharing:
 
 def read_shape(folder: Path) -> Shape:
     """Of the model in a folder. Raises DataError, ModelError."""
-    config: dict[str, Any] = read_json(folder / "config.json")
-    config = config.get("text_config", config)
-    hidden = int(config.get("hidden_size") or config["n_embd"])
-    heads = int(config.get("num_attention_heads") or config["n_head"])
-    width, vocab = int(config.get("head_dim") or hidden // heads), int(config["vocab_size"])
+    kind, config = read_class(folder)
+    text = config.get_text_config()
+    hidden, vocab, layers = (
+        read_number(config, name, folder) for name in ("hidden_size", "vocab_size", "num_hidden_layers")
+    )
+    heads = getattr(text, "num_attention_heads", 0)  # there are none in a model without attention
+    width = getattr(text, "head_dim", None) or hidden // max(1, heads)
     sizes = tensor_sizes(folder)
     return Shape(
         parameters=sum(sizes.values()),
         embedding=vocab * hidden,
         tied=not sizes.keys() & _HEADS,
         hidden=hidden,
-        layers=int(config.get("num_hidden_layers") or config["n_layer"]),
-        intermediate=int(config.get("intermediate_size") or 4 * hidden),
+        layers=layers,
+        intermediate=getattr(text, "intermediate_size", None) or 4 * hidden,
         attention=heads * width,
-        keys=int(config.get("num_key_value_heads") or heads) * width,
+        keys=(getattr(text, "num_key_value_heads", None) or heads) * width,
         vocab=vocab,
-        joins=_joins(folder),
+        joins=can_join_rows_in(kind, config),
         adapted=(folder / FOLDER).exists(),
     )
 
@@ -219,17 +217,6 @@ def longest_batch(phase: Resolved, mix: Mix, shape: Shape) -> Batch:
 def gigabytes(size: int) -> str:
     """`3.1 GB`."""
     return f"{size / 1e9:,.1f} GB"
-
-
-def _joins(folder: Path) -> bool:
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
-
-    fix = "name a folder with a causal language model that transformers knows"
-    config = open_config(folder, fix=fix)
-    try:
-        return can_join_rows_in(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], config)
-    except KeyError as error:
-        raise ModelError(f"the model cannot be loaded ({error})", where=str(folder), fix=fix) from error
 
 
 def _others(shape: Shape, phase: Resolved) -> int:

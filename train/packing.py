@@ -1,8 +1,9 @@
 """Texts as rows of one length: short ones share a row, long ones are split over several, and nothing is lost.
 
 No text sees another that shares its row: positions start again at 0 with each piece, and attention is kept inside a
-piece (`varlen`; for other models, where positions are given, no attention mask and no cache, by transformers' own
-block-diagonal masks: `masking_utils`, packed sequences). A test holds the packed loss to the unpacked.
+piece (`varlen`; where attention is capped, by transformers' own block-diagonal masks, which it makes of positions where
+no attention mask and no cache are given: `masking_utils`, packed sequences). Models that can do neither are refused. A
+test holds the packed loss to the unpacked.
 """
 
 from __future__ import annotations

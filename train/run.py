@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..core.atomic import read_json
 from ..core.config import Config
 from ..core.errors import ModelError
 from ..core.progress import Progress
@@ -23,7 +22,7 @@ from .disk import check_disk
 from .distributed import for_phase
 from .fits import check_memory
 from .launch import check_adapters, check_machine, launching
-from .load import count_parameters, weights_sha256
+from .load import count_parameters, read_class, weights_sha256
 from .masking import load_tokenizer
 from .memory import Shape, Sharing, estimate, gigabytes, longest_batch, read_shape
 from .mix import Ready, Skipped, Student, in_words, make_mixes
@@ -36,6 +35,7 @@ from .results import PhaseResult, TrainResult
 from .reuse import done
 from .selection import check_askable
 from .trainer import HeldOut
+from .varlen import keeps_pieces_apart
 
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 
@@ -72,6 +72,7 @@ def run_plan(  # noqa: PLR0913 (what a training run is given; every one of them 
     if device() == "cpu":  # trl imports deepspeed where it is installed, and that would tell what it had to guess
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     with quiet_transformers():
+        check_packing(plan, student)
         folders = phase_folders(plan, out)
         pool, model_read = Pool.read(new, earlier, past or Past()), read_student(student)
         ask = asking(model_read.tokenizer, config, pool.past, progress)
@@ -98,8 +99,17 @@ def phase_folders(plan: Plan, out: Path) -> list[Path]:
 def read_student(folder: Path) -> Student:
     """What of the model in a folder decides how its data is prepared. Raises ModelError."""
     tokenizer = load_tokenizer(folder)
-    positions = read_json(folder / "config.json").get("max_position_embeddings") or tokenizer.model_max_length
+    text = read_class(folder)[1].get_text_config()
+    positions = getattr(text, "max_position_embeddings", None) or tokenizer.model_max_length
     return Student(tokenizer, count_parameters(folder), min(positions, tokenizer.model_max_length))
+
+
+def check_packing(plan: Plan, student: Path) -> None:
+    """Raise ModelError where documents would be packed for a model in which the texts of a row see one another."""
+    named = [phase.name for phase in plan.phases if phase.method == "pretrain"]
+    if named and not keeps_pieces_apart(*read_class(student)):
+        what = "`method: pretrain` packs documents, and attention of this model cannot be kept inside each"
+        raise ModelError(what, where=f"phase {named[0]!r}", fix="leave the phase out, or train another model")
 
 
 def _run(

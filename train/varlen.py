@@ -1,8 +1,9 @@
 """Batches without padding: rows one after another as one long row, and attention that keeps each of them to itself.
 
 On a GPU attention is PyTorch's own variable-length kernel (`torch.nn.attention.varlen`: FlashAttention, and no wheel
-of it), elsewhere a product for each row. It is registered with transformers under a name, and the model passes on to it
-where the rows begin. A joined row computes what each of its rows would alone, to rounding; tests hold it to that.
+of it), elsewhere a product for each row. It is registered with transformers under a name. Where the rows begin it finds
+in the batch that the model was given last, for not every layer passes on what it is told (Nemotron's do not). A joined
+row computes what each of its rows would alone, to rounding; tests hold it to that.
 """
 
 from __future__ import annotations
@@ -26,15 +27,34 @@ def join_rows_in(model: Any) -> bool:
     AttentionInterface.register(_NAME, attend)
     AttentionMaskInterface.register(_NAME, _mask)
     model.set_attn_implementation(_NAME)
+    model.base_model.register_forward_pre_hook(_note, with_kwargs=True)  # an adapter calls its model's `forward` itself
     return True
 
 
 def can_join_rows_in(kind: Any, config: Any) -> bool:
     """Whether a model of a class of transformers with this configuration takes such batches."""
-    text = config.get_text_config()
-    layers = set(getattr(text, "layer_types", None) or _BOUNDED)
-    plain = kind._supports_sdpa and kind._supports_flash_attn and kind._supports_attention_backend  # noqa: SLF001
-    return plain and layers <= _BOUNDED and not getattr(text, "attn_logit_softcapping", None)
+    plain = kind._supports_sdpa and kind._supports_flash_attn  # noqa: SLF001
+    capped = getattr(config.get_text_config(), "attn_logit_softcapping", None)
+    return keeps_pieces_apart(kind, config) and plain and not capped
+
+
+def keeps_pieces_apart(kind: Any, config: Any) -> bool:
+    """Whether pieces of one row need not see one another: joined, or by the masks that transformers makes of positions.
+
+    Not where a layer carries a state from token to token, nor where a model of an older kind makes masks of its own.
+    """
+    layers = set(getattr(config.get_text_config(), "layer_types", None) or _BOUNDED)
+    return kind._supports_attention_backend and layers <= _BOUNDED  # noqa: SLF001
+
+
+_given: dict[str, Any] = {}
+"""`cu_seq_lens_q` and `max_length_q` of the batch that is on its way, and still when layers are computed again for the
+backward pass; empty for a padded one."""
+
+
+def _note(_model: Any, _args: Any, batch: Mapping[str, Any]) -> None:
+    _given.clear()
+    _given.update({name: batch[name] for name in ("cu_seq_lens_q", "max_length_q") if name in batch})
 
 
 def join(rows: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, Any]:
@@ -60,21 +80,21 @@ def join(rows: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, Any]:
     }
 
 
-def attend(
-    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, cu_seq_lens_q: Any = None, **given: Any
-) -> tuple[Any, None]:
+def attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **given: Any) -> tuple[Any, None]:
     """Causal attention inside each piece, as transformers asks for it; tensors are (1, heads, tokens, width).
 
-    Without `cu_seq_lens_q` the batch is an ordinary one, padded under a mask.
+    A batch that is not joined is an ordinary one, padded under a mask.
     """
     import torch
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    if cu_seq_lens_q is None:
+    starts = _given.get("cu_seq_lens_q")
+    given = {name: value for name, value in given.items() if name not in {"cu_seq_lens_q", "max_length_q"}}
+    if starts is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **given)
     if query.is_cuda and not given.get("dropout"):
-        return by_kernel(query, key, value, cu_seq_lens_q, **given), None
-    queries, keys, values = (each.split(cu_seq_lens_q.diff().tolist(), dim=2) for each in (query, key, value))
+        return by_kernel(query, key, value, starts, max_length_q=_given["max_length_q"], **given), None
+    queries, keys, values = (each.split(starts.diff().tolist(), dim=2) for each in (query, key, value))
     window = given.get("sliding_window")
     parts = [
         sdpa_attention_forward(module, q, k, v, _window_mask(q, window), **given)[0]

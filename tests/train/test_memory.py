@@ -294,6 +294,27 @@ def test_a_model_whose_attention_is_of_another_kind_is_given_padded_rows(tmp_pat
     assert not read_shape(tmp_path).joins
 
 
+@pytest.mark.parametrize(
+    ("name", "sizes", "heads"),
+    [
+        ("Mpt", {"d_model": 32, "n_heads": 4, "n_layers": 2}, 4),
+        ("Mamba", {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4}, 0),
+        ("GPT2", {"n_embd": 32, "n_head": 4, "n_layer": 2}, 4),
+    ],
+)
+def test_sizes_are_read_by_whatever_name_a_model_has_them(
+    tmp_path: Path, name: str, sizes: dict[str, int], heads: int
+) -> None:
+    import transformers
+
+    config = getattr(transformers, f"{name}Config")(vocab_size=64, **sizes)
+    getattr(transformers, f"{name}{'LMHeadModel' if name == 'GPT2' else 'ForCausalLM'}")(config).save_pretrained(
+        tmp_path
+    )
+    shape = read_shape(tmp_path)
+    assert (shape.hidden, shape.layers, shape.vocab, shape.attention) == (32, 2, 64, 8 * heads)
+
+
 def test_a_model_that_transformers_does_not_know_is_refused_in_a_line(student: Path, tmp_path: Path) -> None:
     shutil.copytree(student, tmp_path, dirs_exist_ok=True)
     config = json.loads((tmp_path / "config.json").read_text())

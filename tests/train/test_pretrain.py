@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tilth.core.config import Config
+from tilth.core.errors import ModelError
 from tilth.core.jsonl import read_records
 from tilth.core.progress import SilentProgress
 from tilth.core.records import Sample
@@ -24,7 +25,7 @@ from tilth.train.metrics import Step
 from tilth.train.packing import Block, DocumentTokens, attending_lengths, collate, pack, split
 from tilth.train.plan import Phase, Plan
 from tilth.train.results import TrainResult
-from tilth.train.run import run_plan
+from tilth.train.run import check_packing, run_plan
 from tilth.train.trainer import Watch
 
 
@@ -148,6 +149,16 @@ def test_no_text_sees_another_in_its_row(student: Path) -> None:
         row.pop("labels")
     seen = [model(**row, use_cache=False).logits[0, 4:] for row in rows]
     torch.testing.assert_close(seen[0], seen[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["Mpt", "Bloom", "Falcon", "Mamba"])
+def test_a_model_in_which_texts_of_a_row_would_meet_is_refused(name: str, tmp_path: Path) -> None:
+    import transformers
+
+    getattr(transformers, f"{name}Config")(vocab_size=64).save_pretrained(tmp_path)
+    plan = Plan(phases=(Phase(name="texts", method="pretrain", kinds=("document",)),))
+    with pytest.raises(ModelError, match="phase 'texts': `method: pretrain` packs documents"):
+        check_packing(plan, tmp_path)
 
 
 @pytest.fixture

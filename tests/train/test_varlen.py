@@ -44,6 +44,7 @@ def test_joined_rows_say_where_each_begins() -> None:
         ("Mistral", {"sliding_window": 5}),
         ("Qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
         ("Granite", {}),
+        ("Nemotron", {}),  # its layers do not pass on where rows begin
         ("Phi3", {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}),
     ],
 )
@@ -63,6 +64,22 @@ def test_a_joined_row_computes_what_each_of_its_rows_would(name: str, more: dict
     together.square().sum().backward()
     for weights, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[weights], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+@pytest.mark.parametrize("name", ["Llama", "Nemotron"])
+def test_rows_under_an_adapter_do_not_see_one_another(name: str) -> None:
+    import peft
+
+    model = small(name).eval()
+    assert varlen.join_rows_in(model)
+    adapted = peft.get_peft_model(model, peft.LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM"))
+    seen: list[Any] = []
+    for first in ([11, 12, 13], [15, 15, 15]):
+        batch = varlen.join([{"input_ids": row, "labels": row} for row in (first, [7, 8, 9])])
+        del batch["labels"]
+        seen.append(adapted(**batch, use_cache=False).logits[0, 3:])
+    assert (seen[0] == seen[1]).all()
 
 
 def test_a_padded_batch_is_still_one(student: Path) -> None:
@@ -119,7 +136,9 @@ def test_the_kernel_is_asked_for_what_the_products_by_row_are(
     module = small("Llama").model.layers[0].self_attn
     given = {"scaling": 0.3, "sliding_window": window, "max_length_q": 7}
     starts = torch.tensor([0, 7, 12], dtype=torch.int32)
-    expected, _ = varlen.attend(module, query, key, value, None, starts, **given)
+    varlen._note(None, (), {"cu_seq_lens_q": starts, "max_length_q": 7})
+    expected, _ = varlen.attend(module, query, key, value, None, **given)
+    varlen._note(None, (), {})
     torch.testing.assert_close(varlen.by_kernel(query, key, value, starts, **given), expected)
     assert (seen["max_q"], seen["max_k"], seen["cu_seq_k"] is starts) == (7, 7, True)
 
