@@ -319,11 +319,12 @@ def _write_mix(phase: Phase, chosen: _Chosen, student: Student, folder: Path, co
     kept = _with_turns(kept, chosen.selected.replayed, phase.epochs)
     packed = method.packed([row for _, row in kept], resolved.max_length)
     largest = longest_rows(packed, resolved.micro_batch_size)
-    cut = [(whole, row) for whole, row in zip(rows, fitting, strict=True) if row and row.length < whole.length]
     an_epoch = _an_epoch(kept, phase.epochs)
     resting = len(kept) - an_epoch.samples
     write_records(folder / DATA_NAME, (item for item, _ in kept))
-    measured = _write_validation(chosen.validation, resolved, student, folder / VALIDATION_NAME, config)
+    measured, held = _write_validation(chosen.validation, resolved, student, folder / VALIDATION_NAME, config)
+    whole_and_fitting = [*zip(rows, fitting, strict=True), *held]
+    cut = [(whole, row) for whole, row in whole_and_fitting if row and row.length < whole.length]
     new = sum(item.origin == "new" for item, _ in kept) + measured.samples
     select, why = settled(resolved, new, measured.samples)
     resolved = resolved.model_copy(update={"select": select})
@@ -336,7 +337,7 @@ def _write_mix(phase: Phase, chosen: _Chosen, student: Student, folder: Path, co
         by_kind=_tallies((item.kind, row) for item, row in kept),
         by_leaf=_tallies((item.source.leaf, row) for item, row in kept),
         replayed={drawn.source.origin: _replayed(drawn, kept) for drawn in chosen.selected.replayed},
-        too_long=_tally([whole for whole, row in zip(rows, fitting, strict=True) if not row]),
+        too_long=_tally([whole for whole, row in whole_and_fitting if not row]),
         cut=Tally(
             samples=len(cut),
             tokens=sum(whole.tokens - row.tokens for whole, row in cut),
@@ -383,13 +384,15 @@ def _an_epoch(kept: Sequence[tuple[TrainingItem, Row]], epochs: int) -> Tally:
 
 def _write_validation(
     items: Sequence[TrainingItem], phase: Resolved, student: Student, file: Path, config: Config
-) -> Tally:
+) -> tuple[Tally, list[tuple[Row, Row | None]]]:
+    """What is measured, and each row with what of it fits."""
     rows = METHODS[phase.method].rows(student.tokenizer, items, config.student.system_prompt)
-    kept = [(item, row) for item, row in zip(items, fitted(rows, phase), strict=True) if row]
+    fitting = fitted(rows, phase)
+    kept = [(item, row) for item, row in zip(items, fitting, strict=True) if row]
     file.unlink(missing_ok=True)
     if kept:
         write_records(file, (item for item, _ in kept))
-    return _tally([row for _, row in kept])
+    return _tally([row for _, row in kept]), list(zip(rows, fitting, strict=True))
 
 
 def _tally(rows: Sequence[Row]) -> Tally:

@@ -231,21 +231,23 @@ def load_plan(name_or_path: str | Path) -> Plan:
     path = Path(name_or_path)
     if path.suffix in {".yaml", ".yml"}:
         plan = load_yaml(path, Plan)
-        return plan.model_copy(update={"phases": tuple(_from(path.parent, phase) for phase in plan.phases)})
+        return plan.model_copy(update={"phases": tuple(_from(path.parent, phase, plan) for phase in plan.phases)})
     if str(name_or_path) not in shipped_plans():
         fix = f"{nearest(str(name_or_path), shipped_plans())} (a path ends in .yaml)"
         raise ConfigError(f"there is no plan {str(name_or_path)!r}", where="train.plan", fix=fix)
     return load_yaml(_SHIPPED / f"{name_or_path}.yaml", Plan)
 
 
-def _from(folder: Path, phase: Phase) -> Phase:
-    """The phase with the paths of what lies beside its plan."""
+def _from(folder: Path, phase: Phase, plan: Plan) -> Phase:
+    """The phase with the paths of what lies beside its plan; what names another phase, or the parent, is no path."""
+    named = {"parent", *(each.name for each in plan.phases)}
 
     def found(name: str) -> str:
         return str(folder / name) if name and (folder / name.rpartition(":")[0]).is_file() else name
 
     def model(name: str) -> str:
-        return str(folder / name) if name and (folder / name / "config.json").is_file() else name
+        there = name and name not in named and (folder / name / "config.json").is_file()
+        return str(folder / name) if there else name
 
     rewards = tuple(
         reward.model_copy(update={"function": found(reward.function), "model": model(reward.model)})

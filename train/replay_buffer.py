@@ -59,11 +59,11 @@ class Past:
     """Whether an answer that the student gave itself may be trained: it may hold no held-out question."""
 
     def weight(self, item: Sample | Preference, weighting: Weighting) -> float:
-        """How much rather than another sample it is drawn; 1 where nothing is known of it."""
+        """How much rather than another sample it is drawn; by loss 1 where nothing is known of it."""
         entry = self.entries.get(item.id)
         match weighting:
-            case "age" if entry:
-                return float(max(1, self.after + 1 - entry.last_cycle))
+            case "age":
+                return float(max(1, self.after + 1 - (entry.last_cycle if entry else 0)))
             case "loss" if entry and entry.loss is not None and self._mean_loss:
                 return min(_HEAVIEST, max(_LIGHTEST, entry.loss / self._mean_loss))
             case _:

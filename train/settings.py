@@ -47,7 +47,7 @@ class Replay(Section):
     self_generated: Share = 0.0
     """Prompts of earlier contributions, answered by the release that training starts from, before it does."""
     at_most: Annotated[str, BeforeValidator(_budget)] = ""
-    """A budget for all of it, `500 samples` or `20000 tokens`: each source has its share's part of it.
+    """A budget for all of it in an epoch, `500 samples` or `20000 tokens`: each source has its share's part of it.
 
     Without any share it is spent half on earlier phases and half on earlier cycles, or whole on one of them where the
     other has nothing. A sample that no longer fits is passed over for smaller ones.

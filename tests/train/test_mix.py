@@ -246,6 +246,15 @@ def test_a_phase_that_would_train_on_no_token_is_refused(make: Any, tokenizer: A
         mix_all(PLAN, Pool([unanswered], []), tokenizer, tmp_path)
 
 
+def test_what_is_held_back_and_too_long_is_counted(make: Any, tokenizer: Any, tmp_path: Path) -> None:
+    samples = [*make.samples(60), *(make.sample(f"Long {i}?", "word " * 200) for i in range(40))]
+    held = {"by": "validation_loss", "validation": 0.5}
+    asked = phase("short", "knowledge_short", max_length=100, too_long={"lost_share": 1.0}, select=held)
+    [mix] = mix_all(Plan(phases=(asked,)), Pool(samples, []), tokenizer, tmp_path)
+    assert mix.validation.samples > 0
+    assert mix.total.samples + mix.validation.samples + mix.too_long.samples == 100
+
+
 def test_a_little_that_is_too_long_is_dropped_and_counted(make: Any, tokenizer: Any, tmp_path: Path) -> None:
     samples = [*make.samples(150), make.sample("Why? " * 30, "So.")]
     plan = Plan(phases=(phase("short", "knowledge_short", max_length=100),))

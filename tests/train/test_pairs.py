@@ -113,6 +113,8 @@ def test_prompts_are_mismatched_with_the_answers_to_the_next_one() -> None:
         PairTokens([6], [2], [2]),
         PairTokens([1, 1, 1, 1], [3], [4]),  # none is longer than the longest
     ]
+    with pytest.raises(DataError, match=r"kto: there is one pair, .*have more pairs made, or use `method: dpo`"):
+        mismatched(pairs[:1])
 
 
 @pytest.mark.parametrize("method", PAIRWISE)

@@ -86,3 +86,20 @@ def test_two_phases_of_one_name_are_refused(tmp_path: Path) -> None:
     line = "  - {name: one, kinds: [skill], learning_rate: 1.0e-5}\n"
     with pytest.raises(YamlProblems, match="two phases are called 'one'"):
         load_plan(plan_file(tmp_path, f"phases:\n{line}{line}"))
+
+
+def test_what_names_another_phase_or_the_parent_is_no_folder_beside_the_plan(tmp_path: Path) -> None:
+    for name in ("parent", "grader", "elsewhere"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    (tmp_path / "plan.yaml").write_text(
+        "phases:\n"
+        "  - {name: grader, method: reward, kinds: [preference]}\n"
+        "  - {name: s, kinds: [skill]}\n"
+        "  - {name: d, method: distill, kinds: [skill], distill: {teacher: parent}}\n"
+        "  - {name: p, method: ppo, kinds: [skill], rollout: {rewards: [{model: grader}, {model: elsewhere}]}}\n"
+    )
+    _, _, distilled, rewarded = load_plan(tmp_path / "plan.yaml").phases
+    assert distilled.distill
+    assert distilled.distill.teacher == "parent"
+    assert [reward.model for reward in rewarded.rollout.rewards] == ["grader", str(tmp_path / "elsewhere")]

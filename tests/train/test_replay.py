@@ -226,7 +226,7 @@ def test_the_mix_says_what_was_replayed_of_each_leaf_and_out_of_how_much(make: A
     [ready] = make_mixes(asked, pool, Student(tokenizer, 1_000_000, 1024), [tmp_path], Config())
     assert isinstance(ready, Ready)
     told = ready.mix.replayed["earlier_cycle"]
-    assert {leaf: each.available for leaf, each in told.items()} == {"old": 30.0, "older": 80.0}
+    assert {leaf: each.available for leaf, each in told.items()} == {"old": 270.0, "older": 80.0}  # never, and long ago
     written = [s for s in read_records(tmp_path / "data.jsonl", TrainingSample) if s.origin == "earlier_cycle"]
     assert Counter(s.source.leaf for s in written) == {leaf: each.samples for leaf, each in told.items()}
     assert 900 < sum(each.tokens for each in told.values()) <= 1000

@@ -19,6 +19,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...core.errors import DataError
 from ...llm.precision import compute_dtype
 from ..load import load_model, padding_id
 from ..masking import IGNORED
@@ -48,8 +49,11 @@ def mismatched(pairs: Sequence[PairTokens]) -> list[PairTokens]:
     """Each prompt with the answers to the next one, in a circle, none longer than the longest pair.
 
     An answer to something else says how far the model has moved as a whole (the KTO paper's estimate). Who meets whom
-    is fixed, so that the reference needs to see each once only.
+    is fixed, so that the reference needs to see each once only. Raises DataError for a single pair.
     """
+    if len(pairs) < 2:
+        what, fix = "there is one pair, and kto compares its prompt with the answers to another", "have more pairs made"
+        raise DataError(what, where="kto", fix=f"{fix}, or use `method: dpo`")
     longest = max(pair.length for pair in pairs)
 
     def cut(prompt: list[int], answer: list[int]) -> list[int]:
