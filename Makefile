@@ -35,7 +35,7 @@ clean:  ## remove what tools leave behind; .venv and workspaces stay
 	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 # A stamp says which extras .venv holds; the development ones include what the demo needs.
-.venv/.dev-stamp: extras := train,teacher,ray,deepspeed,qlora,dev
+.venv/.dev-stamp: extras := train,teacher,ray,deepspeed,qlora,benchmarks,dev
 .venv/.dev-stamp: pyproject.toml constraints.txt | $(BIN)/pip
 	$(install)
 	touch .venv/.demo-stamp $@
