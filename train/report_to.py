@@ -96,7 +96,8 @@ def _open(opened: dict[Board, _Opened], boards: Sequence[Board], run: Run, say: 
     for board in boards:
         try:
             with _quiet():
-                opened[board] = _Opened(*_OPEN[board](run))
+                write, close = _OPEN[board](run)
+                opened[board] = _Opened(write if board == "tensorboard" else _once(write, run, board), close)
         except Exception as error:
             if board not in _opened_before:
                 what = f"cannot report to {board} ({_first_line(error)})"
@@ -105,6 +106,21 @@ def _open(opened: dict[Board, _Opened], boards: Sequence[Board], run: Run, say: 
             say(f"nothing of this phase is reported to {board} ({_first_line(error)})")
         else:
             _opened_before.add(board)
+
+
+def _once(write: Write, run: Run, board: Board) -> Write:
+    """For boards that cannot take back what was told: after a kill, steps are done again since the last checkpoint."""
+    file = run.folder / f"told-{board}-{run.id}.txt"
+    told = set(file.read_text(encoding="utf-8").splitlines()) if file.exists() else set[str]()
+
+    def write_new(step: int, numbers: Mapping[str, float]) -> None:
+        line = f"{min(numbers).partition('/')[0]} {step}"
+        if line not in told:
+            with file.open("a", encoding="utf-8") as lines:
+                lines.write(f"{line}\n")
+            write(step, numbers)
+
+    return write_new
 
 
 def _write(opened: dict[Board, _Opened], step: int, numbers: Mapping[str, float], say: Callable[[str], None]) -> None:

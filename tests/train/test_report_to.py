@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -160,3 +162,149 @@ def test_tensorboard_shows_each_step_and_each_epoch_once(tmp_path: Path) -> None
         {"training_loss": 1.0, "validation_loss": 1.5, "validation_accuracy": 0.75, "kl_new": 0.1, "held_out": 7}
     )
     assert [event.step for event in events.Scalars("evaluation/held_out")] == [4]
+
+
+class FakeWandb:
+    """With the signatures of wandb 0.31, and what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int, float]] = []
+        self.opened: list[dict[str, Any]] = []
+        self.finished = 0
+
+    Settings = SimpleNamespace
+
+    def init(
+        self,
+        *,
+        project: str,
+        dir: str,  # noqa: A002
+        id: str,  # noqa: A002
+        name: str,
+        config: dict[str, Any],
+        resume: str,
+        settings: Any,
+    ) -> FakeWandb:
+        assert (Path(dir).is_dir(), resume, settings.silent) == (True, "allow", True)
+        self.opened.append({"project": project, "id": id, "name": name, "config": config})
+        return self
+
+    def log(self, data: dict[str, Any], step: int | None = None, commit: bool | None = None) -> None:
+        assert step is not None
+        assert commit is None
+        self.told += [(name, step, number) for name, number in data.items()]
+
+    def finish(self, exit_code: int | None = None) -> None:
+        self.finished += 1
+
+
+class FakeTrackio:
+    """With the signatures of trackio 0.43."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int, float]] = []
+        self.opened: list[dict[str, Any]] = []
+        self.finished = 0
+
+    def init(self, project: str, name: str | None = None, *, config: dict[str, Any], resume: str = "never") -> None:
+        assert resume == "allow"
+        self.opened.append({"project": project, "id": "abc", "name": name, "config": config})
+
+    def log(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        assert step is not None
+        self.told += [(name, step, number) for name, number in metrics.items()]
+
+    def finish(self) -> None:
+        self.finished += 1
+
+
+class FakeMlflow:
+    """With the signatures of mlflow 3.17; it is its own client."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int, float]] = []
+        self.opened: list[dict[str, Any]] = []
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.uri, self.finished = "", 0
+
+    def MlflowClient(self) -> FakeMlflow:  # noqa: N802
+        return self
+
+    def set_tracking_uri(self, uri: str | Path) -> None:
+        self.uri = str(uri)
+
+    def set_experiment(self, experiment_name: str | None = None, experiment_id: str | None = None) -> Any:
+        assert experiment_id is None
+        return SimpleNamespace(experiment_id=experiment_name)
+
+    def search_runs(
+        self, experiment_ids: list[str], filter_string: str = "", run_view_type: int = 1, max_results: int = 1000
+    ) -> list[Any]:
+        [project] = experiment_ids
+        found = [name for name, each in self.runs.items() if filter_string == f"tags.tilth = '{each['id']}'"]
+        for name in found:
+            self.opened.append(self.runs[name] | {"project": project})
+        return [SimpleNamespace(info=SimpleNamespace(run_id=name)) for name in found][:max_results]
+
+    def create_run(
+        self, experiment_id: str, start_time: int | None = None, tags: Any = None, run_name: str | None = None
+    ) -> Any:
+        self.runs["r1"] = {"project": experiment_id, "id": tags["tilth"], "name": run_name, "config": {}}
+        self.opened.append(self.runs["r1"])
+        return SimpleNamespace(info=SimpleNamespace(run_id="r1"))
+
+    def log_param(self, run_id: str, key: str, value: Any, synchronous: bool | None = None) -> None:
+        assert key not in self.runs[run_id]["config"]
+        self.runs[run_id]["config"][key] = value
+
+    def log_metric(
+        self, run_id: str, key: str, value: float, timestamp: int | None = None, step: int | None = None
+    ) -> None:
+        assert run_id in self.runs
+        assert step is not None
+        self.told.append((key, step, value))
+
+    def set_terminated(self, run_id: str, status: str | None = None, end_time: int | None = None) -> None:
+        assert run_id in self.runs
+        self.finished += 1
+
+
+@pytest.mark.parametrize(("board", "fake"), [("wandb", FakeWandb), ("trackio", FakeTrackio), ("mlflow", FakeMlflow)])
+def test_a_board_is_told_each_step_and_each_epoch_once(
+    board: Any, fake: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    package = fake()
+    monkeypatch.setitem(sys.modules, board, package)
+    said: list[str] = []
+    for done, steps in ((0, (1, 2, 3)), (2, (3, 4))):  # interrupted after the third, whose checkpoint was the second
+        with reporting([board], run(tmp_path, done), said.append) as report:
+            for number in steps:
+                report(step(number))
+                if number >= 3:
+                    report(evaluation(number, held_out=7))
+    assert said == []
+    assert [(at, number) for name, at, number in package.told if name == "train/loss"] == [
+        (1, 2.0), (2, 2.0), (3, 2.0), (4, 2.0),
+    ]  # fmt: skip
+    assert [(at, number) for name, at, number in package.told if name == "evaluation/held_out"] == [(3, 7), (4, 7)]
+    assert len({(name, at) for name, at, _ in package.told}) == len(package.told)
+    first, second = package.opened
+    assert first == second
+    name = "0001/01-p-abc" if board == "trackio" else "0001/01-p"
+    assert first == {"project": "tilth", "id": "abc", "name": name, "config": {"learning_rate": 1e-3}}
+    assert package.finished == 2
+
+
+def test_mlflow_keeps_a_database_beside_the_phases_unless_it_is_told_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = FakeMlflow()
+    monkeypatch.setitem(sys.modules, "mlflow", package)
+    for address, used in (("", f"sqlite:///{tmp_path}/mlflow.db"), ("http://127.0.0.1:5000", "")):
+        package.uri = ""
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        (tmp_path / "01-p").mkdir(exist_ok=True)
+        with reporting(["mlflow"], run(tmp_path / "01-p"), print):
+            pass
+        assert package.uri == used
