@@ -14,7 +14,7 @@ from ..core.atomic import read_json
 from ..core.progress import Progress
 from ..core.rate import Rate
 from ..core.workspace import Workspace
-from ..eval.evaluation import Evaluation
+from ..eval.evaluation import Evaluation, unlike
 from ..llm.endpoint import identity
 from ..sdg.recipe import load_recipes
 from ..sdg.store import MANIFEST, complete_entries, read_manifest
@@ -72,13 +72,16 @@ def leaf_states(workspace: Workspace, paths: list[str], progress: Progress) -> l
 def scores_over_releases(workspace: Workspace, leaf_id: str) -> list[Score]:
     """What the base and each release answered, as their evaluations have it, the newest where there are several.
 
-    Raises DataError when a cycle's file is missing or broken.
+    Evaluations by another judge or under other settings than the last one's are left out. Raises DataError when a
+    cycle's file is missing or broken.
     """
     rates: dict[str, Rate] = {}
     findings: dict[str, str] = {}
-    for release in releases(workspace):
-        folder = cycle_folder(workspace, release.cycle)
-        evaluation = read_record(folder / EVALUATION, Evaluation)
+    made = [(release, cycle_folder(workspace, release.cycle)) for release in releases(workspace)]
+    evaluations = [read_record(folder / EVALUATION, Evaluation) for _, folder in made]
+    for (release, folder), evaluation in zip(made, evaluations, strict=True):
+        if unlike(evaluation, evaluations[-1]):
+            continue
         if leaf_id in evaluation.leaves:
             rates |= {model: evaluation.rate(model, leaf_id) for model in evaluation.models}
         for item in read_record(folder / JUDGEMENT, Judgement).comparisons:

@@ -105,9 +105,10 @@ class Made:
             }
             for release in (older, younger)
         }
+        answers = {"base": answers[older.name], **answers}
         settings = Settings(system_prompt="", max_new_tokens=8, max_new_tokens_judged=16, choice="letter")
         evaluation = Evaluation(
-            settings=settings, models={name: name for name in ("base", *answers)}, questions=tuple(asked),
+            settings=settings, models={name: name for name in answers}, questions=tuple(asked),
             answers=answers,
         )  # fmt: skip
         found = compare(evaluation, older.name, younger.name, leaves, significance=0.05)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
+from tilth.core.atomic import read_json, write_json
 from tilth.core.progress import SilentProgress
-from tilth.cycle.overview import leaf_states
+from tilth.cycle.overview import leaf_states, scores_over_releases
 
 from ..loop import MILL, SKILL, Loop
+from ..made_releases import Made
 
 
 def test_a_leaf_that_moved_is_trained_and_has_its_score(turned_once: Loop, copy: Callable[[Loop], Loop]) -> None:
@@ -24,3 +27,17 @@ def test_a_leaf_that_moved_is_trained_and_has_its_score(turned_once: Loop, copy:
     page.write_text(f"{page.read_text()}\nIt is closed on Mondays.\n")
     states = leaf_states(loop.workspace, [f"{MILL}_2"], SilentProgress())
     assert [state.trained for state in states] == [False]
+
+
+def test_what_was_asked_under_other_settings_stands_beside_no_other_score(tmp_path: Path) -> None:
+    made = Made.at(tmp_path / "coast")
+    first, second, third = (made.release(number, scores={"knowledge/mill": 3 + number}) for number in (1, 2, 3))
+    for older, younger in ((first, first), (first, second), (second, third)):
+        made.compared(older, younger)
+    named = [score.model for score in scores_over_releases(made.workspace, "knowledge/mill")]
+    assert named == ["base", "release 1", "release 2", "release 3"]
+    path = made.workspace.state / "cycles/0003/eval.json"
+    told = read_json(path)
+    write_json(path, told | {"settings": told["settings"] | {"max_new_tokens": 99}})
+    left = [score.model for score in scores_over_releases(made.workspace, "knowledge/mill")]
+    assert left == ["base", "release 2", "release 3"]
