@@ -36,7 +36,8 @@ class Step(Record):
     tokens_per_s: float = 0.0
     """Useful tokens: padding left out."""
     mfu: float | None = None
-    """The share of the devices' arithmetic that was of use (see `flops`); None where the method does not count it."""
+    """The share of the devices' arithmetic that was of use (see `flops`): one pass over the tokens forward and back.
+    To draw answers, to ask other models and to pass over answers again counts as of no use. None in older files."""
     more: Mapping[str, float] = Field(default_factory=dict)
     """What the method says of the step besides, by the library's names (`rewards/margins`, `kl`)."""
 

@@ -286,9 +286,7 @@ class PhaseTraining(_LibraryTrainer):
             self.control.should_save = True
         self._step_started = time.monotonic()
 
-    def _utilisation(self, seconds: float) -> float | None:
-        if not self.step_squares:
-            return None
+    def _utilisation(self, seconds: float) -> float:
         needed = step_flops(self.shape, tokens=self.step_tokens, trained=self.step_trained, squares=self.step_squares)
         return round(needed / (seconds * peak_flops() * distributed.processes()), 4)
 

@@ -161,6 +161,8 @@ def test_the_numbers_of_a_step(student: Path, make: SimpleNamespace, tmp_path: P
     assert steps[-1].more["kl"] != 0
     assert first.trained_tokens == pytest.approx(8 * first.more["answer_tokens"])
     assert first.grad_norm > 0
+    assert all(step.mfu is not None for step in steps)
+    assert trainer.step_tokens < trainer.step_squares < trainer.step_tokens**2
 
 
 @pytest.mark.parametrize("adapter", ["none", "lora"])

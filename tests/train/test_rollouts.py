@@ -139,7 +139,7 @@ def test_the_ids_that_reach_the_model_are_ours_in_the_order_of_the_epoch(
     method: MethodName, student: Path, samples: list[TrainingSample], tmp_path: Path
 ) -> None:
     trainer, steps = build(method, student, samples, tmp_path, epochs=2)
-    end, seen = trainer.eos_token_ids, list[list[int]]()
+    end, seen, said = trainer.eos_token_ids, list[list[int]](), list[int]()
     compute_loss = trainer.compute_loss
 
     def look(model: Any, inputs: dict[str, Any], **more: Any) -> Any:
@@ -151,6 +151,7 @@ def test_the_ids_that_reach_the_model_are_ours_in_the_order_of_the_epoch(
             assert trained == sorted(trained, reverse=True)
             assert answer[-1] in end or len(answer) == 3
             assert not set(end) & set(answer[:-1])
+            said.append(len(answer))
         return compute_loss(model, inputs, **more)
 
     trainer.compute_loss = look
@@ -160,6 +161,9 @@ def test_the_ids_that_reach_the_model_are_ours_in_the_order_of_the_epoch(
     assert seen == [trainer.rows[index].prompt_ids for index in order for _ in range(4)]
     assert [step.step for step in steps] == [1, 2, 3, 4]  # five prompts, four in a batch: none is left out
     assert all(0 < step.trained_tokens < step.tokens for step in steps)
+    assert all(step.mfu is not None for step in steps)
+    last = [len(ids) + answer for ids, answer in zip(seen[-4:], said[-4:], strict=True)]
+    assert (trainer.step_tokens, trainer.step_squares) == (sum(last), sum(length**2 for length in last))
 
 
 @pytest.fixture

@@ -102,6 +102,7 @@ class PpoLoop(_LibraryTrainer):
     accelerator: Any
     step_tokens: int
     step_trained: int
+    step_squares: int
     _metrics: Mapping[str, Any]
 
     setup: Setup
@@ -306,7 +307,7 @@ class PpoLoop(_LibraryTrainer):
     def _note_answers(self, answers: Answers, before: Judged, apart: Any) -> None:
         said = answers.said
         self.step_trained = int(said.sum())
-        self.step_tokens = self.step_trained + int(answers.asked.sum())
+        self.step_tokens, self.step_squares = sum(answers.lengths), sum(length**2 for length in answers.lengths)
         length = said.sum(dim=1).float().mean()
         self._note(entropy=before.entropies[said].mean(), kl=apart.sum(dim=1).mean(), answer_tokens=length)
 

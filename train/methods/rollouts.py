@@ -171,6 +171,7 @@ class Rollouts(_LibraryTrainer):
     eos_token_ids: list[int]
     step_tokens: int
     step_trained: int
+    step_squares: int
     _metrics: Mapping[str, Any]
     rows: Sequence[PromptTokens]
     completions: int
@@ -195,7 +196,9 @@ class Rollouts(_LibraryTrainer):
             batches = [self._answered(examples) for examples in asked]
         masks = [batch["completion_mask"] for batch in batches]
         self.step_trained = sum(int(mask.sum()) for mask in masks)
-        self.step_tokens = self.step_trained + sum(int(batch["prompt_mask"].sum()) for batch in batches)
+        both = [batch["prompt_mask"].sum(dim=1) + batch["completion_mask"].sum(dim=1) for batch in batches]
+        lengths = [length for some in both for length in some.tolist()]
+        self.step_tokens, self.step_squares = sum(lengths), sum(length**2 for length in lengths)
         for batch in batches:
             self.weigh(batch, len(batches), sum(map(len, masks)))
         return batches, None
