@@ -92,6 +92,12 @@ class Workspace:
             yield
 
 
+def numbered(folder: Path, file: str = "") -> list[int]:
+    """The numbers of the folders there of four digits or more, ascending; of those that have `file`."""
+    found = folder.glob("[0-9][0-9][0-9][0-9]*")
+    return sorted(int(path.name) for path in found if path.name.isdecimal() and (path / file).exists())
+
+
 class _Holder(Record):
     """Who took the lock last: what its file says. Whether he still has it the kernel alone knows."""
 

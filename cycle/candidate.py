@@ -27,7 +27,7 @@ from .cards import Facts, cards
 from .journal import CONTAMINATION, EVALUATION, JUDGEMENT, TRAIN, Judgement, read_record
 from .open_cycle import OpenCycle
 from .past import replay_buffer
-from .releases import Dataset, Release, add_release, model_folder, releases
+from .releases import Dataset, Release, add_release, model_folder, release_numbers
 from .stages import timed
 
 BASE, CANDIDATE = "base", "candidate"
@@ -57,7 +57,7 @@ def judge_candidate(cycle: OpenCycle, trained: TrainResult, leaks: Sequence[Leak
 def release_candidate(cycle: OpenCycle, trained: TrainResult, entries: Sequence[Entry], verdict: Verdict) -> int:
     """Make the candidate a release, evaluated under its own name, whatever the verdict. Returns its number."""
     workspace, inputs = cycle.workspace, cycle.inputs
-    number = max((release.number for release in releases(workspace)), default=0) + 1
+    number = max(release_numbers(workspace), default=0) + 1
     evaluation = _evaluate(cycle, f"release {number}", trained.model)
     buffer = (cycle.folder / TRAIN / BUFFER_NAME).read_bytes()
     release = Release(

@@ -82,8 +82,8 @@ def explain_training(workspace: Workspace, progress: Progress) -> Explained:
 def explain_cycle(workspace: Workspace, progress: Progress, ref: str = "") -> CycleOutlook:
     """What `tilth cycle` would do now, with the samples that are there. Raises as it would before training."""
     basis = read_basis(workspace, ref or "HEAD")
-    found, last = journal.with_identity(workspace, basis.identity), journal.last_cycle(workspace)
-    number = _number(workspace, basis.identity)
+    found, last = _found(workspace, basis), journal.last_cycle(workspace)
+    number = _number(workspace, basis)
     done = journal.done(workspace, number) if found else None
     nothing = done.stands(release=not ref) if done else not (found or basis.to_train)
     return CycleOutlook(
@@ -137,7 +137,7 @@ def _training(workspace: Workspace, basis: Basis, progress: Progress) -> Explain
     config, new, start = workspace.config, set(basis.to_train), basis.start
     there = [each for each in basis.planned if each.complete]
     leaves = {each.folder: each.leaf.id for each in reversed(there)}
-    outlook, number = None, _number(workspace, basis.identity)
+    outlook, number = None, _number(workspace, basis)
     if any(each.leaf.id in new for each in there):
         student = student_folder(config.student.model, progress)
         outlook = explain_plan(
@@ -160,15 +160,19 @@ def _training(workspace: Workspace, basis: Basis, progress: Progress) -> Explain
     )
 
 
-def _number(workspace: Workspace, identity: str) -> int:
-    found = journal.with_identity(workspace, identity)
+def _found(workspace: Workspace, basis: Basis) -> Inputs | None:
+    return journal.with_identity(workspace, basis.identity, basis.parent)
+
+
+def _number(workspace: Workspace, basis: Basis) -> int:
+    found = _found(workspace, basis)
     return found.number if found else journal.next_number(workspace)
 
 
 def _trained_in(workspace: Workspace, basis: Basis, number: int) -> Path:
     """Where the cycle has its phases, or would have them from."""
-    own, start = cycle_folder(workspace, number) / TRAIN, basis.start.number if basis.start else 0
-    return own if own.is_dir() else journal.trained_from(workspace, start, basis.decided_by["samples"]) or own
+    own = cycle_folder(workspace, number) / TRAIN
+    return own if own.is_dir() else journal.trained_from(workspace, basis.start, basis.decided_by["samples"]) or own
 
 
 def _has_questions(planned: Planned) -> bool:

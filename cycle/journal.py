@@ -17,11 +17,11 @@ from ..core.atomic import read_json, write_json
 from ..core.errors import DataError
 from ..core.records import Record
 from ..core.wording import first_fault
-from ..core.workspace import Workspace
+from ..core.workspace import Workspace, numbered
 from ..eval.compare import Comparison, Together
 from ..eval.gate import Verdict
 from ..eval.report.data import LeafChanges
-from .releases import releases
+from .releases import Release, releases
 
 _INPUTS, _DONE = "cycle.json", "done.json"
 ENTRIES, CONTAMINATION, TRAIN, TRAINED, EVALUATION, JUDGEMENT, REPORT = (
@@ -88,10 +88,20 @@ def cycle_folder(workspace: Workspace, number: int) -> Path:
     return workspace.cycles / f"{number:04}"
 
 
-def cycles(workspace: Workspace) -> Iterator[Inputs]:
-    """All of them, finished or not, the newest first. Raises DataError when the record of one is broken."""
-    for path in sorted(workspace.cycles.glob(f"[0-9][0-9][0-9][0-9]/{_INPUTS}"), reverse=True):
-        yield read_record(path, Inputs)
+def cycle_numbers(workspace: Workspace) -> list[int]:
+    """The numbers of all cycles, finished or not, the oldest first."""
+    return numbered(workspace.cycles, _INPUTS)
+
+
+def cycles(workspace: Workspace, since: Release | None = None) -> Iterator[Inputs]:
+    """All of them, or those begun since that release was made, the newest first; each is read when it is asked for.
+
+    Raises DataError when the record of one is broken.
+    """
+    for number in reversed(cycle_numbers(workspace)):
+        if since and number <= since.cycle:
+            return
+        yield find_cycle(workspace, number)
 
 
 def last_cycle(workspace: Workspace) -> Inputs | None:
@@ -99,17 +109,17 @@ def last_cycle(workspace: Workspace) -> Inputs | None:
     return next(cycles(workspace), None)
 
 
-def with_identity(workspace: Workspace, identity: str) -> Inputs | None:
-    """The newest cycle that the same things decide."""
-    return next((each for each in cycles(workspace) if each.identity == identity), None)
+def with_identity(workspace: Workspace, identity: str, parent: Release | None) -> Inputs | None:
+    """The newest cycle that the same things decide, this parent among them."""
+    return next((each for each in cycles(workspace, parent) if each.identity == identity), None)
 
 
-def trained_from(workspace: Workspace, start: int, samples: str) -> Path | None:
-    """Where a cycle that trained from release `start` (0: the student) has its phases; None where none did.
+def trained_from(workspace: Workspace, start: Release | None, samples: str) -> Path | None:
+    """Where a cycle that trained from `start` (None: the student) has its phases; None where none did.
 
     The newest with the same samples, else the newest: of branches judged in turn each finds its own phases.
     """
-    alike = [each for each in cycles(workspace) if each.parent == start]
+    alike = [each for each in cycles(workspace, start) if each.parent == (start.number if start else 0)]
     alike.sort(key=lambda each: each.decided_by.get("samples") != samples)
     folders = (cycle_folder(workspace, each.number) / TRAIN for each in alike)
     return next((folder for folder in folders if folder.is_dir()), None)
@@ -117,13 +127,12 @@ def trained_from(workspace: Workspace, start: int, samples: str) -> Path | None:
 
 def next_number(workspace: Workspace) -> int:
     """Of the cycle that would begin now: none that a release names, though its own records may be gone."""
-    last = last_cycle(workspace)
-    return max([last.number if last else 0, *(release.cycle for release in releases(workspace))]) + 1
+    return max([*cycle_numbers(workspace), *(release.cycle for release in releases(workspace))], default=0) + 1
 
 
 def last_finished(workspace: Workspace) -> int:
     """The number of the newest finished cycle; 0 when there is none."""
-    return max((int(path.parent.name) for path in workspace.cycles.glob(f"[0-9][0-9][0-9][0-9]/{_DONE}")), default=0)
+    return max(numbered(workspace.cycles, _DONE), default=0)
 
 
 def find_cycle(workspace: Workspace, number: int) -> Inputs:

@@ -20,7 +20,7 @@ from ..core.fingerprint import file_sha256, fingerprint
 from ..core.rate import Rate
 from ..core.records import Record
 from ..core.wording import first_fault
-from ..core.workspace import Workspace
+from ..core.workspace import Workspace, numbered
 from ..eval.gate import Verdict
 
 RELEASE, PRUNED = "release.json", "pruned.json"
@@ -85,7 +85,12 @@ class Release(Record):
 
 def releases(workspace: Workspace) -> list[Release]:
     """All releases, the oldest first. Raises DataError when one's record is broken."""
-    return [read_release(path.parent) for path in sorted(workspace.releases.glob(f"[0-9][0-9][0-9][0-9]/{RELEASE}"))]
+    return [read_release(release_folder(workspace, number)) for number in release_numbers(workspace)]
+
+
+def release_numbers(workspace: Workspace) -> list[int]:
+    """The numbers of all releases, the oldest first: their records, which name every leaf, are not read."""
+    return numbered(workspace.releases, RELEASE)
 
 
 def usable_releases(workspace: Workspace) -> list[Release]:

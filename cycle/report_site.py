@@ -19,7 +19,7 @@ from ..core.rate import Rate, wilson
 from ..core.workspace import Workspace
 from ..eval.report.index import CycleRow, render_index, with_links
 from . import journal
-from .journal import JUDGEMENT, REPORT, Judgement, cycle_folder, find_cycle, read_record
+from .journal import JUDGEMENT, REPORT, Judgement, cycle_folder, cycle_numbers, find_cycle, read_record
 
 HOST = "127.0.0.1"
 
@@ -32,7 +32,7 @@ class Site:
 
     def page(self, path: str) -> str | None:
         """The HTML at `/` and `/cycles/N`; None where there is no such page. Raises DataError."""
-        numbers = self._numbers()
+        numbers = cycle_numbers(self.workspace)
         if path == "/":
             return render_index(self.workspace.root.name, [self._row(number) for number in reversed(numbers)])
         named = re.fullmatch(r"/cycles/([1-9][0-9]{0,5})", path)
@@ -43,9 +43,6 @@ class Site:
         at = numbers.index(number)
         previous, following = ([0, *numbers][at], [*numbers, 0][at + 1])
         return with_links(file.read_text(encoding="utf-8"), previous, following)
-
-    def _numbers(self) -> list[int]:
-        return sorted(int(path.parent.name) for path in self.workspace.cycles.glob("[0-9][0-9][0-9][0-9]/cycle.json"))
 
     def _row(self, number: int) -> CycleRow:
         inputs, done = find_cycle(self.workspace, number), journal.done(self.workspace, number)

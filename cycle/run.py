@@ -57,7 +57,7 @@ from .journal import (
 from .open_cycle import OpenCycle
 from .past import past_of
 from .prune import prune_older
-from .releases import Release, model_folder, releases, set_current
+from .releases import Release, find_release, model_folder, release_numbers, set_current
 from .report import write_report
 from .stages import timed
 from .students import students
@@ -157,7 +157,7 @@ def read_result(workspace: Workspace, number: int) -> CycleResult:
 
 def _open(workspace: Workspace, basis: Basis) -> Inputs | None:
     """The cycle to go on with, or a new one; None when the current release has all there is."""
-    if found := journal.with_identity(workspace, basis.identity):
+    if found := journal.with_identity(workspace, basis.identity, basis.parent):
         return found
     if not basis.to_train:
         return None
@@ -172,17 +172,17 @@ def _open(workspace: Workspace, basis: Basis) -> Inputs | None:
         config=workspace.config.model_dump(mode="json"),
         started_at=datetime.now(UTC),
     )
-    _take_over(workspace, inputs)
+    _take_over(workspace, inputs, basis.start)
     journal.begin(workspace, inputs)
     return inputs
 
 
-def _take_over(workspace: Workspace, inputs: Inputs) -> None:
+def _take_over(workspace: Workspace, inputs: Inputs, start: Release | None) -> None:
     """Give a new cycle what one with the same start has trained: each phase knows whether that is its own.
 
     A new gate, or another last phase, then costs no training of the phases before.
     """
-    if trained := journal.trained_from(workspace, inputs.parent, inputs.decided_by["samples"]):
+    if trained := journal.trained_from(workspace, start, inputs.decided_by["samples"]):
         with new_folder(cycle_folder(workspace, inputs.number) / TRAIN) as new:
             shutil.copytree(trained, new, copy_function=_linked_if_large, dirs_exist_ok=True)
 
@@ -250,8 +250,9 @@ def _train(cycle: OpenCycle, entries: Sequence[Entry]) -> TrainResult:
 
 def _settle(workspace: Workspace, progress: Progress) -> CycleResult | None:
     """Close the cycle that was stopped after it had made its release, if one was."""
-    made = next(reversed(releases(workspace)), None)
-    if made is None or made.cycle not in {each.number for each in journal.cycles(workspace)}:
+    numbers = release_numbers(workspace)
+    made = find_release(workspace, numbers[-1]) if numbers else None
+    if made is None or made.cycle not in journal.cycle_numbers(workspace):
         return None
     done = journal.done(workspace, made.cycle)
     if done and done.release:

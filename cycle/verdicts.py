@@ -65,7 +65,7 @@ def verdict_on_head(workspace: Workspace) -> str:
         basis = read_basis(workspace)
     except TilthError as error:
         return no_verdict(workspace, commit, str(error))
-    found = journal.with_identity(workspace, basis.identity)
+    found = journal.with_identity(workspace, basis.identity, basis.parent)
     if found and journal.done(workspace, found.number):
         return verdict_on_cycle(workspace, found.number)
     if found:

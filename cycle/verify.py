@@ -10,7 +10,7 @@ from ..core.errors import DataError, ModelError
 from ..core.fingerprint import file_sha256
 from ..core.progress import Progress
 from ..core.records import Record
-from ..core.workspace import Workspace
+from ..core.workspace import Workspace, numbered
 from ..sdg.store import PREFERENCES, SAMPLES
 from ..train.load import weights_sha256
 from .cards import MODEL_CARD
@@ -83,7 +83,7 @@ def check_model(workspace: Workspace, release: Release) -> None:
 
 def _all(workspace: Workspace) -> list[int]:
     """By their folders: the record of one may be what is gone."""
-    return sorted(int(path.name) for path in workspace.releases.glob("[0-9][0-9][0-9][0-9]") if path.is_dir())
+    return numbered(workspace.releases)
 
 
 def _verify(workspace: Workspace, number: int, sha256_of: _Sha256Of) -> Verified:
