@@ -31,10 +31,9 @@ def publish(folder: Path, step: int, *, keep: int) -> None:
     """
     name = f"{_PREFIX}{step}"
     written, checkpoint = aside(folder) / name, folder / name
-    files = sorted(path for path in written.rglob("*") if path.is_file())
-    for path in files:
+    for path in (path for path in written.rglob("*") if path.is_file()):
         fsync(path)
-    write_json(written / MANIFEST, {str(path.relative_to(written)): file_sha256(path) for path in files})
+    write_manifest(written)
     for inner in (path for path in (written, *written.rglob("*")) if path.is_dir()):
         fsync(inner)
     if checkpoint.exists():
@@ -53,7 +52,7 @@ def newest_whole(folder: Path, logged: int) -> Path | None:
     """
     shutil.rmtree(aside(folder), ignore_errors=True)
     for checkpoint in reversed(_checkpoints(folder)):
-        if step_of(checkpoint) <= logged and _is_whole(checkpoint):
+        if step_of(checkpoint) <= logged and is_whole(checkpoint):
             return checkpoint
         shutil.rmtree(checkpoint)
     return None
@@ -64,15 +63,20 @@ def step_of(checkpoint: Path | None) -> int:
     return int(checkpoint.name.removeprefix(_PREFIX)) if checkpoint else 0
 
 
-def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"{_PREFIX}*"), key=step_of)
+def write_manifest(folder: Path) -> None:
+    """Say in a folder what its files are. Raises OSError."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    write_json(folder / MANIFEST, {str(path.relative_to(folder)): file_sha256(path) for path in files})
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def is_whole(folder: Path) -> bool:
+    """Whether the files of a folder are those of its manifest."""
     try:
-        hashes: dict[str, Any] = read_json(checkpoint / MANIFEST)
+        hashes: dict[str, Any] = read_json(folder / MANIFEST)
     except DataError:
         return False
-    return all(
-        (checkpoint / name).is_file() and file_sha256(checkpoint / name) == sha256 for name, sha256 in hashes.items()
-    )
+    return all((folder / name).is_file() and file_sha256(folder / name) == sha256 for name, sha256 in hashes.items())
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"{_PREFIX}*"), key=step_of)

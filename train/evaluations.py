@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from ..core.atomic import new_folder
+from ..core.errors import DataError
 from ..core.jsonl import read_records, write_records
-from . import distributed
+from . import checkpoints, distributed
 from .methods.setup import Setup
 from .metrics import Step
 from .plan import LOSS_ON_ROWS
@@ -63,14 +64,17 @@ class EpochEnds:
         return ends_early([each for each in self._evaluations if each.step <= step], self._phase.select)
 
     def write_model(self, trainer: Any, folder: Path) -> None:
-        """Write the phase's model: the best where it selects, with what else it keeps beside it, else the last."""
+        """Write the phase's model: the best where it selects, with what else it keeps beside it, else the last.
+
+        Raises DataError where one that was kept is no longer what was written.
+        """
         found = kept(self._evaluations, self._phase.select)
         if not found:
             self._write(trainer, folder)
         for place, evaluation in enumerate(found if distributed.is_first() else ()):
             name = f"{folder.name}-epoch-{evaluation.epoch}" if place else folder.name
             with new_folder(folder.with_name(name)) as copy:
-                shutil.copytree(self._aside(evaluation.epoch), copy, dirs_exist_ok=True)
+                self._take(evaluation.epoch, copy)
 
     def _evaluate(self, trainer: Any, epoch: int, step: int) -> Evaluation:
         started, select, held_out = time.monotonic(), self._phase.select, self._setup.watch.held_out
@@ -80,12 +84,12 @@ class EpochEnds:
         more = {name: number for look in self._looks for name, number in look(trainer).items()}
         found = Evaluation(epoch=epoch, step=step, training=training, validation=validation, more=more)
         if select.by == "held_out" and held_out:
-            self._write(trainer, self._aside(epoch))
+            self._keep(trainer, epoch)
             found = found.model_copy(update={"held_out": held_out(self._aside(epoch))})
         self._evaluations.append(found.model_copy(update={"seconds": round(time.monotonic() - started, 3)}))
         is_kept = self._evaluations[-1] in kept(self._evaluations, select)
         if any(distributed.any_of(is_kept)) and select.by == "validation_loss":
-            self._write(trainer, self._aside(epoch))
+            self._keep(trainer, epoch)
         if distributed.is_first():
             write_records(self._log, self._evaluations)
         self._delete_worse()
@@ -108,6 +112,19 @@ class EpochEnds:
                 self._setup.tokenizer.save_pretrained(aside)
         else:
             trainer.save_result(None)
+
+    def _keep(self, trainer: Any, epoch: int) -> None:
+        self._write(trainer, self._aside(epoch))
+        if distributed.is_first():
+            checkpoints.write_manifest(self._aside(epoch))
+
+    def _take(self, epoch: int, folder: Path) -> None:
+        aside = self._aside(epoch)
+        shutil.copytree(aside, folder, dirs_exist_ok=True)
+        if not checkpoints.is_whole(folder):
+            fix = "delete that folder's parent and run the same command again: the phase is trained anew"
+            raise DataError(f"the model of epoch {epoch} was damaged on the disk", where=str(aside), fix=fix)
+        (folder / checkpoints.MANIFEST).unlink()
 
     def _aside(self, epoch: int) -> Path:
         return self._setup.checkpoints / f"{_BEST}{epoch}"

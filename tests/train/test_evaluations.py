@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from collections.abc import Callable, Generator
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 from tilth.core.config import Config, Train
-from tilth.core.errors import ConfigError
+from tilth.core.errors import ConfigError, DataError
 from tilth.core.jsonl import write_records
 from tilth.core.progress import SilentProgress, SilentTask
 from tilth.train.data import Files
@@ -147,6 +148,21 @@ def test_the_epoch_that_answers_most_becomes_the_model(train: Callable[..., Trai
     assert weights_sha256(second) != chosen.phases[0].weights_sha256
     for model in (chosen.model, second):
         assert {path.name for path in model.iterdir()} == {path.name for path in last.model.iterdir()}
+
+
+def test_a_kept_model_that_was_damaged_is_not_taken(train: Callable[..., TrainResult], tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"select": Selection(by="held_out")}
+    with pytest.raises(Killed):
+        train("out", held_out=Right(5), progress=Told("epoch 1 of 2"), every_s=1e-9, **settings)
+    [kept] = (tmp_path / "out" / "01-p" / "checkpoints").glob("*/best-1")
+    weights = bytearray((kept / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (kept / "model.safetensors").write_bytes(weights)
+    with pytest.raises(DataError, match=r"best-1: the model of epoch 1 was damaged on the disk; delete that folder's"):
+        train("out", held_out=Right(3), every_s=1e-9, **settings)
+    assert not list((tmp_path / "out" / "01-p").glob("*model*"))
+    shutil.rmtree(kept.parent)
+    assert train("out", held_out=Right(5, 3), **settings).phases[0].epoch == 1
 
 
 def test_training_ends_after_epochs_that_are_no_better(train: Callable[..., TrainResult], tmp_path: Path) -> None:
