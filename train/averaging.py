@@ -13,6 +13,7 @@ from typing import Any
 from ..core.atomic import new_file
 from ..core.errors import ModelError
 from .load import weight_files
+from .plan import Phase
 
 
 def average(model: Path, parent: Path, share: float) -> None:
@@ -32,6 +33,12 @@ def average(model: Path, parent: Path, share: float) -> None:
         averaged = {name: _mean(name, tensor, before.get(name), share, model) for name, tensor in trained.items()}
         with new_file(file) as new:
             new.write(save(averaged, metadata))
+
+
+def averaged_in_words(phase: Phase) -> str:
+    """That what was measured at the ends of the epochs was not the mean."""
+    what = f"the mean of what was trained and of its parent, which weighs {phase.average:.0%}"
+    return f"phase {phase.name}: the model is {what}; the numbers of its epochs are of what was trained"
 
 
 def _mean(name: str, trained: Any, before: Any, share: float, model: Path) -> Any:

@@ -28,7 +28,7 @@ from ..core.progress import Progress, Task
 from ..llm.precision import compute_dtype, device
 from . import checkpoints, distributed
 from .auto import Resolved
-from .averaging import average
+from .averaging import average, averaged_in_words
 from .determinism import deterministic
 from .evaluations import EpochEnds, read_evaluations
 from .forgetting import Drift
@@ -161,13 +161,15 @@ def run_phase(
         task.advance(done)
         (train or train_model)(job, models, checkpoint_folder, checkpoint, config, watch)
         fsync(metrics)
-        if job.phase.average:
-            average(job.folder / MODEL_NAME, models.parent, job.phase.average)
+        for model in job.folder.glob(f"{MODEL_NAME}*") if job.phase.average else ():
+            average(model, models.parent, job.phase.average)
         result = _result(job, models, read_steps(metrics))
         write_json(job.folder / RESULT_NAME, result.model_dump(mode="json"))
         task.grow(result.steps - job.mix.steps)
         if chosen := chosen_in_words(read_evaluations(job.folder / EVALUATIONS_NAME), job.phase):
             progress.say(chosen)
+        if job.phase.average:
+            progress.say(averaged_in_words(job.phase))
         discard_checkpoints(job)
     if watch.stop_asked:
         raise KeyboardInterrupt

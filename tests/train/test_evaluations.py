@@ -150,6 +150,26 @@ def test_the_epoch_that_answers_most_becomes_the_model(train: Callable[..., Trai
         assert {path.name for path in model.iterdir()} == {path.name for path in last.model.iterdir()}
 
 
+def test_all_models_that_are_kept_are_averaged_and_that_their_numbers_are_older_is_said(
+    train: Callable[..., TrainResult], student: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    told = Told()
+    settings: dict[str, Any] = {"select": Selection(by="held_out", keep=2)}
+    plain = train("plain", held_out=Right(5, 3), **settings).model.parent
+    averaged = train("averaged", held_out=Right(5, 3), progress=told, average=0.25, **settings).model.parent
+    assert told.said[-1] == (
+        "phase p: the model is the mean of what was trained and of its parent, which weighs 25%; "
+        "the numbers of its epochs are of what was trained"
+    )
+    before = load_file(student / "model.safetensors")
+    for name in ("model", "model-epoch-2"):
+        own = load_file(plain / name / "model.safetensors")
+        for tensor, found in load_file(averaged / name / "model.safetensors").items():
+            assert found.allclose(own[tensor].lerp(before[tensor], 0.25), atol=1e-7)
+
+
 def test_a_kept_model_that_was_damaged_is_not_taken(train: Callable[..., TrainResult], tmp_path: Path) -> None:
     settings: dict[str, Any] = {"select": Selection(by="held_out")}
     with pytest.raises(Killed):
