@@ -37,7 +37,7 @@ from ..machine import commit, describe
 from .curve import Ask, curve
 from .cycles import Course, cycles
 from .outcome import BASE, Cycle, Outcome, outcome
-from .page import DEFAULT, write_page
+from .page import BOUND, write_page
 from .samples import generated, untaught, workspace_in
 from .variants import VARIANTS, Variant
 
@@ -59,7 +59,7 @@ def main() -> None:
         results |= {"machine": describe()} | setting
         results["variants"][variant.name] = found.model_dump(mode="json")
         results["commits"][variant.name] = commit()
-        if variant.name == DEFAULT:
+        if variant.name == BOUND:
             points = curve(last, student, questions, ask, options.folder / "mean")
             results["curve"] = [point.model_dump(mode="json") for point in points]
         write_json(RESULTS, results)

@@ -1,4 +1,4 @@
-"""The last model of a variant, drawn back toward the base model: what that costs of the leaves, what it gives back."""
+"""A model drawn back toward the base model: what that costs of the leaves, what it gives back of the general set."""
 
 from __future__ import annotations
 
