@@ -1,13 +1,15 @@
-"""What may be deleted to free disk: models of old releases, and what refused and abandoned cycles trained.
+"""What may be deleted to free disk: old releases' models, what refused and abandoned cycles trained, old training data.
 
-Records, reports, cards, samples and replay buffers stay, so that lineage and scores of a pruned release can still be
-told. A release is marked as pruned before the first of its files goes, and a cycle's folders are renamed before they
-are deleted: a prune that is killed leaves nothing that could be taken for a model, and the next one deletes the rest.
-It works on a full disk: cycles go first, which takes no room, and a release's mark is an empty file.
+That data is a choice of what the store has, and nothing reads it once its cycle is finished. Records, reports, cards,
+samples and replay buffers stay, so that lineage and scores of a pruned release can still be told. A release is marked
+as pruned before the first of its files goes, and a cycle's folders are renamed before they are deleted: a prune that is
+killed leaves nothing that could be taken for a model, and the next one deletes the rest. It works on a full disk:
+cycles go first, which takes no room, and a release's mark is an empty file.
 """
 
 from __future__ import annotations
 
+import filecmp
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -19,10 +21,13 @@ from ..core.errors import TilthError
 from ..core.progress import Progress
 from ..core.workspace import Workspace
 from ..train.memory import gigabytes
+from ..train.mix import DATA_NAME, VALIDATION_NAME
+from ..train.replay_buffer import BUFFER_NAME
 from . import journal
 from .cards import MODEL_CARD
-from .journal import TRAIN, Inputs, cycle_folder
-from .releases import PRUNED, Release, current_release, is_pruned, pinned, release_folder, releases
+from .journal import TRAIN, cycle_folder
+from .past import replay_buffer
+from .releases import PRUNED, current_release, is_pruned, pinned, release_folder, release_numbers
 
 _ASIDE = ".pruned-"
 
@@ -82,37 +87,49 @@ def freed_bytes(found: Iterable[Prunable]) -> int:
 
 
 def _releases(workspace: Workspace, keep: int | None) -> Iterator[Prunable]:
-    known, needed = releases(workspace), _needed(workspace)
-    old = {release.number for release in known[:-keep]} - needed if keep else set[int]()
-    for release in known:
-        gone = is_pruned(workspace, release.number)
-        paths = _model_files(workspace, release) if gone or release.number in old else ()
+    known, needed = release_numbers(workspace), _needed(workspace)
+    old = set(known[:-keep]) - needed if keep else set[int]()
+    for number in known:
+        gone = is_pruned(workspace, number)
+        paths = _model_files(workspace, number) if gone or number in old else ()
         if paths:
             rest = "rest of the " if gone else ""
-            yield Prunable(f"{rest}model of {release.name}", paths, release.number)
+            yield Prunable(f"{rest}model of release {number}", paths, number)
 
 
 def _needed(workspace: Workspace) -> set[int]:
     """The releases that may not be pruned, however old they are."""
     current = current_release(workspace)
-    starts = {cycle.parent for cycle in _unsettled(workspace)}
+    starts = {journal.find_cycle(workspace, number).parent for number in _unsettled(workspace)}
     return starts | pinned(workspace) | ({current.number} if current else set())
 
 
-def _model_files(workspace: Workspace, release: Release) -> tuple[Path, ...]:
-    """All that stands in its model's folder but the card."""
-    card = release_folder(workspace, release.number) / MODEL_CARD
+def _model_files(workspace: Workspace, number: int) -> tuple[Path, ...]:
+    """All that stands in a release's model's folder but the card."""
+    card = release_folder(workspace, number) / MODEL_CARD
     return tuple(sorted(path for path in card.parent.glob("*") if path != card))
 
 
 def _cycles(workspace: Workspace) -> Iterator[Prunable]:
-    unsettled = _unsettled(workspace)
-    for cycle in reversed(list(journal.cycles(workspace))):
-        end = journal.done(workspace, cycle.number)
-        found = (cycle_folder(workspace, cycle.number) / TRAIN).glob("*/*")
-        paths = tuple(sorted(path for path in found if path.is_dir() and _is_trained(path.name)))
-        if paths and cycle not in unsettled and not (end and end.release):
-            yield Prunable(f"models of cycle {cycle.number} ({end.outcome if end else 'abandoned'})", paths)
+    numbers = journal.cycle_numbers(workspace)
+    for number in sorted({*numbers[:-1]} - {*_unsettled(workspace)}):
+        end, found = journal.done(workspace, number), sorted((cycle_folder(workspace, number) / TRAIN).glob("*/*"))
+        paths = tuple(path for path in found if path.is_dir() and _is_trained(path.name))
+        if paths and not (end and end.release):
+            yield Prunable(f"models of cycle {number} ({end.outcome if end else 'abandoned'})", paths)
+        data = tuple(path for path in found if path.name in {DATA_NAME, VALIDATION_NAME})
+        data += _copies(workspace, number, end.release) if end and end.release else ()
+        if end and data:
+            yield Prunable(f"training data of cycle {number}", data)
+
+
+def _copies(workspace: Workspace, cycle: int, release: int) -> tuple[Path, ...]:
+    """The cycle's replay buffer, where it is the same as its release's; the current release keeps both."""
+    copy, current = cycle_folder(workspace, cycle) / TRAIN / BUFFER_NAME, current_release(workspace)
+    if not copy.is_file() or (current and current.number == release):
+        return ()
+    kept = replay_buffer(workspace, release)
+    return (copy,) if kept.is_file() and filecmp.cmp(kept, copy, shallow=False) else ()
 
 
 def _is_trained(name: str) -> bool:
@@ -120,15 +137,15 @@ def _is_trained(name: str) -> bool:
     return name.startswith(("model", "checkpoints", _ASIDE))
 
 
-def _unsettled(workspace: Workspace) -> list[Inputs]:
+def _unsettled(workspace: Workspace) -> list[int]:
     """The cycles that may yet become a release: the newest, and those that passed since the current one was made."""
     current = current_release(workspace)
-    found: list[Inputs] = []
-    for place, cycle in enumerate(journal.cycles(workspace)):
-        end = journal.done(workspace, cycle.number)
-        passed = end and end.outcome == "judged" and not (current and cycle.number < current.cycle)
+    found: list[int] = []
+    for place, number in enumerate(reversed(journal.cycle_numbers(workspace))):
+        end = journal.done(workspace, number)
+        passed = end and end.outcome == "judged" and not (current and number < current.cycle)
         if passed or (place == 0 and not (end and end.release)):
-            found.append(cycle)
+            found.append(number)
     return found
 
 

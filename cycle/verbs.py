@@ -311,7 +311,7 @@ class Workspace:
         return prunable(self.place, self.config.releases.keep if keep is None else keep)
 
     def prune(self, keep: int | None = None) -> list[Prunable]:
-        """Delete the models of releases but for the newest `keep`, and what refused and abandoned cycles trained.
+        """Delete the models of releases but for the newest `keep`, and what cycles but the newest trained and trained on.
 
         By default as many are kept as `tilth.yaml` says, or all. The current release and pinned ones stay. Returns what
         went. Raises TilthError for fewer than 1.

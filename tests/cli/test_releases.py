@@ -142,7 +142,9 @@ def test_a_cycle_that_made_a_release_prunes_by_the_policy_and_says_so(
     loop.configure(releases={"keep": 1})
     ran = spawner.run(loop.root, "cycle")
     assert ran.code == 0
-    assert ran.err.endswith("pruned by `releases.keep: 1`: model of release 1; freed 0.0 GB\n")
+    assert ran.err.endswith(
+        "pruned by `releases.keep: 1`: training data of cycle 1, model of release 1; freed 0.0 GB\n"
+    )
     assert not (loop.state / "releases/0001/model/model.safetensors").exists()
     assert spawner.run(loop.root, "releases", "verify").code == 0
     assert spawner.run(loop.root, "cycle").out.startswith("nothing to do")

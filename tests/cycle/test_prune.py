@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tilth import Workspace as Garden
+from tilth.core.atomic import write_text
 from tilth.core.errors import TilthError
 from tilth.core.progress import SilentProgress
+from tilth.cycle.past import read_past
 from tilth.cycle.prune import freed_bytes, prunable, prune
 from tilth.cycle.releases import disk_bytes, find_release, is_pruned, pin, releases, set_current
 from tilth.cycle.verify import verify
 
+from ..loop import Loop
 from ..made_releases import WEIGHTS_BYTES, Made
 
 
@@ -114,6 +118,48 @@ def test_what_a_release_shares_with_a_cycle_frees_nothing(made: Made) -> None:
     assert freed_bytes(found) == WEIGHTS_BYTES + 2
     prune(made.workspace, found)
     assert not verify(made.workspace, [5], SilentProgress())[0].faults
+
+
+def test_what_finished_cycles_trained_on_goes_but_of_the_newest(made: Made) -> None:
+    made.cycle(6, 5, "refused")
+    made.cycle(7, 5, "judged")
+    made.release(8, parent=5)
+    for number in range(1, 9):
+        train = made.workspace.cycles / f"{number:04}/train"
+        write_text(train / "01-all/data.jsonl", "d" * 1000)
+        write_text(train / "01-all/validation.jsonl", "v" * 100)
+        write_text(train / "replay.jsonl", f'{{"id": "{number}"}}\n')
+    (made.workspace.replay / "0002.jsonl").write_text("cut")
+    set_current(made.workspace, 3)
+    found = prunable(made.workspace, None)
+    assert [each.name for each in found] == [
+        *(f"training data of cycle {number}" for number in range(1, 6)),
+        "models of cycle 6 (refused)",
+        "training data of cycle 6",
+    ]
+    prune(made.workspace, found)
+    left = [path.relative_to(made.workspace.cycles) for path in made.workspace.cycles.rglob("*.jsonl")]
+    assert sorted(str(path) for path in left if path.name != "metrics.jsonl") == [
+        *("0002/train/replay.jsonl", "0003/train/replay.jsonl", "0006/train/replay.jsonl"),
+        *("0007/train/01-all/data.jsonl", "0007/train/01-all/validation.jsonl", "0007/train/replay.jsonl"),
+        *("0008/train/01-all/data.jsonl", "0008/train/01-all/validation.jsonl", "0008/train/replay.jsonl"),
+    ]
+    assert names(made, None) == []
+
+
+def test_the_reports_and_the_loop_go_on_without_it(copy: Callable[[Loop], Loop], turned_twice: Loop) -> None:
+    loop = copy(turned_twice)
+    garden, current = Garden(loop.workspace), read_past(loop.workspace, find_release(loop.workspace, 1), 3)
+    page = garden.report(1).read_text()
+    assert [each.name for each in garden.prune()] == ["training data of cycle 1"]
+    assert not list(loop.state.glob("cycles/0001/train/**/*data.jsonl"))
+    assert not (loop.state / "cycles/0001/train/replay.jsonl").exists()
+    assert garden.report(1).read_text() == page
+    assert not [fault for each in garden.verify() for fault in each.faults]
+    assert garden.cycle().outcome == "nothing to do"
+    garden.rollback(1)
+    assert read_past(loop.workspace, garden.current_release(), 3) == current
+    assert garden.cycle().number == 2
 
 
 KILLED = """
