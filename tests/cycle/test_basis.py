@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
 from tilth.cycle.basis import leaf_changes, read_basis
 from tilth.cycle.releases import Dataset
 from tilth.eval.report.data import LeafChanges
 
-from ..loop import SKILL, Loop, Teacher, make_loop, skill_files
+from ..loop import FERRY, MILL, SKILL, Loop, Teacher, knowledge_files, make_loop, skill_files
 
 
 def new_loop(tmp_path: Path) -> Loop:
@@ -45,6 +46,29 @@ def test_two_leaves_of_equal_content_make_no_other_cycle_once_their_samples_are_
     assert read_basis(loop.workspace).decided_by["samples"] != before.decided_by["samples"]
     loop.configure(teacher={"model": "other", "base_url": loop.teacher.url})
     assert len({basis.decided_by["samples"] for basis in (before, after, read_basis(loop.workspace))}) == 2
+
+
+def test_another_document_changes_the_leaf_that_names_it_and_no_other(tmp_path: Path) -> None:
+    loop, page = new_loop(tmp_path), "manual/ferry.md"
+    qna = yaml.safe_load(knowledge_files(FERRY)["qna.yaml"])
+    fetched = {"repo": "https://localhost/manual.git", "commit": "a" * 40, "patterns": ["*.md"]}
+
+    def leaves() -> dict[str, str]:
+        return {each.leaf.id: each.leaf.fingerprint for each in read_basis(loop.workspace).planned}
+
+    def changed(leaf: str, files: dict[str, str]) -> set[str]:
+        before = leaves()
+        loop.commit(leaf, files)
+        return {each for each, fingerprint in leaves().items() if before.get(each) != fingerprint}
+
+    loop.commit("manual", {"ferry.md": "The door of Tern Ferry is made of brass.\n"})
+    assert changed(FERRY, {"qna.yaml": yaml.safe_dump(qna | {"document": {"files": [f"/{page}"]}})}) == {FERRY}
+    assert changed("manual", {"ferry.md": "The stair of Tern Ferry is made of brass.\n"}) == {FERRY}
+    assert changed("manual", {"mill.md": "No leaf names it.\n"}) == set()
+    assert changed(MILL, {"page.md": "The wheel of Orla Mill is made of larch.\n"}) == {MILL}
+    assert changed(FERRY, {"qna.yaml": yaml.safe_dump(qna | {"document": fetched})}) == {FERRY}
+    later = qna | {"document": fetched | {"commit": "b" * 40}}
+    assert changed(FERRY, {"qna.yaml": yaml.safe_dump(later)}) == {FERRY}
 
 
 def test_a_workspace_elsewhere_goes_on_with_the_same_cycle(tmp_path: Path) -> None:

@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tilth
+import yaml
 from tilth.core.atomic import read_json
-from tilth.core.errors import DataError
+from tilth.core.errors import DataError, TaxonomyError
+from tilth.core.jsonl import read_records
 from tilth.core.progress import SilentProgress
 from tilth.cycle import basis
 from tilth.cycle.explain import CycleOutlook, explain_cycle
 from tilth.cycle.journal import find_cycle
 from tilth.cycle.run import CycleResult, run_cycle
 from tilth.taxonomy.repository import resolve_commit
+from tilth.train.data import TrainingSample
 from tilth.train.replay_buffer import read_entries
 
-from ..loop import FERRY, MILL, SKILL, Loop, Spawner, knowledge_files, skill_files
+from ..loop import (
+    FERRY,
+    MILL,
+    SKILL,
+    Loop,
+    Spawner,
+    Teacher,
+    knowledge_files,
+    make_loop,
+    serve_teacher,
+    skill_files,
+)
 
 Copy = Callable[[Loop], Loop]
 
@@ -128,6 +146,69 @@ def test_where_nothing_is_to_do_the_cycle_of_the_current_release_is_named(traine
     loop = copy(trained)
     git(loop, "reset", "--hard", "-q", "HEAD~1")
     assert run_cycle(loop.workspace, SilentProgress()) == CycleResult(1, "nothing to do")
+
+
+def test_a_history_that_was_rewritten_changes_nothing(turned_once: Loop, copy: Copy) -> None:
+    loop, released = copy(turned_once), resolve_commit(turned_once.root, "HEAD")
+    git(loop, "commit", "--amend", "-qm", "In other words")
+    git(loop, "reflog", "expire", "--expire=now", "--all")
+    git(loop, "gc", "-q", "--prune=now")
+    with pytest.raises(TaxonomyError):
+        resolve_commit(loop.root, released)
+    assert run_cycle(loop.workspace, SilentProgress()) == CycleResult(1, "nothing to do")
+    loop.commit(FERRY, knowledge_files(FERRY))
+    assert explained(loop)[1]["changes"] == (True, f"added {FERRY}")
+
+
+def test_another_threshold_of_the_judge_filters_again_asks_nobody_and_is_trained(
+    tmp_path: Path, tiny_student: Path, spawner: Spawner
+) -> None:
+    recipe = yaml.safe_load((Path(tilth.__file__).parent / "sdg/recipes/quick.yaml").read_text())
+    recipe["skills"]["prompts"] |= {"judge": "skill_rubric", "foundational_judge": "skill_rubric"}
+    with scoring_teacher() as teacher:
+        loop = make_loop(tmp_path / "taxonomy", teacher, tiny_student)
+        loop.configure(generate={"recipe": "mine.yaml"})
+        plan = loop.root / "plan.yaml"
+        plan.write_text(plan.read_text().replace("epochs: 24", "epochs: 1").replace("epochs: 4", "epochs: 1"))
+        asked: list[int] = []
+        for lowest in (3, 4):
+            recipe["skills"]["lowest_score"] = lowest
+            (loop.root / "mine.yaml").write_text(yaml.safe_dump(recipe))
+            assert spawner.run(loop.root, "train").code == 0
+            asked.append(len(teacher.requests))
+    assert asked[0] == asked[1] > 0
+    before, after = (
+        {
+            item.id: item
+            for item in read_records(loop.state / f"cycles/{cycle:04}/train/02-all/data.jsonl", TrainingSample)
+        }
+        for cycle in (1, 2)
+    )
+    gone = [before[id_].source for id_ in before.keys() - after.keys()]
+    assert {source.leaf for source in gone} == {SKILL}
+    assert {source.grades["judge"] for source in gone} == {"3: a little"}
+    assert after.keys() < before.keys()
+
+
+@contextlib.contextmanager
+def scoring_teacher() -> Generator[Teacher]:
+    """Serve a teacher who as a judge gives an answer 3 of 5 to what was made of "alpha", and 5 else."""
+    with serve_teacher() as teacher:
+        teach = teacher.reply
+
+        def reply(body: str) -> dict[str, Any]:
+            request = json.loads(body)
+            form = request.get("response_format")
+            if not form or "score" not in form["json_schema"]["schema"]["properties"]:
+                return teach(body)
+            low = "alpha" in request["messages"][-1]["content"]
+            said = {"fault": "a little", "score": 3} if low else {"fault": "none", "score": 5}
+            answer = teach(json.dumps({"messages": request["messages"]}))
+            answer["choices"][0]["message"]["content"] = json.dumps(said)
+            return answer
+
+        teacher.reply = reply
+        yield teacher
 
 
 @pytest.mark.slow  # trains and examines a student
