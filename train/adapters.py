@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..core.errors import ModelError
 from ..llm.untrusted import open_weights
 from .merge import merged_weights
 
@@ -31,6 +32,25 @@ def in_four_bits() -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=compute_dtype(),
     )
+
+
+def check_four_bits() -> None:
+    """Try weights in 4 bits once, forward and back. Raises ModelError where this machine cannot hold them."""
+    import torch
+
+    from ..llm.precision import compute_dtype, device
+
+    try:
+        from bitsandbytes.nn.modules import Linear4bit
+
+        layer = Linear4bit(64, 64, bias=False, compute_dtype=compute_dtype(), quant_type="nf4").to(device())
+        keep_unpacked(layer)
+        layer(torch.ones(1, 64, device=device(), requires_grad=True)).sum().backward()
+    except Exception as error:
+        why = str(error).partition("\n")[0][:200]
+        what = f"bitsandbytes cannot hold weights in 4 bits on this machine ({type(error).__name__}: {why})"
+        fix = "set `adapter: lora`, or install the bitsandbytes that is made for this machine"
+        raise ModelError(what, fix=fix) from error
 
 
 def is_in_four_bits(model: Any) -> bool:

@@ -17,6 +17,7 @@ from ..core.progress import Progress
 from ..llm.precision import device
 from ..llm.quiet import quiet_transformers
 from . import determinism
+from .adapters import check_four_bits
 from .data import Files, Pool
 from .disk import check_disk
 from .distributed import for_phase
@@ -156,10 +157,13 @@ def check_room(phases: Sequence[tuple[Ready, Path]], shape: Shape, config: Confi
 
 
 def require_libraries(plan: Plan) -> None:
-    """Raise ModelError where a package is missing that the plan needs."""
+    """Raise ModelError where a package is missing that the plan needs, or is not for this machine."""
     missing = [name for name in _LIBRARIES if find_spec(name) is None]
     if missing:
         raise ModelError(f"training needs {', '.join(missing)}", fix="run `pip install 'tilth[train]'`")
-    if any(phase.adapter == "qlora" for phase in plan.phases) and find_spec("bitsandbytes") is None:
+    if not any(phase.adapter == "qlora" for phase in plan.phases):
+        return
+    if find_spec("bitsandbytes") is None:
         fix = "run `pip install bitsandbytes`, where this machine has a wheel of it, or set `adapter: lora`"
         raise ModelError("`adapter: qlora` needs the package bitsandbytes", fix=fix)
+    check_four_bits()

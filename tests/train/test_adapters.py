@@ -10,6 +10,7 @@ from tilth.core.config import Config, Train
 from tilth.core.errors import ModelError
 from tilth.core.progress import SilentProgress
 from tilth.train import run as run_module
+from tilth.train.adapters import check_four_bits
 from tilth.train.data import Files
 from tilth.train.plan import Plan
 from tilth.train.results import TrainResult
@@ -107,6 +108,25 @@ def test_without_bitsandbytes_qlora_is_refused_in_a_line(train: Any, monkeypatch
     monkeypatch.setattr(run_module, "find_spec", lambda name: None if name == "bitsandbytes" else find_spec(name))
     with pytest.raises(ModelError, match=r"`adapter: qlora` needs the package bitsandbytes; run .* or set `adapt"):
         train(phase("p", "knowledge_short", adapter="qlora"))
+
+
+@pytest.mark.skipif(not HAS_BITSANDBYTES, reason="bitsandbytes is not installed")
+def test_a_bitsandbytes_for_other_machines_is_refused_before_anything_is_trained(
+    train: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from bitsandbytes import functional
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no kernel image\nis available")
+
+    check_four_bits()
+    monkeypatch.setattr(functional, "quantize_4bit", broken)
+    phases = [phase("p", "knowledge_short"), phase("q", "knowledge_long", adapter="qlora")]
+    with pytest.raises(
+        ModelError, match=r"^bitsandbytes cannot hold .* \(RuntimeError: no kernel image\); set `adapter"
+    ):
+        train(*phases)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
