@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..core.config import Train
@@ -52,9 +53,19 @@ def what_fits(phase: Resolved, mix: Mix, shape: Shape, settings: Train, free: in
     for length in range(longest - longest % 64, longest // 2, -64):
         if need(1, max_length=length) <= free:
             return f"set its micro_batch_size to 1 and its max_length to {length}"
-    if phase.adapter == "none" and need(1, adapter="lora") <= free:
-        return "set its micro_batch_size to 1 and train with `adapter: lora`"
+    for adapter in _lighter(phase, shape, settings):
+        if need(1, adapter=adapter) <= free:
+            return f"set its micro_batch_size to 1 and train with `adapter: {adapter}`"
     return "use a machine with more, or a smaller student"
+
+
+def _lighter(phase: Resolved, shape: Shape, settings: Train) -> Iterator[str]:
+    """Adapters with which the phase would take less, the lighter one last."""
+    if phase.adapter == "none":
+        yield "lora"
+    refused = shape.adapted or settings.distributed != "none"
+    if phase.adapter != "qlora" and not refused and find_spec("bitsandbytes"):
+        yield "qlora"
 
 
 def _needed(phase: Resolved, mix: Mix, shape: Shape, settings: Train) -> int:

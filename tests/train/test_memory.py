@@ -15,7 +15,7 @@ from tilth.train.auto import Resolved
 from tilth.train.data import Pool
 from tilth.train.disk import Disk, check_disk, disk_of
 from tilth.train.fits import check_memory, free_memory
-from tilth.train.memory import PROCESS, Batch, Memory, Sharing, estimate, longest_batch, read_shape
+from tilth.train.memory import PROCESS, Batch, Sharing, estimate, longest_batch, read_shape
 from tilth.train.methods.setup import Setup
 from tilth.train.methods.table import METHODS
 from tilth.train.mix import Mix, Ready, Tally, make_mixes, read_rows
@@ -357,6 +357,7 @@ def test_in_main_memory_a_heap_has_as_large_holes_whether_activations_are_kept_o
         (9.0, "set its micro_batch_size to 8, which takes about 8.. GB"),
         (3.2, "set its micro_batch_size to 1"),
         (2.2, "set its micro_batch_size to 1 and train with `adapter: lora`"),
+        (1.9, "set its micro_batch_size to 1 and train with `adapter: qlora`"),
         (0.5, "use a machine with more, or a smaller student"),
     ],
 )
@@ -365,11 +366,24 @@ def test_what_does_not_fit_is_refused_with_what_would(
 ) -> None:
     monkeypatch.setattr(fits, "free_memory", lambda: int(free * GB))
     monkeypatch.setattr(fits, "_resident", lambda: PROCESS)
+    monkeypatch.setattr(fits, "find_spec", lambda name: name)
     job, largest = phase(batch_size=16, micro_batch_size=16), Tally(samples=16, tokens=8192, trained_tokens=2048)
     with pytest.raises(
         CheckFailed, match=rf"phase 'p': training takes about .* GB of memory, and {free} GB .*{advice}"
     ):
         check_memory(job, mix(largest=largest), SMALL, Train())
+
+
+def test_an_adapter_on_4_bits_is_advised_only_where_it_can_be_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    def advised(adapter: str = "none", shape: memory.Shape = SMALL, distributed: Any = "none") -> list[str]:
+        return [*fits._lighter(phase(adapter=adapter), shape, train(distributed))]
+
+    monkeypatch.setattr(fits, "find_spec", lambda name: name)
+    assert [advised(adapter) for adapter in ("none", "lora", "qlora")] == [["lora", "qlora"], ["qlora"], []]
+    adapted = dataclasses.replace(SMALL, adapted=True)
+    assert advised(distributed="fsdp") == advised(shape=adapted) == ["lora"]
+    monkeypatch.setattr(fits, "find_spec", lambda _name: None)
+    assert advised() == ["lora"]
 
 
 @pytest.mark.usefixtures("on_a_cpu")
@@ -389,8 +403,7 @@ def test_what_fits_is_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_free_memory_is_the_least_that_any_limit_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = free_memory()
-    assert free is None or free > 0
+    assert (free_memory() or 0) > 1500
     files = {"memory.max": "3000", "memory.current": "2000", "memory.stat": "anon 1\ninactive_file 500\n"}
     inner = tmp_path / "outer" / "inner"
     inner.mkdir(parents=True)
@@ -399,9 +412,4 @@ def test_free_memory_is_the_least_that_any_limit_leaves(tmp_path: Path, monkeypa
         (inner / name).write_text("max" if name == "memory.max" else text)
     monkeypatch.setattr(fits, "_GROUPS", tmp_path)
     monkeypatch.setattr(fits, "_own_group", lambda: "outer/inner")
-    assert free_memory() in {1500, None}
-
-
-def test_the_parts_of_a_memory_are_numbers_of_bytes() -> None:
-    assert all(isinstance(size, int) for size in estimate(SMALL, phase(), BATCH).model_dump().values())
-    assert set(Memory.model_fields) >= {"weights", "gradients", "optimizer", "activations", "logits", "total"}
+    assert free_memory() == 1500

@@ -7,7 +7,7 @@ import pytest
 from tilth.core.config import Config, Train
 from tilth.core.errors import CheckFailed, ModelError
 from tilth.core.progress import SilentProgress
-from tilth.train import fits, phase, run
+from tilth.train import fits, phase
 from tilth.train.data import Files
 from tilth.train.plan import Plan
 from tilth.train.results import TrainResult
@@ -85,4 +85,3 @@ def test_too_little_main_memory_is_refused_before_anything_is_trained(
     with pytest.raises(CheckFailed, match=r"phase 'p': training takes about .* and 0\.0 GB are free; use a machine"):
         train("out")
     assert not (tmp_path / "out" / "01-p" / "metrics.jsonl").exists()
-    assert run.check_memory is fits.check_memory
