@@ -1,4 +1,4 @@
-"""What the verbs of the command line do, callable: `from tilth import Workspace`.
+"""What the verbs of the loop do, callable: `from tilth import Workspace`; docs/python.md lists them.
 
 A method does what its verb does, with the same settings and the same files, and returns the record that the verb
 prints. What a verb needs is imported when its method is called, so that `import tilth` waits for nothing.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..sdg.store import Entry
     from ..taxonomy.changes import Changes
     from ..taxonomy.lint import Finding
-    from .explain import Explained
+    from .explain import CycleOutlook, Explained
     from .export import Format
     from .overview import LeafState
     from .prune import Prunable
@@ -208,6 +208,12 @@ class Workspace:
 
         return run_cycle(self.place, self.progress, force=force, ref=ref)
 
+    def explain_cycle(self, *, ref: str = "") -> CycleOutlook:
+        """Which stages `cycle` would run now, and why. Nothing is written."""
+        from .explain import explain_cycle
+
+        return explain_cycle(self.place, self.progress, ref)
+
     def result(self, cycle: int = 0) -> CycleResult:
         """What a finished cycle came to, by default the last one: scores, comparisons, verdict. Raises DataError."""
         from .run import read_result
@@ -311,7 +317,7 @@ class Workspace:
         return prunable(self.place, self.config.releases.keep if keep is None else keep)
 
     def prune(self, keep: int | None = None) -> list[Prunable]:
-        """Delete the models of releases but for the newest `keep`, and what cycles but the newest trained and trained on.
+        """Delete the models of releases but for the newest `keep`, and what only the training of older cycles needed.
 
         By default as many are kept as `tilth.yaml` says, or all. The current release and pinned ones stay. Returns what
         went. Raises TilthError for fewer than 1.

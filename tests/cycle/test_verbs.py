@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from tilth import ConfigError, TilthError, Workspace
-from tilth.sdg.unmade import NotComplete
+from tilth import ConfigError, NotComplete, TilthError, Workspace
 
 from ..loop import FERRY, MILL, SKILL, Loop, Spawner
 
