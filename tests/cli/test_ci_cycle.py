@@ -59,6 +59,18 @@ def test_it_is_triggered_by_leaves_on_the_default_branch(written: Loop, spawner:
     assert again.out == f"kept {CYCLE_WORKFLOW}: it is there already\n"
 
 
+def test_it_is_triggered_by_the_plan_and_the_recipe_too(untouched: Loop, copy: Copy, spawner: Spawner) -> None:
+    loop = copy(untouched)
+    loop.configure(generate={"recipe": "settings/sdg/mine.yaml"})
+    assert spawner.run(loop.root, "ci", "--cycle").code == 0
+    leaves = ["knowledge/**", "compositional_skills/**", "foundational_skills/**"]
+    assert workflow(loop.root)[True]["push"]["paths"] == [*leaves, "plan.yaml", "settings/sdg/**", "tilth.yaml"]
+    (loop.root / CYCLE_WORKFLOW).unlink()
+    loop.configure(train={"plan": "../shared/plan.yaml"}, generate={"recipe": "standard"})
+    assert spawner.run(loop.root, "ci", "--cycle").code == 0
+    assert workflow(loop.root)[True]["push"]["paths"] == [*leaves, "tilth.yaml"]
+
+
 def test_nothing_of_an_event_is_read_by_a_shell(written: Loop) -> None:
     scripts = [step["run"] for step in steps(written.root).values() if "run" in step]
     assert len(scripts) == 4
