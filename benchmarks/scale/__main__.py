@@ -2,6 +2,7 @@
 
     python -m benchmarks.scale [--leaves 1000 3000 10000] [--samples 100] [--only STAGE]... [--folder DIR]
                                [--out benchmarks/results/scale.json]
+    python -m benchmarks.scale --cycles 10 100 300
 
 Everything but what models and trainers do: which leaves changed, which have no samples yet, what is trained and
 replayed, whether a held-out question stands in it, the gate, the report. For each size a workspace is made up
@@ -9,6 +10,9 @@ replayed, whether a held-out question stands in it, the gate, the report. For ea
 the same bytes: git on the same files, libyaml on the same leaves, Python's json on the same samples and records. Time
 is CPU time, which other work on the machine changes little. The exponent is the slope of log time over log leaves: 1
 is linear, 2 quadratic.
+
+With `--cycles` it is how the verbs of every day grow with the number of cycles behind them, each of which made a
+release of 200 leaves.
 
 Writes the JSON, and docs/results-scale.md from it. With `--only` what is not measured anew stays in it; workspaces in
 `--folder` are made where they are missing, and kept. A tenth of a million samples takes two minutes and a gigabyte of
@@ -30,12 +34,14 @@ from typing import Any
 
 from ..machine import commit, describe
 from .page import PAGE, page
-from .stages import LIMITS, STAGES
-from .world import Size, build
+from .stages import LIMITS, OF_CYCLES, STAGES
+from .world import Size, add_cycles, build
 
 RESULTS = Path(__file__).parents[1] / "results" / "scale.json"
 Measured = dict[str, dict[str, float]]
 """Leaves -> what was measured."""
+
+LEAVES_OF_CYCLES = 200
 
 STEEPEST = 1.25
 """An exponent up to this counts as linear: sorting, dictionaries that outgrow a cache, and noise."""
@@ -43,6 +49,14 @@ STEEPEST = 1.25
 
 def main() -> None:
     options = _options()
+    result = _by_cycles(options) if options.cycles else _by_leaves(options)
+    options.out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    if options.out == RESULTS:
+        PAGE.write_text(page(result))
+    print(page(result))
+
+
+def _by_leaves(options: argparse.Namespace) -> dict[str, Any]:
     measured = _known(options.out) if options.only else {name: Measured() for name in (*STAGES, *LIMITS)}
     with tempfile.TemporaryDirectory() as temporary:
         for leaves in options.leaves:
@@ -58,10 +72,26 @@ def main() -> None:
         "stages": {name: _compared(limit, measured[name], measured[limit]) for name, (_, limit) in STAGES.items()},
     }
     result["met"] = all(_is_linear(stage) for stage in result["stages"].values())
-    options.out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-    if options.out == RESULTS:
-        PAGE.write_text(page(result))
-    print(page(result))
+    known = json.loads(options.out.read_text()) if options.out.is_file() else {}
+    return result | {"cycles": known["cycles"]} if "cycles" in known else result
+
+
+def _by_cycles(options: argparse.Namespace) -> dict[str, Any]:
+    """What was measured before, and this."""
+    measured: dict[str, Measured] = {name: {} for name in OF_CYCLES}
+    with tempfile.TemporaryDirectory() as temporary:
+        root = _made(Path(temporary), Size(LEAVES_OF_CYCLES, samples_per_leaf=10))
+        for cycles in options.cycles:
+            add_cycles(root, cycles)
+            for name in OF_CYCLES:
+                measured[name][str(cycles)] = _measured(name, root)
+                print(f"{cycles:,} cycles, {name}: {measured[name][str(cycles)]}", flush=True)
+    stages = {
+        name: {"measured": found, "exponent": exponent(options.cycles, [each["cpu_s"] for each in found.values()])}
+        for name, found in measured.items()
+    }
+    of_cycles = {"leaves": LEAVES_OF_CYCLES, "commit": commit(), "beside": options.beside, "stages": stages}
+    return json.loads(options.out.read_text()) | {"cycles": of_cycles}
 
 
 def _is_linear(stage: dict[str, Any]) -> bool:
@@ -121,6 +151,7 @@ def exponent(leaves: Sequence[int], values: Sequence[float]) -> float:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description="Measure how the loop grows.")
     parser.add_argument("--leaves", type=int, nargs="+", default=[1_000, 3_000, 10_000])
+    parser.add_argument("--cycles", type=int, nargs="+", help="measure instead what hangs on how many there were")
     parser.add_argument("--samples", type=int, default=100, help="of each leaf")
     parser.add_argument("--only", action="append", choices=STAGES, help="measure this one anew, and the limits")
     parser.add_argument("--folder", type=Path, help="where workspaces are, and stay; default: they are thrown away")

@@ -19,6 +19,13 @@ _WHAT = {
 }
 
 
+_OF_CYCLES = {
+    "nothing to do": "`tilth cycle` with nothing to do",
+    "releases": "`tilth releases`: a line for each",
+    "history": "the page of the newest cycle, with the scores of all before it",
+}
+
+
 def page(result: dict[str, Any]) -> str:
     """The page."""
     stages: dict[str, dict[str, Any]] = result["stages"]
@@ -53,9 +60,26 @@ def page(result: dict[str, Any]) -> str:
         peaks = " | ".join(f"{found['peak_mib']:,} ({found['grown_mib']:,})" for found in stage["measured"].values())
         lines.append(f"| {name} | {peaks} | {stage['exponent_of_memory']:.2f} |")
     lines += ["\n## The stages\n", *(f"- **{name}**: {_WHAT[name]}." for name in stages)]
+    lines += _of_cycles(result["cycles"]) if "cycles" in result else []
     beside = f" Meanwhile the machine did other work: {result['beside']}." if result["beside"] else ""
     lines.append(
         f"\n{machine['cpu']}, one core of it, {machine['memory_gib']} GiB, Python {machine['python']}, commit"
         f" {result['commit']}. One run.{beside}"
     )
     return "\n".join(lines) + "\n"
+
+
+def _of_cycles(result: dict[str, Any]) -> list[str]:
+    stages: dict[str, dict[str, Any]] = result["stages"]
+    sizes = list(next(iter(stages.values()))["measured"])
+    lines = [
+        f"\n## Hundreds of cycles\n\nThe same of {result['leaves']} leaves after as many cycles, each of which made a"
+        f" release of all of them. Measured at commit {result['commit']}."
+        + (f" Meanwhile the machine did other work: {result['beside']}." if result["beside"] else ""),
+        f"\n| what | {' | '.join(f'{int(size):,} cycles' for size in sizes)} | exponent |",
+        f"|---|{'---:|' * len(sizes)}---:|",
+    ]
+    for name, stage in stages.items():
+        seconds = " | ".join(f"{found['cpu_s']:.2f} s" for found in stage["measured"].values())
+        lines.append(f"| {_OF_CYCLES[name]} | {seconds} | {stage['exponent']:.2f} |")
+    return lines

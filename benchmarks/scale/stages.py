@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import yaml
+from tilth.cli.releases import list_releases
 from tilth.core.atomic import write_json
 from tilth.core.errors import CheckFailed
 from tilth.core.progress import SilentProgress
@@ -36,6 +37,7 @@ from tilth.cycle.journal import (
     TRAIN,
     Judgement,
     cycle_folder,
+    cycle_numbers,
     done,
     find_cycle,
     read_record,
@@ -43,6 +45,7 @@ from tilth.cycle.journal import (
 from tilth.cycle.open_cycle import OpenCycle
 from tilth.cycle.past import replay_buffer
 from tilth.cycle.report import write_report
+from tilth.cycle.run import run_cycle
 from tilth.eval.evaluation import Evaluation
 from tilth.eval.findings import Contest, find
 from tilth.eval.gate import judge
@@ -221,6 +224,37 @@ def _read_json(paths: Iterator[Path]) -> None:
 
 first_records = functools.partial(records, number=1)
 
+# What hangs on how many cycles there were -----------------------------------------------------------------------------
+
+
+def nothing_to_do(workspace: Workspace) -> Work:
+    """`tilth cycle`."""
+
+    def work() -> None:
+        assert run_cycle(workspace, SilentProgress()).outcome == "nothing to do"
+
+    return work
+
+
+def list_of_releases(workspace: Workspace) -> Work:
+    """`tilth releases`."""
+    os.chdir(workspace.root)
+    return list_releases
+
+
+def history(workspace: Workspace) -> Work:
+    """The page of the newest cycle, which has all before it."""
+    number = cycle_numbers(workspace)[-1]
+    _judge(workspace, number, f"release {number - 1}", f"release {number}")
+    return _report(workspace, number)
+
+
+OF_CYCLES: dict[str, Callable[[Workspace], Work]] = {
+    "nothing to do": nothing_to_do,
+    "releases": list_of_releases,
+    "history": history,
+}
+
 LIMITS: dict[str, Callable[[Workspace], Work]] = {
     "git itself": git_itself,
     "git and libyaml on every leaf": leaves,
@@ -268,7 +302,7 @@ def _memory_mib() -> float:
 def main() -> None:
     name, root = sys.argv[1:]
     workspace = Workspace.open(Path(root))
-    prepare = STAGES[name][0] if name in STAGES else LIMITS[name]
+    prepare = STAGES[name][0] if name in STAGES else (LIMITS | OF_CYCLES)[name]
     print(json.dumps(measure(prepare(workspace))))
 
 

@@ -25,7 +25,7 @@ from tilth.core.workspace import Workspace
 from tilth.cycle.basis import read_basis
 from tilth.cycle.journal import ENTRIES, EVALUATION, TRAIN, TRAINED, Done, Inputs, begin, cycle_folder, finish
 from tilth.cycle.past import replay_buffer
-from tilth.cycle.releases import Dataset, Release
+from tilth.cycle.releases import RELEASE, Dataset, Release, release_folder, release_numbers, set_current
 from tilth.eval.evaluation import Answer, Evaluation, Settings
 from tilth.eval.gate import Verdict
 from tilth.eval.general import general_questions
@@ -49,8 +49,8 @@ CONFIG = {
     "train": {"plan": "lab"},
 }
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-KNOWN = {"base": 0.05, "release 1": 0.6, "candidate": 0.62}
-"""Model -> the share of held-out questions that it answers rightly."""
+KNOWN = {"base": 0.05, "candidate": 0.62}
+"""Model -> the share of held-out questions that it answers rightly; a release: 0.6."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,19 @@ def build(root: Path, size: Size) -> None:
                 buffer += map(_trained, samples) if edition == 10 else []
     write_records(replay_buffer(workspace, 1), sorted(buffer, key=lambda entry: entry.id))
     _write_release(workspace, released)
-    _write_cycle(workspace, 1, released, tuple(each.leaf.id for each in released), LeafChanges())
+    _write_cycle(workspace, 1, released, tuple(each.leaf.id for each in released), LeafChanges(), releases=True)
     basis = read_basis(workspace)
     _write_cycle(workspace, 2, now, basis.new, basis.changes)
+
+
+def add_cycles(root: Path, upto: int) -> None:
+    """Make cycle 2 and those after it up to that number, each with a release of the leaves of HEAD."""
+    workspace = Workspace.open(root)
+    planned = read_basis(workspace).planned
+    for number in range(release_numbers(workspace)[-1] + 1, upto + 1):
+        new = (planned[number % len(planned)].leaf.id,)
+        _write_cycle(workspace, number, planned, new, LeafChanges(), releases=True)
+        _write_release(workspace, planned, number)
 
 
 # The taxonomy ---------------------------------------------------------------------------------------------------------
@@ -207,7 +217,7 @@ def _trained(sample: Sample) -> Entry:
 # The cycles -----------------------------------------------------------------------------------------------------------
 
 
-def _write_release(workspace: Workspace, released: list[Planned]) -> None:
+def _write_release(workspace: Workspace, released: list[Planned], number: int = 1) -> None:
     datasets = [
         Dataset(
             leaf=each.leaf.id,
@@ -218,11 +228,12 @@ def _write_release(workspace: Workspace, released: list[Planned]) -> None:
         )
         for each in released
     ]
-    asked = _evaluation([question for each in released for question in each.leaf.questions], ["base", "release 1"])
+    name = f"release {number}"
+    asked = _evaluation([question for each in released for question in each.leaf.questions], ["base", name])
     release = Release(
-        number=1,
-        cycle=1,
-        parent=0,
+        number=number,
+        cycle=number,
+        parent=number - 1,
         created_at=NOW,
         commit=CommitTree(workspace.root, "released").commit,
         student=workspace.config.student.model,
@@ -232,16 +243,22 @@ def _write_release(workspace: Workspace, released: list[Planned]) -> None:
         seed=workspace.config.seed,
         datasets=tuple(datasets),
         weights_sha256="0" * 64,
-        scores={leaf: asked.rate("release 1", leaf) for leaf in asked.leaves},
+        scores={leaf: asked.rate(name, leaf) for leaf in asked.leaves},
         verdict=Verdict(outcome="pass", reasons=()),
         tilth=__version__,
     )
-    write_json(workspace.releases / "0001" / "release.json", release.model_dump(mode="json"))
-    write_json(workspace.releases / "current.json", {"release": 1})
+    write_json(release_folder(workspace, number) / RELEASE, release.model_dump(mode="json"))
+    set_current(workspace, number)
 
 
 def _write_cycle(
-    workspace: Workspace, number: int, planned: list[Planned], new: tuple[str, ...], changes: LeafChanges
+    workspace: Workspace,
+    number: int,
+    planned: list[Planned],
+    new: tuple[str, ...],
+    changes: LeafChanges,
+    *,
+    releases: bool = False,
 ) -> None:
     """What the stages before the gate leave, but for the contamination report, and that the cycle is closed."""
     folder = cycle_folder(workspace, number)
@@ -258,13 +275,14 @@ def _write_cycle(
     begin(workspace, inputs)
     write_json(folder / ENTRIES, {each.leaf.id: each.folder.name for each in planned})
     questions = [*(question for each in planned for question in each.leaf.questions), *general_questions()]
-    models = ["base", "release 1"] if number == 1 else ["base", "release 1", "candidate"]
+    candidate = f"release {number}" if releases else "candidate"
+    models = ["base", candidate] if number == 1 else ["base", f"release {number - 1}", candidate]
     write_json(folder / EVALUATION, _evaluation(questions, models).model_dump(mode="json"))
     phase = PhaseResult(phase="knowledge-short", status="trained", folder="01-knowledge-short", seconds=60.0)
     write_json(folder / TRAINED, TrainResult(model=folder / "model", phases=(phase,)).model_dump(mode="json"))
     write_records(folder / TRAIN / phase.folder / METRICS_NAME, (_step(step) for step in range(1, 501)))
-    done = Done(outcome="released", release=1, finished_at=NOW)
-    finish(workspace, number, done if number == 1 else Done(outcome="refused", release=0, finished_at=NOW))
+    released = Done(outcome="released", release=number, finished_at=NOW)
+    finish(workspace, number, released if releases else Done(outcome="refused", release=0, finished_at=NOW))
 
 
 def _evaluation(questions: list[Question], models: list[str]) -> Evaluation:
@@ -277,7 +295,7 @@ def _evaluation(questions: list[Question], models: list[str]) -> Evaluation:
         settings=Settings(system_prompt="", max_new_tokens=32, max_new_tokens_judged=192, choice="likelihood"),
         models=dict.fromkeys(models, "0" * 64),
         questions=tuple(questions),
-        answers={model: answers(KNOWN[model]) for model in models},
+        answers={model: answers(KNOWN.get(model, 0.6)) for model in models},
     )
 
 
