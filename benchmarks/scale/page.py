@@ -74,8 +74,8 @@ def _of_cycles(result: dict[str, Any]) -> list[str]:
     sizes = list(next(iter(stages.values()))["measured"])
     lines = [
         f"\n## Hundreds of cycles\n\nCPU seconds in a workspace of {result['leaves']} leaves after as many cycles, each"
-        " of which made a release of them all. A cycle with something to do reads the records of all releases a few times,"
-        f" as `tilth releases` does once. Measured at commit {result['commit']}."
+        " of which made a release of them all. A cycle with something to do reads the records of all releases a few"
+        f" times, as `tilth releases` does once. Measured at commit {result['commit']}."
         + (f" Meanwhile the machine did other work: {result['beside']}." if result["beside"] else ""),
         f"\n| what | {' | '.join(f'{int(size):,} cycles' for size in sizes)} | exponent |",
         f"|---|{'---:|' * len(sizes)}---:|",
