@@ -277,7 +277,7 @@ def _print_two_turn(found: TwoTurn, *, embedded_judge: bool) -> None:
     for model in models:
         if unjudged := found.unjudged(model):
             print(f"{model}: {unjudged} of {2 * len(found.questions)} answers not graded, and in no mean")
-        if found.models[model] == found.judge.model:
+        if found.models[model].partition(" at ")[0] == found.judge.model:
             print(f"{model} was graded by itself: judges like their own answers")
     if embedded_judge:
         print("the embedded judge is too small for this (docs/log.md): name a stronger one as `judge` in tilth.yaml")

@@ -24,7 +24,7 @@ def test_a_served_model_beside_a_release_is_asked_in_words_and_once(
         assert asked == url.stats().requests > 0
     assert first.json == again.json
     assert first.json["settings"]["choice"] == "letter"
-    assert dict(first.json["models"])[f"{url}#scripted"] == "scripted"
+    assert dict(first.json["models"])[f"{url}#scripted"] == f"scripted at {url}"
 
 
 def test_only_what_changed(spawner: Spawner, turned_twice: Loop) -> None:

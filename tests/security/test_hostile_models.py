@@ -60,8 +60,8 @@ def openers() -> dict[str, Callable[[Path], object]]:
     """Every way in which a model folder is opened."""
     import torch
     from tilth.cycle.modelfile import modelfile
-    from tilth.train import memory, reward_model
-    from tilth.train.load import load_model
+    from tilth.train import reward_model
+    from tilth.train.load import load_model, read_class
     from tilth.train.masking import load_tokenizer
     from tilth.train.methods import distill
 
@@ -69,7 +69,7 @@ def openers() -> dict[str, Callable[[Path], object]]:
         "evaluation": local.load,
         "training": load_model,
         "tokenizer": load_tokenizer,
-        "memory": memory._joins,
+        "sizes": read_class,
         "reward": lambda folder: reward_model._load(folder, torch.float32),
         "distill": distill._output_size,
         "gguf": gguf_write._read,
