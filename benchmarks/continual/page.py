@@ -109,7 +109,9 @@ def write_page(results: Mapping[str, Any]) -> None:
         ),
         plot=PLOT,
         bound=BOUND,
-        curve=_curve(points) if points else "Not run.",
+        curve=_curve(points)
+        if points
+        else "Not run; docs/log.md has it of the first phase alone, with and without general prompts.",
         learned=LEARNED,
         forgotten=FORGOTTEN,
         general_lost=GENERAL_LOST,
