@@ -1,7 +1,7 @@
 """kill -9 at every boundary between the stages of a cycle, one after the other: nothing is paid or trained twice.
 
 Inside of stages: tests/cli/test_interrupted.py (generate, training), tests/train/test_kills.py (each step), and here
-the evaluation and the release.
+the others.
 """
 
 from __future__ import annotations
@@ -19,16 +19,20 @@ BOUNDARIES = (
     ("tilth.cycle.run", "_open", 1),  # changes are known
     ("tilth.cycle.run", "_generate", 1),
     ("tilth.cycle.run", "hold_out", 1),  # generated
+    ("tilth.cycle.hold_out", "contamination", 1),  # inside the look for held-out questions
     ("tilth.train.run", "make_mixes", 1),
+    ("tilth.train.mix", "write_json", 1),  # inside the mixes: data.jsonl is there, mix.json is not
     ("tilth.train.run", "run_phase", 1),  # mixed
     ("tilth.train.run", "run_phase", 2),  # the first phase is trained, and by now its result is read
     ("tilth.train.run", "write_buffer", 1),
     ("tilth.cycle.run", "judge_candidate", 1),  # trained
     ("tilth.cycle.candidate", "find", 1),  # evaluated
+    ("tilth.cycle.candidate", "judge", 1),  # inside the gate
     ("tilth.cycle.run", "release_candidate", 1),  # judged
     ("tilth.cycle.candidate", "add_release", 1),
     ("tilth.cycle.releases", "set_current", 1),  # the release is there
     ("tilth.cycle.run", "write_report", 1),
+    ("tilth.cycle.report", "render", 1),  # inside the report
     ("tilth.cycle.journal", "finish", 1),  # reported
 )
 """A function, which of its calls, and with it the process, ends."""
