@@ -107,7 +107,8 @@ def _stages(
     trains = any(phase.runs for phase in phases)
     asked = not trains and (cycle_folder(workspace, number) / EVALUATION).is_file()
     new = "the candidate is new; answers that base and parent gave are kept"
-    yield StageOutlook(stage="evaluate", runs=not asked, why="all has been answered" if asked else new)
+    why = "all has been answered" if asked else new if trains else "asks what was not answered before"
+    yield StageOutlook(stage="evaluate", runs=not asked, why=why)
     yield StageOutlook(stage="gate", runs=True, why="judges by the settings as they are now, and costs nothing")
     if done and done.outcome == "judged":
         yield StageOutlook(stage="release", runs=True, why="the gate has passed it, when it was not to be released")

@@ -83,6 +83,7 @@ def test_another_gate_trains_nothing(trained: Loop, copy: Copy, spawner: Spawner
     outlook, stages = explained(loop)
     assert (outlook.number, outlook.because) == (3, "gate.max_loss 0.6 -> 0.5")
     assert [stage for stage, (runs, _) in stages.items() if runs] == ["changes", "evaluate", "gate", "release"]
+    assert stages["evaluate"][1] == "asks what was not answered before"
     ran = spawner.run(loop.root, "train")
     assert ran.err.count("done already") == 2
     assert results(loop, 3) == results(loop, 2)
