@@ -24,7 +24,8 @@ LEARNED, FORGOTTEN, GENERAL_LOST = 0.90, 0.03, 0.02
 _PAGE = """\
 # Results: five contributions, one after the other
 
-Written by `python -m benchmarks.continual` from `benchmarks/results/continual.json`; do not edit it by hand.
+Written by `python -m benchmarks.continual` from `benchmarks/results/continual.json`; do not edit it by hand. What ten
+thousand leaves, a million samples and hundreds of cycles cost stands in [results-scale.md](results-scale.md).
 
 Five invented subjects, a page each, are contributed one after the other to the embedded student ({student}); the
 embedded teacher ({teacher}) made the samples of each once, by the recipe `{recipe}`. After every cycle the student
