@@ -54,6 +54,9 @@ class Verified(Record):
 
 def verify(workspace: Workspace, numbers: Sequence[int], progress: Progress) -> list[Verified]:
     """Check releases of those numbers, or all. Nothing is written. Raises TilthError for one that there is not."""
+    for number in numbers:
+        if not release_folder(workspace, number).is_dir():
+            find_release(workspace, number)  # says which there are
     with progress.task("verify", total=None, unit="bytes") as task:
 
         @functools.cache  # releases share most of their samples
@@ -68,7 +71,7 @@ def verify(workspace: Workspace, numbers: Sequence[int], progress: Progress) -> 
 
 
 def check_model(workspace: Workspace, release: Release) -> None:
-    """Raise DataError where the model of a release is not what was written: nothing is to be trained from it."""
+    """Raise DataError where a release has not the model that was written: nothing may start from it or be compared."""
     folder = release_folder(workspace, release.number)
     part = Path(MODEL_CARD).parent
     model = {
@@ -89,7 +92,7 @@ def _all(workspace: Workspace) -> list[int]:
 def _verify(workspace: Workspace, number: int, sha256_of: _Sha256Of) -> Verified:
     folder, gone = release_folder(workspace, number), is_pruned(workspace, number)
     try:
-        release = read_release(folder) if folder.is_dir() else find_release(workspace, number)
+        release = read_release(folder)
     except DataError as error:
         fault = Fault(where=_shown(Path(error.where), workspace), what=error.what, fix=error.fix)
         return Verified(release=number, pruned=gone, files=0, listed=False, faults=(fault,))
