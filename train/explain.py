@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from .flops import Shape as Work
 from .flops import peak_flops, step_flops
 from .launch import check_adapters, check_machine
 from .load import weights_sha256
-from .memory import Memory, Shape, Sharing, estimate, longest_batch, read_shape
+from .memory import Memory, Shape, Sharing, estimate, longest_batch, once, read_shape
 from .mix import Mix, Ready, Skipped, make_mixes
 from .phase import Models, PhaseJob
 from .plan import LOSS_ON_ROWS, MethodName, Phase, Plan
@@ -163,6 +164,8 @@ def _seconds(phase: Resolved, mix: Mix, shape: Shape, sharing: Sharing) -> float
         whole=phase.adapter == "none",
     )
     total = mix.an_epoch
-    squares = total.tokens**2 // max(1, total.samples)
-    flops = step_flops(work, tokens=total.tokens, trained=total.trained_tokens, squares=squares)
+    shared = once(mix) if shape.joins else 0
+    rows = total.samples - math.ceil(total.samples / phase.micro_batch_size)  # in which what is shared is spared
+    squares = total.tokens**2 // max(1, total.samples) - rows * shared**2
+    flops = step_flops(work, tokens=total.tokens - rows * shared, trained=total.trained_tokens, squares=squares)
     return phase.epochs * flops / (_UTILISATION * peak_flops() * sharing.processes)

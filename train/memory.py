@@ -207,11 +207,16 @@ def longest_batch(phase: Resolved, mix: Mix, shape: Shape) -> Batch:
     rows, length = min(phase.micro_batch_size, mix.largest.samples), min(mix.longest, phase.max_length)
     if shape.joins and phase.method in _JOINED:
         share = rows / mix.largest.samples
-        tokens = min(round(share * mix.largest.tokens), rows * length)
+        tokens = min(round(share * mix.largest.tokens), rows * length) - (rows - 1) * once(mix)
         return Batch(rows, length, tokens, min(round(share * mix.largest.trained_tokens), tokens), joined=True)
     rows *= 2 if "preference" in TRAINS_ON[phase.method] else 1
     rows *= phase.rollout.completions if phase.method in LEARNS_FROM_ANSWERS else 1
     return Batch(rows, length, rows * length, rows * min(mix.places, length), joined=False)
+
+
+def once(mix: Mix) -> int:
+    """Tokens that go through the model once for a micro-batch: what its rows share, on a CPU."""
+    return mix.shared if device() == "cpu" else 0
 
 
 def gigabytes(size: int) -> str:

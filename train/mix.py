@@ -29,7 +29,7 @@ from .methods.distill import PARENT, teacher_source
 from .methods.prompts import with_room
 from .methods.table import METHODS, Row
 from .plan import LEARNS_FROM_ANSWERS, LOSS_ON_ROWS, Phase, Plan
-from .profile import Lengths, check_lost, fitted, length_profile, longest_rows, trained_places
+from .profile import Lengths, check_lost, fitted, length_profile, longest_rows, shared_tokens, trained_places
 from .replay import SILENT, Drawn, OwnWords, epochs_of, replayed
 from .rewards import reward_sources
 from .selection import held_back, new_items, settled
@@ -75,6 +75,8 @@ class Mix(Record):
     """The micro-batch of the longest rows."""
     places: int = 0
     """In it: positions at which some row is trained."""
+    shared: int = 0
+    """Tokens that all rows begin with and none trains (`varlen`)."""
     steps: int
     """Optimizer steps over all epochs."""
     data_sha256: str
@@ -347,6 +349,7 @@ def _write_mix(phase: Phase, chosen: _Chosen, student: Student, folder: Path, co
         longest=max(row.length for row in packed),
         largest=_tally(largest),
         places=trained_places(largest),
+        shared=shared_tokens(packed),
         steps=math.ceil((len(packed) - resting) / resolved.batch_size) * phase.epochs,
         data_sha256=file_sha256(folder / DATA_NAME),
         tokens_sha256=_tokens_sha256([row for _, row in kept]),

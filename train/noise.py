@@ -2,18 +2,21 @@
 
 Uniform within alpha / sqrt(length * width), by the length of each token's own row (NEFTune, arXiv 2310.05914,
 algorithm 1). The library's goes by the width of the batch, which is another thing where rows are joined (`varlen`).
+What several rows share has one noise, by the longest of them.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from .varlen import row_lengths, shared_in
+
 
 class Noise:
     """Of one model: it notes where the rows of a batch begin when the model is given it."""
 
     def __init__(self, alpha: float) -> None:
-        self._alpha, self._starts = alpha, None
+        self._alpha, self._batch = alpha, dict[str, Any]()
 
     def add_to(self, model: Any) -> None:
         """From now on, whenever the model is called while it is trained."""
@@ -21,7 +24,7 @@ class Noise:
         model.get_input_embeddings().register_forward_hook(self._noisy)
 
     def _note(self, _model: Any, _args: Any, given: dict[str, Any]) -> None:
-        self._starts = given.get("cu_seq_lens_q")
+        self._batch = given if "cu_seq_lens_q" in given else {}
 
     def _noisy(self, module: Any, _args: Any, embedded: Any) -> Any:
         import torch
@@ -29,8 +32,11 @@ class Noise:
         if not module.training:
             return embedded
         length, width = embedded.shape[1:]
-        lengths = torch.full((length,), length) if self._starts is None else self._starts.diff()
-        most = self._alpha / (lengths * width).float().sqrt().to(embedded.device)
-        if self._starts is not None:
-            most = most.repeat_interleave(lengths.to(embedded.device))
+        if self._batch:
+            lengths = row_lengths(self._batch)
+            lengths = [max(lengths), *lengths] if shared_in(self._batch) else lengths
+            of_tokens = torch.tensor(lengths).repeat_interleave(self._batch["cu_seq_lens_q"].diff().cpu())
+        else:
+            of_tokens = torch.full((length,), length)
+        most = self._alpha / (of_tokens * width).float().sqrt().to(embedded.device)
         return embedded + torch.empty_like(embedded).uniform_(-1, 1) * most[:, None]

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from . import varlen
 from .masking import IGNORED
 
 Piece = Sequence[int]
@@ -128,9 +129,9 @@ def collate(rows: Sequence[Mapping[str, Sequence[int]]], padding: int) -> dict[s
 
 
 def attending_lengths(batch: Mapping[str, Any]) -> list[int]:
-    """How many tokens of a batch attend to one another: of each piece, or of each padded row."""
-    if "cu_seq_lens_q" in batch:  # `varlen.join`
-        return batch["cu_seq_lens_q"].diff().tolist()
+    """How many tokens of a batch attend to one another: of each row or piece of one, whatever the rows share."""
+    if "cu_seq_lens_q" in batch:
+        return varlen.row_lengths(batch)
     if "attention_mask" in batch:
         return batch["attention_mask"].sum(dim=1).tolist()
     return _piece_lengths(batch["position_ids"])

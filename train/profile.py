@@ -12,6 +12,7 @@ from ..core.records import Record
 from .masking import Tokens
 from .methods.row import Row
 from .packing import DocumentTokens
+from .varlen import shared_beginning
 
 if TYPE_CHECKING:
     from .auto import Resolved
@@ -48,6 +49,11 @@ def longest_rows(rows: Sequence[ARow], count: int) -> list[ARow]:
 def trained_places(rows: Sequence[Row]) -> int:
     """At how many positions some of the rows is trained: as one padded batch, those go through the output head."""
     return len({place for row in rows for place in row.places})
+
+
+def shared_tokens(rows: Sequence[Row]) -> int:
+    """How many tokens conversations begin with that need to go through the model once (`varlen`)."""
+    return shared_beginning([row.columns() for row in rows if isinstance(row, Tokens)])
 
 
 def fitted(rows: Sequence[Row], phase: Resolved) -> list[Row | None]:

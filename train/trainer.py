@@ -201,6 +201,8 @@ class PhaseTraining(_LibraryTrainer):
     step_trained = 0
     _metrics: Mapping[str, dict[str, list[float]]]
     """The library's: numbers that the method notes in a step, by whether it trains or evaluates, and by name."""
+    step_spared = 0
+    """Those of them that need not go through the model, for rows share them."""
     step_squares = 0
     """Of the same tokens: how many attend to one another, squared and added up over the rows (attention's cost)."""
     _batches: EpochBatches | None = None
@@ -287,7 +289,8 @@ class PhaseTraining(_LibraryTrainer):
         self._step_started = time.monotonic()
 
     def _utilisation(self, seconds: float) -> float:
-        needed = step_flops(self.shape, tokens=self.step_tokens, trained=self.step_trained, squares=self.step_squares)
+        passing = self.step_tokens - self.step_spared
+        needed = step_flops(self.shape, tokens=passing, trained=self.step_trained, squares=self.step_squares)
         return round(needed / (seconds * peak_flops() * distributed.processes()), 4)
 
     def _take_numbers(self) -> dict[str, float]:

@@ -4,6 +4,10 @@ On a GPU attention is PyTorch's own variable-length kernel (`torch.nn.attention.
 of it), elsewhere a product for each row. It is registered with transformers under a name. Where the rows begin it finds
 in the batch that the model was given last, for not every layer passes on what it is told (Nemotron's do not). A joined
 row computes what each of its rows would alone, to rounding; tests hold it to that.
+
+Where attention is a product for each row, what all rows of a batch begin with goes through the model once: the system
+prompt and the beginning of the user's turn, which are half of a short question's tokens. The other pieces see it before
+their own tokens, and their gradients add up in it.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..llm.precision import device
 from .masking import IGNORED
 
 _NAME = "tilth_varlen"
@@ -47,37 +52,84 @@ def keeps_pieces_apart(kind: Any, config: Any) -> bool:
     return kind._supports_attention_backend and layers <= _BOUNDED  # noqa: SLF001
 
 
+_NOTED = ("cu_seq_lens_q", "max_length_q", "position_ids")
 _given: dict[str, Any] = {}
-"""`cu_seq_lens_q` and `max_length_q` of the batch that is on its way, and still when layers are computed again for the
-backward pass; empty for a padded one."""
+"""Of the batch that is on its way, and still when layers are computed again for the backward pass; empty for a padded
+one."""
 
 
 def _note(_model: Any, _args: Any, batch: Mapping[str, Any]) -> None:
     _given.clear()
-    _given.update({name: batch[name] for name in ("cu_seq_lens_q", "max_length_q") if name in batch})
+    if "cu_seq_lens_q" in batch:
+        _given.update({name: batch[name] for name in _NOTED if name in batch})
 
 
 def join(rows: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, Any]:
     """One row of all: `input_ids`, `labels` and, where a row is itself made of pieces, their `position_ids`.
 
     Tensors of the shape (1, tokens). `cu_seq_lens_q` are the places where pieces begin, and the end; `max_length_q` is
-    the longest piece: transformers' names for what variable-length kernels are told.
+    the longest piece: transformers' names for what variable-length kernels are told. What the rows share, if anything,
+    is the first piece, and the positions of the others begin behind it.
     """
     import torch
 
-    places = [place for row in rows for place in row.get("position_ids") or range(len(row["input_ids"]))]
-    labels = [label for row in rows for label in row["labels"]]
-    begins = [place for place, number in enumerate(places) if number == 0]
+    shared = shared_beginning(rows) if device() == "cpu" else 0
+    first = [{"input_ids": rows[0]["input_ids"][:shared], "labels": [IGNORED] * shared}] if shared else []
+    own = [{name: row[name][shared:] for name in row} for row in rows] if shared else list(rows)
+    places = [
+        *range(shared),
+        *(shared + place for row in own for place in row.get("position_ids") or range(len(row["input_ids"]))),
+    ]
+    pieces = [*first, *own]
+    labels = [label for piece in pieces for label in piece["labels"]]
+    begins = [place for place, number in enumerate(places) if place == 0 or number == shared]
     for place in begins:
-        labels[place] = IGNORED  # else the last token of the row before would predict it
+        labels[place] = IGNORED  # else the last token of the piece before would predict it
     ends = [*begins, len(places)]
     return {
-        "input_ids": torch.tensor([[token for row in rows for token in row["input_ids"]]]),
+        "input_ids": torch.tensor([[token for piece in pieces for token in piece["input_ids"]]]),
         "labels": torch.tensor([labels]),
         "position_ids": torch.tensor([places]),
         "cu_seq_lens_q": torch.tensor(ends, dtype=torch.int32),
         "max_length_q": max(end - begin for begin, end in itertools.pairwise(ends)),
     }
+
+
+def shared_beginning(rows: Sequence[Mapping[str, Sequence[int]]]) -> int:
+    """How many tokens all of several rows begin with, none of them trained, and one left to each to predict the next.
+
+    Rows that are made of pieces share nothing.
+    """
+    if len(rows) < 2 or any("position_ids" in row for row in rows):
+        return 0
+    first, last = (pick(list(row["input_ids"]) for row in rows) for pick in (min, max))
+    alike = [one == other for one, other in zip(first, last, strict=False)]
+    untrained = min(_untrained_beginning(row["labels"]) for row in rows)
+    return max(0, min(alike.index(False) if False in alike else len(alike), untrained) - 1)
+
+
+def _untrained_beginning(labels: Sequence[int]) -> int:
+    """The first token is predicted by nothing, whatever its label."""
+    trained = (place for place, label in enumerate(labels) if place and label != IGNORED)
+    return next(trained, len(labels))
+
+
+def shared_in(batch: Mapping[str, Any]) -> int:
+    """How many tokens the rows of a batch of `join` share."""
+    starts, positions = batch["cu_seq_lens_q"], batch.get("position_ids")
+    return 0 if positions is None or len(starts) < 3 else int(positions[0, starts[1]])
+
+
+def row_lengths(batch: Mapping[str, Any]) -> list[int]:
+    """The tokens of each row of a batch of `join`, what they share counted in each; of its pieces if it has some."""
+    lengths, shared = batch["cu_seq_lens_q"].diff().tolist(), shared_in(batch)
+    return [shared + own for own in lengths[1:]] if shared else lengths
+
+
+def spared(batch: Mapping[str, Any]) -> tuple[int, int]:
+    """How many rows of a batch need not go through the model from their first token, and from which token they do."""
+    shared = shared_in(batch) if "cu_seq_lens_q" in batch else 0
+    return (len(batch["cu_seq_lens_q"]) - 3, shared) if shared else (0, 0)
 
 
 def attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **given: Any) -> tuple[Any, None]:
@@ -95,12 +147,15 @@ def attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, *
     if query.is_cuda and not given.get("dropout"):
         return by_kernel(query, key, value, starts, max_length_q=_given["max_length_q"], **given), None
     queries, keys, values = (each.split(starts.diff().tolist(), dim=2) for each in (query, key, value))
+    if shared_in(_given):
+        keys, values = (
+            (each[0], *(torch.cat([each[0], piece], dim=2) for piece in each[1:])) for each in (keys, values)
+        )
     window = given.get("sliding_window")
     parts = [
-        sdpa_attention_forward(module, q, k, v, _window_mask(q, window), **given)[0]
+        sdpa_attention_forward(module, q, k, v, _seen(q, k, window), **given)[0]
         for q, k, v in zip(queries, keys, values, strict=True)
     ]
-
     return torch.cat(parts, dim=1), None
 
 
@@ -128,12 +183,13 @@ def _mask(*, attention_mask: Any = None, **given: Any) -> Any:
     return None if attention_mask is None else sdpa_mask(attention_mask=attention_mask, **given)
 
 
-def _window_mask(query: Any, window: int | None) -> Any:
-    """Which earlier tokens each sees, where that is not all of them."""
+def _seen(query: Any, key: Any, window: int | None) -> Any:
+    """Which tokens each sees, the last of them itself, where that is not simply all before."""
     import torch
 
-    length = query.shape[2]
-    if not window or length <= window:
+    own, there = query.shape[2], key.shape[2]
+    if own == there and (not window or own <= window):
         return None
-    whole = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
-    return whole.triu(1 - window)[None, None]
+    before = there - own
+    seen = torch.ones(own, there, dtype=torch.bool, device=query.device).tril(before)
+    return (seen.triu(before + 1 - window) if window else seen)[None, None]

@@ -62,7 +62,7 @@ def test_memory_disk_and_time_are_foreseen(given: dict[str, Any], monkeypatch: p
     least = 6 * full.mix.total.tokens * 2 * 10_000  # forward, backward; two epochs; parameters of the layers at least
     assert full.seconds > least / 1e6
     two = explained({**given, "config": Config(train=Train(processes=2))}, SHORT).phases[0]
-    assert two.seconds == pytest.approx(full.seconds / 2)
+    assert two.seconds == pytest.approx(full.seconds / 2, rel=0.05)  # smaller micro-batches share less
     assert two.memory is not None
     assert two.memory.gradients == 2 * full.memory.gradients
 

@@ -85,7 +85,9 @@ def test_joined_rows_reach_the_model_whole_and_in_order(student: Path, rows: lis
         lengths = inputs["cu_seq_lens_q"].diff().tolist()
         assert inputs["max_length_q"] == max(lengths)
         parts = [inputs[name][0].split(lengths) for name in ("input_ids", "labels", "position_ids")]
-        seen.extend(zip(*([part.tolist() for part in each] for each in parts), strict=True))
+        pieces = list(zip(*([part.tolist() for part in each] for each in parts), strict=True))
+        shared = pieces.pop(0) if varlen.shared_in(inputs) else ([], [], [])
+        seen.extend(tuple([*before, *own] for before, own in zip(shared, piece, strict=True)) for piece in pieces)
         return compute_loss(model, inputs, **more)
 
     trainer.compute_loss = look

@@ -66,6 +66,68 @@ def test_a_joined_row_computes_what_each_of_its_rows_would(name: str, more: dict
         torch.testing.assert_close(parameter.grad, expected[weights], rtol=1e-4, atol=1e-5)
 
 
+def test_what_rows_begin_with_stands_there_once() -> None:
+    ids = [[1, 2, 3, 4, 5], [1, 2, 3, 6]]
+    batch = varlen.join([{"input_ids": row, "labels": [-100, -100, *row[2:]]} for row in ids])
+    assert batch["input_ids"].tolist() == [[1, 2, 3, 4, 5, 2, 3, 6]]  # the third is trained, so the second predicts it
+    assert batch["labels"].tolist() == [[-100, -100, 3, 4, 5, -100, 3, 6]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4, 1, 2, 3]]
+    assert batch["cu_seq_lens_q"].tolist() == [0, 1, 5, 8]
+    assert varlen.row_lengths(batch) == [5, 4]
+    assert varlen.spared(batch) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "some",
+    [
+        pytest.param([[1, 2, 3]], id="one row"),
+        pytest.param([[1, 2, 3], [4, 2, 3]], id="nothing alike"),
+        pytest.param([[1, 2, 3], [1, 4, 5]], id="one token, which predicts"),
+    ],
+)
+def test_rows_without_a_beginning_in_common_share_nothing(some: list[list[int]]) -> None:
+    batch = varlen.join([{"input_ids": row, "labels": [-100] * len(row)} for row in some])
+    assert batch["input_ids"].tolist() == [[token for row in some for token in row]]
+    assert varlen.spared(batch) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("Llama", {}),
+        ("Mistral", {"sliding_window": 5}),
+        ("Qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
+        ("Nemotron", {}),
+    ],
+)
+@pytest.mark.parametrize("recompute", [False, True])
+def test_sharing_a_beginning_changes_no_gradient(name: str, more: dict[str, Any], recompute: bool) -> None:
+    import torch
+
+    model, beginning = small(name, **more), [5, 6, 7, 8, 9, 10]
+    rows = [[*beginning, 11, 12], [*beginning, *range(13, 20)], [*beginning, 11]]
+    labelled = [{"input_ids": row, "labels": [*[-100] * 6, *row[6:]]} for row in rows]
+
+    def learn(batch: dict[str, Any]) -> Any:
+        targets = batch.pop("labels")[0, 1:]
+        logits = model(**batch, use_cache=False).logits[0, :-1]
+        loss = torch.nn.functional.cross_entropy(logits, targets, ignore_index=-100, reduction="sum")
+        loss.backward()
+        return loss.detach()
+
+    alone = sum(learn({key: torch.tensor([value]) for key, value in row.items()}) for row in labelled)
+    expected = {weights: parameter.grad for weights, parameter in model.named_parameters()}
+    model.zero_grad()
+    assert varlen.join_rows_in(model)
+    if recompute:
+        model.train().activation_checkpointing_enable({"use_reentrant": False})
+    batch = varlen.join(labelled)
+    assert varlen.shared_in(batch) == 5
+    torch.testing.assert_close(learn(batch), alone)
+    for weights, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[weights], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 @pytest.mark.parametrize("name", ["Llama", "Nemotron"])
 def test_rows_under_an_adapter_do_not_see_one_another(name: str) -> None:
@@ -156,6 +218,12 @@ def test_noise_is_bounded_by_the_length_of_each_row(student: Path) -> None:
     for part, length in zip((noisy[0][0] - plain).split([4, 100]), (4, 100), strict=True):
         most = 5.0 / (length * 32) ** 0.5
         assert 0.9 * most < float(part.abs().max()) <= most * 1.001
+    alike = varlen.join([{"input_ids": [*range(50), end, end], "labels": [-100] * 52} for end in (60, 61)])
+    del alike["labels"]
+    model(**alike, use_cache=False)
+    part = noisy.pop()[0] - model.get_input_embeddings().weight[alike["input_ids"][0]].detach()
+    assert len(part) == 49 + 2 * 3
+    assert float(part.abs().max()) <= 5.0 / (52 * 32) ** 0.5 * 1.001
     model.eval()
     model(**batch, use_cache=False)
     assert (noisy[1][0] == plain).all()

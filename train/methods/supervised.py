@@ -95,6 +95,7 @@ class ExactLoss(_LibraryTrainer):
     step_tokens: int
     step_trained: int
     step_squares: int
+    step_spared: int
     counted: Callable[[Sequence[Any]], int]
 
     def get_batch_samples(
@@ -109,9 +110,13 @@ class ExactLoss(_LibraryTrainer):
         for filler in batches[count:]:
             filler["labels"].fill_(IGNORED)
         lengths = [length for batch in batches[:count] for length in attending_lengths(batch)]
+        spared = [varlen.spared(batch) for batch in batches[:count]]
         trained = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in batches)
-        self.step_tokens, self.step_squares, self.step_trained = distributed.added_up(
-            sum(lengths), sum(length**2 for length in lengths), trained
+        self.step_tokens, self.step_squares, self.step_trained, self.step_spared = distributed.added_up(
+            sum(lengths),
+            sum(length**2 for length in lengths) - sum(times * shared**2 for times, shared in spared),
+            trained,
+            sum(times * shared for times, shared in spared),
         )
         return batches, self.step_trained / distributed.processes()
 
