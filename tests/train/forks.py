@@ -1,8 +1,8 @@
 """Plans run in children that are forked from a process which has loaded the libraries: each begins at once.
 
 The processes that such a run starts are forked from it too. A run is killed from outside once it has come to a step,
-whatever it does then; or one of its processes kills itself, at some opening, renaming or removing of a file of its
-checkpoints, or with half of one written.
+whatever it does then; or one of its processes kills itself at some event: before it opens, renames or removes a file of
+its phase, with half of one written, in a pass forward or back, around an update.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,7 +35,7 @@ class Forks:
     def __init__(self, student: Path, *, in_float32: bool = False) -> None:
         self._student = student
         self._process = subprocess.Popen(
-            [sys.executable, __file__, "float32" if in_float32 else "as the machine has it"],
+            [sys.executable, __file__, str(student), "float32" if in_float32 else "as the machine has it"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -51,18 +52,19 @@ class Forks:
         train: dict[str, Any] | None = None,
         *,
         recompute: bool = False,
+        after: int = 0,
         event: int = 0,
-        save: int = 0,
         rank: int = 0,
         step: int = 0,
     ) -> int:
         """Train on the folder's `new.jsonl` and `pairs.jsonl`, to the end or to a kill; how the run ended.
 
-        What it says, on all machines, goes to `said`. In its first phase process `rank` dies at the `event` or `save`
-        of that number, or the whole run some time after a `step`.
+        What it says, on all machines, goes to `said`. In its first phase process `rank` dies at the `event` of that
+        number `after` so many steps (of a run that has come that far already: of those that it begins with), or the
+        whole run some time after a `step`.
         """
         order = {"folder": str(folder), "student": str(self._student), "phases": phases, "train": train or {}}
-        order |= {"recompute": recompute, "event": event, "save": save, "rank": rank}
+        order |= {"recompute": recompute, "after": after, "event": event, "rank": rank}
         self._orders.write(json.dumps(order) + "\n")
         self._orders.flush()
         child = int(self._answers.readline())
@@ -95,13 +97,19 @@ def _children(process: int) -> list[int]:
 # In the process that forks, and in its children ----------------------------------------------------------------------
 
 
-def _load() -> None:
+def _load(student: Path) -> None:
     names = ["torch", "peft", "trl.trainer.dpo_trainer", "trl.trainer.reward_trainer", "trl.trainer.sft_trainer"]
     names += ["trl.trainer.grpo_trainer", "tilth.train.run", "tilth.train.worker"]
     for name in names + (["deepspeed"] if find_spec("deepspeed") else []):
         import_module(name)
-    from transformers import AutoModelForCausalLM, LlamaForCausalLM  # noqa: F401  loaded when they are named
+    from tilth.llm.quiet import quiet_transformers
+    from tilth.train.flops import peak_flops
+    from tilth.train.load import load_model
 
+    with quiet_transformers():
+        load_model(student)  # the first takes longest
+    peak_flops()
+    os.fsync = lambda _: None  # what a killed process has written is not lost, only what a machine has
     gc.freeze()
 
 
@@ -126,7 +134,7 @@ def _run(order: dict[str, Any]) -> None:
     if order["recompute"]:
         trainer._CHECKPOINT_ACTIVATIONS_FROM = 1
     if own.alone:
-        _die_when(order)
+        _die_when(order, rank=0)
     other = os.fork() if own.nodes == 2 else -1
     if not other:
         join_run(own, 1, Said())
@@ -176,48 +184,102 @@ def _work(order: dict[str, Any], env: dict[str, str], job: Path) -> NoReturn:
     os.environ.clear()
     os.environ.update(env)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if int(env["RANK"]) == order["rank"] and job.parent.name == _FIRST:
-        _die_when(order)
+    if job.parent.name == _FIRST:
+        _die_when(order, rank=int(env["RANK"]))
     sys.argv = ["worker", str(job)]
     worker.main()
     raise AssertionError
 
 
-def _die_when(order: dict[str, Any]) -> None:
-    """Count what this process does with its checkpoints, in `events`, and end with it in the midst of one."""
-    import torch
+def _die_when(order: dict[str, Any], rank: int) -> None:
+    """Log what this process does, in `events-RANK`, a line with the steps that are done; end with it at the event."""
+    folder = Path(order["folder"])
+    metrics, log = folder / "out" / _FIRST / "metrics.jsonl", folder / f"events-{rank}"
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    done = metrics.read_text().count("\n") if metrics.exists() else 0
+    count = 0
 
-    events = saves = 0
-    save = torch.save
-    log = os.open(Path(order["folder"]) / "events", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-
-    def watch_files(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal events
-        if event in _LOOKED_AT and "/checkpoints/" in str(arguments[0]):
-            events += 1
-            os.pwrite(log, str(events).encode(), 0)
-            if events == order["event"]:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    def save_or_half(what: Any, file: Any, *arguments: Any, **more: Any) -> None:
-        nonlocal saves
-        saves += 1
-        save(what, file, *arguments, **more)
-        if saves == order["save"]:
-            os.truncate(file, Path(file).stat().st_size // 2)
+    def happens(what: str, before_the_end: Callable[[], None] = lambda: None) -> None:
+        nonlocal count
+        count += 1
+        os.write(file, f"{done} {what}\n".encode())
+        if order["event"] and rank == order["rank"] and (done, count) >= (order["after"], order["event"]):
+            before_the_end()
             os.kill(os.getpid(), signal.SIGKILL)
 
+    def step_is_done(number: int) -> None:
+        nonlocal count, done
+        if number > done:
+            done, count = number, 0
+
+    _tell_of_steps(step_is_done)
+    _tell_of_computing(happens)
+    _tell_of_writing(happens)
+
+    def watch_files(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in _LOOKED_AT and f"/{_FIRST}/" in str(arguments[0]):
+            happens(f"{event} {arguments[0]}")
+
     sys.addaudithook(watch_files)
-    torch.save = save_or_half
+
+
+def _tell_of_steps(tell: Callable[[int], None]) -> None:
+    from tilth.train.trainer import PhaseTraining
+
+    log = PhaseTraining.log
+
+    def told(trainer: Any, logs: dict[str, float], *more: Any) -> None:
+        tell(trainer.state.global_step if "loss" in logs else 0)
+        log(trainer, logs, *more)
+
+    PhaseTraining.log = told
+
+
+def _tell_of_computing(tell: Callable[[str], None]) -> None:
+    import torch
+    from torch.nn.modules.module import register_module_forward_pre_hook
+    from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+    def passing(module: Any, _inputs: Any) -> None:
+        if type(module).__name__.endswith("DecoderLayer"):
+            tell("forward")
+
+    backward = torch.Tensor.backward
+
+    def back(*given: Any, **named: Any) -> None:
+        tell("backward")
+        backward(*given, **named)
+        tell("backward is over")
+
+    torch.Tensor.backward = back
+    register_module_forward_pre_hook(passing)
+    register_optimizer_step_pre_hook(lambda *_: tell("update"))
+    register_optimizer_step_post_hook(lambda *_: tell("update is over"))
+
+
+def _tell_of_writing(tell: Callable[[str, Callable[[], None]], None]) -> None:
+    """Of files that are written by other code than Python's."""
+    import torch
+    from safetensors import torch as tensors
+
+    def halved(write: Callable[..., Any]) -> Callable[..., Any]:
+        def written(what: Any, file: Any, *given: Any, **named: Any) -> None:
+            write(what, file, *given, **named)
+            if isinstance(file, str | Path):
+                tell(f"half of {file}", lambda: os.truncate(file, Path(file).stat().st_size // 2))
+
+        return written
+
+    torch.save, tensors.serialize_file = halved(torch.save), halved(tensors.serialize_file)
 
 
 def _serve() -> None:
-    if sys.argv[1] == "float32":
+    if sys.argv[2] == "float32":
         import torch
         from tilth.llm import precision
 
         precision.compute_dtype = lambda: torch.float32
-    _load()
+    _load(Path(sys.argv[1]))
     for line in iter(sys.stdin.readline, ""):
         child = os.fork()
         if not child:

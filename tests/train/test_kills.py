@@ -1,8 +1,13 @@
-"""kill -9 at many moments, and the same call again each time: the weights come out the same to the bit."""
+"""kill -9 at many moments, and the same call again each time: the weights come out the same to the bit.
+
+The moments are drawn anew in each run from a seed, which is printed with them where a test fails: set TILTH_TEST_SEED
+to it for the same ones.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 from collections.abc import Generator
@@ -34,6 +39,8 @@ COMMON = {
     "micro_batch_size": 2,
     "select": {"by": "validation_loss", "validation": 0.25},
 }
+STEPS = 12
+SEED = os.environ.get("TILTH_TEST_SEED") or str(random.randrange(10**6))
 LAST = {"name": "last", "kinds": ["knowledge_short"], "epochs": 1, "batch_size": 8}
 """A plan has a phase that trains the model itself."""
 
@@ -68,26 +75,40 @@ def folders(make: SimpleNamespace, tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "straight", tmp_path / "killed"
 
 
+def moments_of(straight: Path, windows: list[int], rng: random.Random) -> list[dict[str, int]]:
+    """In the order of time, one after each of so many steps, at something that a process did then in a run to the end.
+
+    After 0 steps that begins with the phase's data; after the last one it ends with the removal of its checkpoints.
+    """
+    print(f"TILTH_TEST_SEED={SEED}")  # noqa: T201 (shown where a test fails)
+    found: list[dict[str, int]] = []
+    logs = [log.read_text().splitlines() for log in sorted(straight.glob("events-*"))]
+    for after in sorted(windows):
+        rank = rng.randrange(len(logs))
+        events = [line for line in logs[rank] if line.startswith(f"{after} ")]
+        number = rng.randint(1, len(events))
+        print(f"process {rank}, event {number} of {len(events)}: {events[number - 1]}")  # noqa: T201
+        found.append({"after": after, "event": number, "rank": rank})
+    return found
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
-def test_kill_9_at_any_moment_changes_no_bit(method: str, forks: Forks, folders: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize(
+    ("method", "times"), [("sft", 15), ("sft-lora", 15), ("dpo", 15), ("reward", 15), ("kto", 4), ("reward-lora", 4)]
+)
+def test_kill_9_at_any_moment_changes_no_bit(method: str, times: int, forks: Forks, folders: tuple[Path, Path]) -> None:
     phases = [COMMON | METHODS[method]]
     phases += [LAST] if method.startswith("reward") else []
     straight, killed = folders
     assert forks.run(straight, phases) == 0
-    events = int((straight / "events").read_text())
-    rng = random.Random(method)
-    moments = [
-        {"event": rng.randint(1, events // 4)},
-        {"save": rng.randint(1, 4)},
-        {"step": 7},
-        {"event": rng.randint(1, events // 6)},
-    ]
-    for moment in moments:
+    rng = random.Random(SEED + method)
+    twice = rng.sample(range(STEPS), max(0, times - STEPS - 1))
+    once = rng.sample(range(STEPS + 1), times - len(twice))
+    for moment in moments_of(straight, [*once, *twice], rng):
         assert forks.run(killed, phases, **moment) == -signal.SIGKILL
     assert forks.run(killed, phases) == 0
     assert what_was_done(killed) == what_was_done(straight)
-    assert what_was_done(straight)["result"]["steps"] == 12
+    assert what_was_done(straight)["result"]["steps"] == STEPS
     assert sorted(path.name for path in (killed / "out" / "01-p").iterdir()) == [
         "data.jsonl", "evaluations.jsonl", "metrics.jsonl", "mix.json", "model", "result.json", "validation.jsonl",
     ]  # fmt: skip
@@ -95,33 +116,36 @@ def test_kill_9_at_any_moment_changes_no_bit(method: str, forks: Forks, folders:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "distributed", "share"),
+    ("method", "distributed", "times", "share"),
     [
-        ("sft-lora", "none", "rng_state_1.pth"),
-        ("dpo", "none", "rng_state_1.pth"),
-        ("reward-lora", "none", "rng_state_1.pth"),
-        ("sft", "none", "rng_state_1.pth"),
-        ("sft", "fsdp", "pytorch_model_fsdp_0/__1_0.distcp"),
-        ("dpo", "fsdp", "pytorch_model_fsdp_0/__1_0.distcp"),
+        ("sft", "none", 5, "rng_state_1.pth"),
+        ("sft-lora", "none", 5, "rng_state_1.pth"),
+        ("dpo", "none", 5, "rng_state_1.pth"),
+        ("reward", "none", 5, "rng_state_1.pth"),
+        ("sft", "fsdp", 2, "pytorch_model_fsdp_0/__1_0.distcp"),
+        ("dpo", "fsdp", 2, "pytorch_model_fsdp_0/__1_0.distcp"),
         pytest.param(
-            *("sft", "zero3", "*/*zero_pp_rank_1*_optim_states.pt"),
+            *("sft", "zero3", 2, "*/*zero_pp_rank_1*_optim_states.pt"),
             marks=pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed"),
         ),
     ],
 )
 def test_kill_9_of_one_process_or_of_all_changes_no_bit(
-    method: str, distributed: str, share: str, forks: Forks, folders: tuple[Path, Path]
+    method: str, distributed: str, times: int, share: str, forks: Forks, folders: tuple[Path, Path]
 ) -> None:
     phases = [COMMON | METHODS[method] | {"micro_batch_size": 1}]
     phases += [LAST] if method.startswith("reward") else []
     straight, killed = folders
     train = {"processes": 2, "distributed": distributed}
-    assert forks.run(straight, phases, train=train, rank=1) == 0
-    events = int((straight / "events").read_text())
-    rng = random.Random(method + distributed)
-    moments = [{"event": rng.randint(1, events // 2), "rank": 1}, {"save": rng.randint(1, 4)}, {"step": 8}]
-    for moment in moments:
-        assert forks.run(killed, phases, train=train, **moment) == (-signal.SIGKILL if "step" in moment else 1)
-    assert any(killed.glob(f"out/01-p/checkpoints/*/checkpoint-*/{share}")), "the model is not shared at all"
+    assert forks.run(straight, phases, train=train) == 0
+    rng = random.Random(SEED + method + distributed)
+    of_one = moments_of(straight, rng.sample(range(STEPS + 1), times), rng)
+    of_all = {"step": rng.randint(3, STEPS - 3)}
+    shared = False
+    for moment in sorted([*of_one, of_all], key=lambda moment: moment.get("step", moment.get("after", 0))):
+        died = -signal.SIGKILL if "step" in moment else 1
+        assert forks.run(killed, phases, train=train, **moment) == died
+        shared = shared or any(killed.glob(f"out/01-p/checkpoints/*/checkpoint-*/{share}"))
+    assert shared, "the model is not shared at all"
     assert forks.run(killed, phases, train=train) == 0
     assert what_was_done(killed) == what_was_done(straight)
