@@ -1,33 +1,72 @@
-"""Whether a phase will fit into main memory, said before the kernel would end it without a word."""
+"""Whether a phase will fit into main memory, or a GPU's, said before it trains.
+
+What does not fit into main memory the kernel would end without a word. On a GPU the longest micro-batch is rehearsed
+(`rehearsal.py`), but for answers that are yet to be given and models that DeepSpeed takes over: those are foreseen.
+"""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 from ..core.config import Train
+from ..core.environment import for_children
 from ..core.errors import CheckFailed
 from ..llm.precision import device
 from .auto import Resolved
-from .memory import PROCESS, Shape, Sharing, estimate, gigabytes, longest_batch
+from .memory import PROCESS, Memory, Shape, Sharing, estimate, gigabytes, longest_batch
 from .mix import Mix
+from .plan import LOSS_ON_ROWS, Phase
 
 _GROUPS = Path("/sys/fs/cgroup")
+_FREE_ON_GPUS = "import torch; print(min(torch.cuda.mem_get_info(gpu)[0] for gpu in range({count})))"
 
 
 def check_memory(phase: Resolved, mix: Mix, shape: Shape, settings: Train) -> None:
-    """Raise CheckFailed where the phase is foreseen not to fit into main memory, where the kernel would kill it.
+    """Raise CheckFailed where the phase is foreseen not to fit.
 
-    On a GPU nothing is foreseen: the rehearsal before the first step finds out.
+    That is into main memory, where the kernel would kill it: all of it on a CPU, what is offloaded from a GPU. Into a
+    GPU's only where the rehearsal before the first step does not find out.
     """
-    free = free_memory()
-    if device() != "cpu" or free is None:
+    if device() == "cpu":
+        _check(phase, mix, shape, settings, "memory", free_memory())
         return
-    if (need := _needed(phase, mix, shape, settings)) > free:
-        what = f"training takes about {gigabytes(need)} of memory, and {gigabytes(free)} are free"
+    if not is_rehearsed(phase, settings):
+        _check(phase, mix, shape, settings, "each GPU's memory", free_on_gpus(settings.processes))
+    if settings.offload:
+        need = _estimate(phase, mix, shape, settings).host * settings.processes
+        free = free_memory()
+        if free is not None and need > free:
+            what = f"what is offloaded takes about {gigabytes(need)} of main memory, and {gigabytes(free)} are free"
+            raise CheckFailed(what, where=f"phase {phase.name!r}", fix="set `train.offload: false`, or use more GPUs")
+
+
+def is_rehearsed(phase: Phase, settings: Train) -> bool:
+    """Whether the longest micro-batch can go through the model before the first step.
+
+    Answers that are yet to be given cannot, nor does a model that DeepSpeed has taken over, which counts the passes.
+    """
+    return phase.method in LOSS_ON_ROWS and not settings.distributed.startswith("zero")
+
+
+def _check(phase: Resolved, mix: Mix, shape: Shape, settings: Train, what: str, free: int | None) -> None:
+    if free is not None and (need := _needed(phase, mix, shape, settings)) > free:
+        what = f"training takes about {gigabytes(need)} of {what}, and {gigabytes(free)} are free"
         fix = what_fits(phase, mix, shape, settings, free)
         raise CheckFailed(what, where=f"phase {phase.name!r}", fix=fix)
+
+
+def free_on_gpus(count: int) -> int | None:
+    """The least that one of this machine's first GPUs has free, in bytes; None: unknown.
+
+    Another process asks, for who asks a GPU holds some hundreds of megabytes of it from then on.
+    """
+    command = [sys.executable, "-P", "-c", _FREE_ON_GPUS.format(count=count)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=for_children())
+    return int(ran.stdout) if ran.stdout.strip().isdecimal() else None
 
 
 def free_memory() -> int | None:
@@ -70,10 +109,14 @@ def _lighter(phase: Resolved, shape: Shape, settings: Train) -> Iterator[str]:
 
 def _needed(phase: Resolved, mix: Mix, shape: Shape, settings: Train) -> int:
     """Bytes that all processes of this machine will take beyond what this one has; on a GPU, that each will."""
-    need = estimate(shape, phase, longest_batch(phase, mix, shape), Sharing.of(settings)).total
+    need = _estimate(phase, mix, shape, settings).total
     if device() != "cpu":
         return need
     return need * settings.processes - (min(_resident(), PROCESS) if settings.processes == 1 else 0)
+
+
+def _estimate(phase: Resolved, mix: Mix, shape: Shape, settings: Train) -> Memory:
+    return estimate(shape, phase, longest_batch(phase, mix, shape), Sharing.of(settings))
 
 
 def _free_in_groups() -> Iterator[int]:

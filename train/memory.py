@@ -3,7 +3,8 @@
 Weights, gradients and AdamW's two moments follow from the number of parameters and from how they are shared (ZeRO:
 Rajbhandari et al., arXiv 1910.02054). What the backward pass needs of the forward one was counted tensor by tensor, in
 what autograd saves for a Llama layer of transformers 5.23 under scaled-dot-product attention: a layer of the same parts
-(norms, attention, a gated MLP) saves about as much. `benchmarks/train_memory.py` holds the sum against measurements.
+(norms, attention, a gated MLP) saves about as much; a test counts it again. `benchmarks/train_memory.py` holds the sum
+against measurements.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from .varlen import can_join_rows_in
 FLOAT, MOMENTS = 4, 8
 """Bytes for each parameter: a weight or a gradient, and AdamW's two moments."""
 _LOGIT = 12
-"""Bytes for each logit when the backward pass begins: float32 of the log-softmax, of its gradient and the loss's."""
+"""Bytes for each logit when the backward pass begins: float32 of the log-softmax, of its gradient and the loss's.
+
+Before ppo's begins it is the log-softmax, its exponential, the product of both, and the logit itself."""
 _HOLES, _HOLES_WITH_ADAPTER, _LARGEST_IN_HEAP = 0.25, 0.5, 32 * 2**20
 """On a CPU the C library's heap has holes: of all that the layers put there in a pass, whether it is kept or not, so
 much stays resident though it is free. A freed piece between others that are kept is too small for the next one of its
@@ -42,6 +45,8 @@ _IN_TILES: dict[MethodName, tuple[int, int]] = {"grpo": (31, 2), "rloo": (31, 2)
 """Methods whose logits are never there as a whole: TRL makes and forgets them tile by tile. Bytes for each logit of a
 tile: on a CPU what is computed of it in the backward pass, all of it whole, for prompts too; on a GPU the tile alone.
 Counted in `trl/kernels/chunked_logprob.py` and `chunked_divergence.py` of TRL 1.16."""
+_BUCKET, _LIVE = 500_000_000, 1_000_000_000
+"""DeepSpeed's `reduce_bucket_size`, and its `stage3_max_live_parameters`: a smaller model stays gathered."""
 PROCESS = 610_000_000
 """Resident memory of Python, PyTorch and the libraries: 557 MB before a model is loaded, the rest once it trains."""
 
@@ -101,6 +106,8 @@ class Batch:
     """Positions of all rows that go through the output head."""
     joined: bool
     """Whether the rows follow one another: then there is neither padding nor a mask (`varlen`)."""
+    shared: int = 0
+    """Tokens that all rows begin with, which are among `tokens` once."""
 
 
 class Memory(Record):
@@ -170,7 +177,7 @@ def estimate(
     weights, trained = _weights(shape, phase)
     gradients, optimizer = FLOAT * trained, MOMENTS * trained
     tokens = batch.tokens
-    layer = tokens * _saved_in_layer(shape, phase, batch)
+    layer = _saved_in_layer(shape, phase, batch)
     kept = layer + tokens * shape.layers * FLOAT * shape.hidden if recompute else shape.layers * layer
     momentary = tokens * _backward_of_layer(shape)
     in_heap = device() == "cpu" and tokens * shape.intermediate * _compute_bytes() < _LARGEST_IN_HEAP
@@ -206,9 +213,10 @@ def longest_batch(phase: Resolved, mix: Mix, shape: Shape) -> Batch:
     """
     rows, length = min(phase.micro_batch_size, mix.largest.samples), min(mix.longest, phase.max_length)
     if shape.joins and phase.method in _JOINED:
-        share = rows / mix.largest.samples
-        tokens = min(round(share * mix.largest.tokens), rows * length) - (rows - 1) * once(mix)
-        return Batch(rows, length, tokens, min(round(share * mix.largest.trained_tokens), tokens), joined=True)
+        share, shared = rows / mix.largest.samples, once(mix) if rows > 1 else 0
+        tokens = min(round(share * mix.largest.tokens), rows * length) - (rows - 1) * shared
+        trained = min(round(share * mix.largest.trained_tokens), tokens)
+        return Batch(rows, length, tokens, trained, joined=True, shared=shared)
     rows *= 2 if "preference" in TRAINS_ON[phase.method] else 1
     rows *= phase.rollout.completions if phase.method in LEARNS_FROM_ANSWERS else 1
     return Batch(rows, length, rows * length, rows * min(mix.places, length), joined=False)
@@ -263,17 +271,35 @@ def _loaded(shape: Shape, phase: Resolved) -> int:
 
 
 def _saved_in_layer(shape: Shape, phase: Resolved, batch: Batch) -> int:
-    """Bytes for each token that a layer keeps for the backward pass."""
-    wide, size = shape.hidden, _compute_bytes()
-    mask = size * batch.length if batch.rows > 1 and not batch.joined else 0
-    if phase.adapter == "none":
-        inputs = 3 if size == FLOAT else 6  # float32 needs no copy of what several matrices take
-        attended = 4 if batch.joined and device() == "cpu" else 3  # there rows attend one by one, and are put together
-        return 16 * wide + size * (inputs * wide + 4 * shape.intermediate + attended * shape.attention) + mask
-    in_float = 3 * (FLOAT - size) * shape.intermediate if phase.adapter == "qlora" else 0  # as matrices of 4 bits give
-    dropped = 21 * wide + FLOAT * shape.intermediate if phase.lora.dropout else 0
-    adapted = 6 * wide + 4 * shape.intermediate + 4 * shape.attention + 7 * phase.lora.rank
-    return 8 * wide + dropped + size * adapted + in_float + mask
+    """Bytes that a layer keeps for the backward pass."""
+    size = _compute_bytes()
+    dropout = phase.adapter != "none" and phase.lora.dropout > 0
+    copied = size != FLOAT or dropout  # else matrices that take the same states keep them once
+    each = (16 if phase.adapter == "none" else 8) * shape.hidden + size * (5 if copied else 2) * shape.hidden
+    each += size * (4 * shape.intermediate + _attended(shape, batch, dropout=dropout))
+    if dropout:  # what is drawn of each input
+        each += (FLOAT if device() == "cpu" else 1) * (5 * shape.hidden + shape.attention + shape.intermediate)
+    if phase.adapter != "none":
+        each += size * 7 * phase.lora.rank
+    if phase.adapter == "qlora":
+        each += 3 * (FLOAT - size) * shape.intermediate  # as matrices of 4 bits give
+    return batch.tokens * each + (size * _attended_again(shape, batch) if batch.shared else 0)
+
+
+def _attended(shape: Shape, batch: Batch, *, dropout: bool) -> int:
+    """Numbers for each token that attention keeps: queries, keys, values, what comes out of it."""
+    if batch.rows > 1 and not batch.joined:  # under a mask keys and values are kept for each query head
+        return (5 if dropout else 4) * shape.attention + batch.length
+    one_by_one = batch.joined and device() == "cpu"  # there rows attend one by one, and are put together
+    return (3 if one_by_one or dropout else 2) * shape.attention + 2 * shape.keys
+
+
+def _attended_again(shape: Shape, batch: Batch) -> int:
+    """Numbers that attention keeps of what rows share, for each row anew: keys and values of all it sees, and a mask.
+
+    Under a mask they are kept for each query head (`varlen.attend`).
+    """
+    return batch.length * (2 * shape.attention * batch.rows + batch.tokens - batch.shared)
 
 
 def _backward_of_layer(shape: Shape) -> int:
@@ -284,7 +310,8 @@ def _backward_of_layer(shape: Shape) -> int:
 def _logits(shape: Shape, phase: Resolved, batch: Batch) -> int:
     """Bytes for the logits that are there at a time, and what is computed of them."""
     if phase.method not in _IN_TILES:
-        return _LOGIT * shape.vocab * batch.logits
+        more = _compute_bytes() if phase.method == "ppo" else 0
+        return (_LOGIT + more) * shape.vocab * batch.logits
     on_cpu, on_gpu = _IN_TILES[phase.method]
     width = min(shape.vocab, TILE_WIDTH)
     if device() == "cpu":
@@ -297,16 +324,33 @@ def _shared(shape: Shape, sharing: Sharing, weights: int, gradients: int, optimi
     share = max(1, sharing.processes)
     if sharing.stage == 0:
         return weights, gradients * (1 if share == 1 else 2), optimizer, 0  # the others' come in buckets as large
-    if sharing.deepspeed:  # it keeps the weights of its share again
-        optimizer += FLOAT * optimizer // MOMENTS
+    host = 0
+    if sharing.deepspeed:
+        optimizer += FLOAT * optimizer // MOMENTS  # it keeps the weights of its share again
+        gradients, host = _exchanged(shape, sharing, gradients)
+    else:
+        gradients //= share
     optimizer //= share
-    gradients = gradients // share if sharing.stage >= 2 else gradients
-    host = optimizer if sharing.offload else 0
+    host += optimizer if sharing.offload else 0
     if sharing.stage == 3:
-        gathered = 2 * FLOAT * max(shape.in_layers // shape.layers, shape.embedding)
+        layer = max(shape.in_layers // shape.layers, shape.embedding)
+        gathered = FLOAT * min(shape.parameters, _LIVE) if sharing.deepspeed else 2 * FLOAT * layer
         host += weights // share if sharing.offload else 0
         weights = gathered + (0 if sharing.offload else weights // share)
     return weights, gradients, 0 if sharing.offload else optimizer, host
+
+
+def _exchanged(shape: Shape, sharing: Sharing, gradients: int) -> tuple[int, int]:
+    """Bytes of DeepSpeed's gradients on a device and in main memory, with the bucket in which they are exchanged.
+
+    On a GPU the bucket is there whole; in main memory as far as it is filled, and once more when it is sent. To scatter
+    a sum gloo makes all of it, in one more copy.
+    """
+    share = gradients // max(1, sharing.processes)
+    kept = 0 if sharing.offload else share if sharing.stage >= 2 or device() == "cpu" else gradients
+    copies = 3 if sharing.stage == 3 else 2
+    bucket = copies * min(gradients, FLOAT * _BUCKET) if device() == "cpu" else FLOAT * _BUCKET
+    return kept + bucket, share + 2 * FLOAT * shape.embedding if sharing.offload else 0
 
 
 def _compute_bytes() -> int:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ModelError
 from ..llm.precision import device
-from .fits import what_fits
+from .fits import is_rehearsed, what_fits
 from .memory import FLOAT, MOMENTS, longest_batch, read_shape
-from .plan import LOSS_ON_ROWS
 
 if TYPE_CHECKING:
     from .methods.setup import Setup
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 def rehearse_first(trainer: Any, setup: Setup, mix: Mix) -> None:
     """Let the trainer rehearse when it begins; then too little memory is a ModelError that says what would fit.
 
-    Weights, random states and counts are afterwards what they were before. Answers that are yet to be given cannot be
-    rehearsed, nor a model that DeepSpeed has taken over, which counts the passes.
+    Weights, random states and counts are afterwards what they were before. Nothing is done where it cannot be
+    rehearsed (`fits.is_rehearsed`).
     """
     from transformers import TrainerCallback
 
@@ -33,7 +32,7 @@ def rehearse_first(trainer: Any, setup: Setup, mix: Mix) -> None:
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             _rehearse(trainer, setup, mix)
 
-    if setup.phase.method in LOSS_ON_ROWS and not trainer.is_deepspeed_enabled:
+    if is_rehearsed(setup.phase, setup.config.train):
         trainer.add_callback(Rehearsal())
 
 
