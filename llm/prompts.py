@@ -23,6 +23,7 @@ from ..core.yaml_source import load_yaml
 from .schema import mismatch
 
 if TYPE_CHECKING:
+    from jinja2 import Template
     from jinja2.sandbox import SandboxedEnvironment
 
 
@@ -65,7 +66,7 @@ class Prompt:
 
         self.name, self.file = name, file
         try:
-            self._user = _jinja().from_string(file.user)
+            self._user, self._used = _compiled(file.user)
         except TemplateSyntaxError as error:
             what = f"not a valid template: {error.message}"
             raise ConfigError(what, where=name, fix=f"mend line {error.lineno} of `user`") from error
@@ -85,13 +86,10 @@ class Prompt:
         """Instructions and template, as they stand in the file."""
         return f"{self.file.system}\n{self.file.user}"
 
-    @functools.cached_property
+    @property
     def variables(self) -> frozenset[str]:
         """The names that must be given to `messages` and `schema`."""
-        from jinja2.meta import find_undeclared_variables
-
-        used = find_undeclared_variables(_jinja().parse(self.file.user))
-        return frozenset(used | {name for name in (self.file.repeat, self.file.shots) if name})
+        return self._used | {name for name in (self.file.repeat, self.file.shots) if name}
 
     def messages(self, **variables: Any) -> tuple[Message, ...]:
         """The conversation to send. Raises ConfigError when the template asks for what is not there."""
@@ -151,6 +149,19 @@ class Prompt:
 def read_prompt(path: Path, name: str) -> Prompt:
     """Read a prompt file, which errors call `name`. Raises ConfigError where its template is wrong, YamlProblems."""
     return Prompt(name, load_yaml(path, PromptFile, name=name))
+
+
+@functools.cache
+def _compiled(template: str) -> tuple[Template, frozenset[str]]:
+    """A template and its variables: kept, for a recipe's flows share prompts and each look at a recipe reads them all.
+
+    Raises TemplateSyntaxError.
+    """
+    from jinja2.meta import find_undeclared_variables
+
+    parsed = _jinja().parse(template)
+    variables = frozenset(find_undeclared_variables(parsed))
+    return _jinja().from_string(parsed), variables
 
 
 @functools.cache
