@@ -31,7 +31,8 @@ def eval(  # noqa: A001  named as the verb is
 
     They are those of the committed leaves, written by people or made with the samples, and the general set. What was
     answered or judged before is not asked for again: stopped and called again, it goes on. A server's answers are kept
-    by its address and its model's name: a model that was trained on needs another name there.
+    by its address and its model's name, and it is said when they are used: a model that was trained on needs another
+    name there, or another `--set seed=N`.
     """
     workspace = open_workspace(overrides)
     evaluation = score_models(workspace, models or [], TerminalProgress(), since=since, open_book=open_book)

@@ -31,6 +31,13 @@ class Message(Record):
     content: str
 
 
+class TokensUsed(Record):
+    """What answers of a model took, whether they were paid for now or before."""
+
+    prompt: int
+    completion: int
+
+
 class Place(Record):
     """Where a passage stands; the fields are as in `Provenance`."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..core.errors import TaxonomyError
 from ..core.fingerprint import fingerprint
 from ..core.workspace import Workspace
+from ..eval.judging import judge_of
 from ..eval.report.data import LeafChanges
 from ..llm.endpoint import identity
 from ..sdg.generate import Planned, plan
@@ -94,7 +95,7 @@ def _decided_by(workspace: Workspace, planned: list[Planned], parent: Release | 
         "plan": load_plan(config.train.plan).model_dump(mode="json"),
         "student": config.student.model_dump(mode="json") | {"model": _place(config.student.model, workspace.root)},
         "eval": config.eval.model_dump(mode="json", exclude={"batch_size", "open_book"}),
-        "judge": identity(config.judge or config.teacher),
+        "judge": judge_of(config).model_dump(),
         "gate": config.gate.model_dump(mode="json"),
         "seed": config.seed,
         "code": _CODE,

@@ -29,7 +29,7 @@ _OTHER = {
     "plan": "another plan",
     "student": "another student",
     "eval": "models are asked otherwise",
-    "judge": "another judge",
+    "judge": "another judge, or another prompt of his",
     "gate": "another gate",
     "seed": "another seed",
     "code": "this tilth judges otherwise",
@@ -105,9 +105,13 @@ def _stages(
     phases = list(_phases(workspace, basis, progress, waits=bool(missing)))
     yield from phases
     trains = any(phase.runs for phase in phases)
-    asked = not trains and (cycle_folder(workspace, number) / EVALUATION).is_file()
+    unanswered = done.unanswered if done else 0
+    asked = not (trains or unanswered) and (cycle_folder(workspace, number) / EVALUATION).is_file()
     new = "the candidate is new; answers that base and parent gave are kept"
-    why = "all has been answered" if asked else new if trains else "asks what was not answered before"
+    again = (
+        f"asks the judge again what got no answer ({unanswered})" if unanswered else "asks what was not answered before"
+    )
+    why = "all has been answered" if asked else new if trains else again
     yield StageOutlook(stage="evaluate", runs=not asked, why=why)
     yield StageOutlook(stage="gate", runs=True, why="judges by the settings as they are now, and costs nothing")
     if done and done.outcome == "judged":

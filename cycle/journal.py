@@ -77,10 +77,16 @@ class Done(Record):
     release: int
     """Its release; 0 where it made none."""
     finished_at: AwareDatetime
+    unanswered: int = 0
+    """Requests to the judge that got no answer, where the candidate was refused: it is judged again when they do."""
 
     def stands(self, *, release: bool, force: bool = False) -> bool:
-        """Whether it is the last word: not of what was judged only and may be released, or refused and is forced."""
-        return not (release if self.outcome == "judged" else self.outcome == "refused" and force)
+        """Whether it is the last word.
+
+        It is not of what was judged only and may be released, nor of what was refused and is forced, or was refused
+        before the judge had answered all.
+        """
+        return not (release if self.outcome == "judged" else self.outcome == "refused" and (force or self.unanswered))
 
 
 def cycle_folder(workspace: Workspace, number: int) -> Path:

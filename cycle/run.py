@@ -268,7 +268,9 @@ def _finish(
 
     So does what `releases.keep` lets go.
     """
-    done = Done(outcome=outcome, release=release, finished_at=datetime.now(UTC))
+    evaluation = read_record(cycle_folder(workspace, number) / EVALUATION, Evaluation)
+    unanswered = evaluation.unanswered if outcome == "refused" else 0
+    done = Done(outcome=outcome, release=release, finished_at=datetime.now(UTC), unanswered=unanswered)
     write_report(workspace, number, done)
     if release:
         for copy in (cycle_folder(workspace, number) / TRAIN).glob("*/model"):

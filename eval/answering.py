@@ -18,7 +18,7 @@ from ..core.config import Config, ModelServer
 from ..core.errors import ModelError
 from ..core.progress import Progress, Task
 from ..core.records import Message, Question
-from ..llm.ask import BadAnswer, Gateway, RequestFailed
+from ..llm.ask import BadAnswer, Gateway, RequestFailed, Stats
 from ..llm.endpoint import identity
 from ..llm.ledger import Ledger
 from ..llm.local import Student, loaded
@@ -171,7 +171,20 @@ async def _of_server(name: str, model: Endpoint | Gguf, asked: Sequence[Asked], 
         await stack.enter_async_context(gateway)
         task = stack.enter_context(by.progress.task(f"answering with {name}", total=len(asked), unit="answers"))
         system_prompt = model.system_prompt if isinstance(model, Gguf) else ""
-        return list(await asyncio.gather(*(_asked(each, system_prompt, gateway, task) for each in asked)))
+        said = await asyncio.gather(*(_asked(each, system_prompt, gateway, task) for each in asked))
+        if isinstance(model, Endpoint):
+            say_kept(name, gateway.stats, seed, by.progress)
+        return list(said)
+
+
+def say_kept(name: str, stats: Stats, seed: int, progress: Progress) -> None:
+    """Say that a server's answers of before are used again: nobody can tell whether it serves the same weights."""
+    if stats.kept:
+        when = f"since {stats.oldest[:16].replace('T', ' ')} UTC"
+        anew = f"if another model is served there now, give it another name or ask anew with `--set seed={seed + 1}`"
+        progress.say(
+            f"{name}: {stats.kept} of {stats.asked} answers were given before, {when}, and are used again; {anew}"
+        )
 
 
 async def _asked(asked: Asked, system_prompt: str, gateway: Gateway, task: Task) -> Said:

@@ -11,7 +11,7 @@ from pydantic import field_serializer, field_validator
 
 from ..core.errors import DataError
 from ..core.rate import Rate, wilson
-from ..core.records import Question, Record
+from ..core.records import Question, Record, TokensUsed
 from .scores import Score
 
 
@@ -32,6 +32,16 @@ class Judge(Record):
     """As `llm.endpoint.identity` names it."""
     prompt: str
     """Fingerprint of the judging prompts."""
+
+
+class Judging(Record):
+    """What the judge was asked for an evaluation, now or before."""
+
+    requests: int = 0
+    """That he answered, well or badly; asked again to mend his answer is one more."""
+    tokens: TokensUsed = TokensUsed(prompt=0, completion=0)
+    unanswered: int = 0
+    """Requests that got no answer, and may get one when they are asked again."""
 
 
 class Answer(Score):
@@ -71,6 +81,8 @@ class Evaluation(Record):
     duels: tuple[Duel, ...] = ()
     open_book: Mapping[str, Mapping[str, Answer]] = {}
     """As `answers`, with the best passages of the leaf before the question; of leaves that have a document."""
+    judging: Judging | None = None
+    """None: an older tilth wrote this, and did not note it."""
 
     @field_serializer("models")
     def _in_order(self, models: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -150,6 +162,13 @@ class Evaluation(Record):
                 yield f"{model}: {total} of {len(given)} questions have no answer ({reason}): wrong"
         if (duels := self.unjudged_duels()).correct:
             yield f"{duels.correct} of {duels.total} pairs of answers could not be compared: their grades count"
+        if lost := self.unanswered:
+            yield f"{lost} request{'s' if lost > 1 else ''} to the judge got no answer: the same command asks again"
+
+    @property
+    def unanswered(self) -> int:
+        """Requests to the judge that got no answer, and may get one when they are asked again."""
+        return self.judging.unanswered if self.judging else 0
 
     def unjudged_duels(self) -> Rate:
         """Of the pairs of answers that a judge was to compare, those that he failed to."""

@@ -2,8 +2,8 @@
 
 Both are reference-guided, reason first (Zheng et al. 2023, "Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena",
 arXiv 2306.05685, sections 3.1 and 3.4): a rubric from 1 to 5, and pairs in both orders, where a win counts only if it
-does not hang on the order. What models wrote is hostile: it stands in a fence whose mark follows from it, so that it
-cannot close it, and marks of turns in it are broken.
+does not hang on the order. What contributors and models wrote is hostile: the question, each reference and each answer
+stand in fences whose mark follows from all of them, so that none can close its own, and marks of turns are broken.
 
 A judge asks by the gateway, so each answer is paid for once. One that cannot be used is counted, never dropped.
 """
@@ -14,20 +14,20 @@ import asyncio
 import contextlib
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ..core.config import Config
-from ..core.fingerprint import fingerprint, text_sha256
+from ..core.fingerprint import fingerprint
 from ..core.progress import Progress, Task
-from ..core.records import Question
+from ..core.records import Question, TokensUsed
 from ..llm.ask import Gateway, RequestFailed, Unanswered
 from ..llm.endpoint import identity
 from ..llm.ledger import Ledger
 from ..llm.loop import run_to_end
 from ..llm.prompts import Prompt, read_prompt
-from .evaluation import Judge
+from .evaluation import Judge, Judging
 
 HIGHEST = 5
 """The rubric's highest grade."""
@@ -73,6 +73,7 @@ class Judged(NamedTuple):
 
     grades: Mapping[tuple[str, str], Grade]
     orders: Mapping[tuple[str, str, str], tuple[Better, Better]]
+    judging: Judging = Judging()
 
 
 def judge_of(config: Config) -> Judge:
@@ -89,8 +90,7 @@ def judge(
     together = {each.key: each for each in pairs}
     if not alone and not together:
         return Judged({}, {})
-    grades, orders = run_to_end(_judged([*alone.values()], [*together.values()], config, ledger, progress))
-    return Judged(dict(zip(alone, grades, strict=True)), dict(zip(together, orders, strict=True)))
+    return run_to_end(_judged(alone, together, config, ledger, progress))
 
 
 def winner(orders: tuple[Better, Better]) -> Literal["first", "second", "tie", "unjudged"]:
@@ -107,31 +107,55 @@ def winner(orders: tuple[Better, Better]) -> Literal["first", "second", "tie", "
 
 
 async def _judged(
-    answers: Sequence[ToGrade], pairs: Sequence[ToCompare], config: Config, ledger: Path, progress: Progress
-) -> tuple[list[Grade], list[tuple[Better, Better]]]:
+    answers: Mapping[tuple[str, str], ToGrade],
+    pairs: Mapping[tuple[str, str, str], ToCompare],
+    config: Config,
+    ledger: Path,
+    progress: Progress,
+) -> Judged:
     server, role = (config.judge, "judge") if config.judge else (config.teacher, "teacher")
     async with contextlib.AsyncExitStack() as stack:
         book = stack.enter_context(Ledger(ledger))
         gateway = await stack.enter_async_context(Gateway(server, book, progress, seed=config.seed, role=role))
         total = len(answers) + 2 * len(pairs)
         task = stack.enter_context(progress.task("judging", total=total, unit="answers"))
-        grading = asyncio.gather(*(_grade(each, gateway, task) for each in answers))
-        comparing = asyncio.gather(*(_orders(each, gateway, task) for each in pairs))
-        return await grading, await comparing
+        desk = _Desk(gateway, task, set())
+        grading = asyncio.gather(*(_grade(each, desk) for each in answers.values()))
+        comparing = asyncio.gather(*(_orders(each, desk) for each in pairs.values()))
+        grades, orders = zip(answers, await grading, strict=True), zip(pairs, await comparing, strict=True)
+        return Judged(dict(grades), dict(orders), _judging(desk, book))
 
 
-async def _grade(each: ToGrade, gateway: Gateway, task: Task) -> Grade:
+class _Desk(NamedTuple):
+    """Where the judge is asked."""
+
+    gateway: Gateway
+    task: Task
+    keys: set[str]
+    """In the ledger, of what he was asked."""
+
+
+def _judging(desk: _Desk, book: Ledger) -> Judging:
+    entries = [entry for key in desk.keys if (entry := book.get(key))]
+    tokens = TokensUsed(
+        prompt=sum(entry.prompt_tokens for entry in entries),
+        completion=sum(entry.completion_tokens for entry in entries),
+    )
+    return Judging(requests=len(entries), tokens=tokens, unanswered=desk.gateway.unanswered)
+
+
+async def _grade(each: ToGrade, desk: _Desk) -> Grade:
     """Nobody is asked about an answer that is a reference, line by line: small judges find faults in that too."""
     if _lines(each.answer) in map(_lines, each.question.answers):
-        task.advance()
+        desk.task.advance()
         return Grade(HIGHEST, "it is the reference")
-    variables = _variables(each.question, each.answer) | {"answer": harmless(each.answer)}
+    variables = _variables(each.question, answer=each.answer)
     try:
-        said = await _asked("rubric", each.question.leaf, variables, gateway)
+        said = await _asked("rubric", each.question.leaf, variables, desk)
     except (RequestFailed, Unanswered) as failed:
         return Grade(None, failed.what)
     finally:
-        task.advance()
+        desk.task.advance()
     return Grade(said["grade"], said["reason"])
 
 
@@ -139,43 +163,52 @@ def _lines(text: str) -> list[str]:
     return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
 
 
-async def _orders(each: ToCompare, gateway: Gateway, task: Task) -> tuple[Better, Better]:
+async def _orders(each: ToCompare, desk: _Desk) -> tuple[Better, Better]:
     """Equal answers are a tie, and nobody is asked."""
     if each.first == each.second:
-        task.advance(2)
+        desk.task.advance(2)
         return "tie", "tie"
     swapped = each._replace(first=each.second, second=each.first)
-    one, other = await asyncio.gather(_better(each, gateway, task), _better(swapped, gateway, task))
+    one, other = await asyncio.gather(_better(each, desk), _better(swapped, desk))
     return one, other
 
 
-async def _better(each: ToCompare, gateway: Gateway, task: Task) -> Better:
-    shown = {"answer_a": harmless(each.first), "answer_b": harmless(each.second)}
-    variables = _variables(each.question, f"{each.first}\n{each.second}") | shown
+async def _better(each: ToCompare, desk: _Desk) -> Better:
+    variables = _variables(each.question, answer_a=each.first, answer_b=each.second)
     try:
-        return (await _asked("pairwise", each.question.leaf, variables, gateway))["better"]
+        return (await _asked("pairwise", each.question.leaf, variables, desk))["better"]
     except (RequestFailed, Unanswered):
         return ""
     finally:
-        task.advance()
+        desk.task.advance()
 
 
-async def _asked(name: str, leaf: str, variables: Mapping[str, Any], gateway: Gateway) -> dict[str, Any]:
+async def _asked(name: str, leaf: str, variables: Mapping[str, Any], desk: _Desk) -> dict[str, Any]:
     prompt = _prompt(name)
-    answer = await gateway.ask(
-        prompt.messages(**variables),
-        leaf=leaf,
-        step=f"evaluation {name}",
-        schema=prompt.schema(**variables),
-        max_tokens=prompt.max_tokens(**variables),
-        temperature=prompt.file.temperature,
-    )
+    try:
+        answer = await desk.gateway.ask(
+            prompt.messages(**variables),
+            leaf=leaf,
+            step=f"evaluation {name}",
+            schema=prompt.schema(**variables),
+            max_tokens=prompt.max_tokens(**variables),
+            temperature=prompt.file.temperature,
+        )
+    except RequestFailed as failed:
+        desk.keys.update(failed.keys)
+        raise
+    desk.keys.update(answer.keys)
     return answer.data
 
 
-def _variables(question: Question, written: str) -> dict[str, Any]:
-    """`mark` is of what was written, so nobody can write it."""
-    return {"question": question.question, "references": list(question.answers), "mark": text_sha256(written)[:8]}
+def _variables(question: Question, **answers: str) -> dict[str, Any]:
+    """`mark` is of all that others wrote, so nobody can write it."""
+    written = [question.question, *question.answers, *answers.values()]
+    return {
+        "question": harmless(question.question),
+        "references": [harmless(text) for text in question.answers],
+        "mark": fingerprint(written, length=8),
+    } | {name: harmless(text) for name, text in answers.items()}
 
 
 _MARKS_OF_TURNS = re.compile(r"(?<=<)(?=\||/?s>|/?(?:start|end)_of_turn>)|(?<=\|)(?=>)|(?<=\[)(?=/?INST\])")
@@ -183,7 +216,7 @@ _MARKS_OF_TURNS = re.compile(r"(?<=<)(?=\||/?s>|/?(?:start|end)_of_turn>)|(?<=\|
 
 
 def harmless(text: str) -> str:
-    """What a model wrote, as it may stand in a prompt."""
+    """What others wrote, as it may stand in a prompt."""
     return _MARKS_OF_TURNS.sub(" ", text)
 
 

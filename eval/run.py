@@ -68,6 +68,7 @@ def evaluate(  # noqa: PLR0913  all that an evaluation is made of
         answers={name: _scored(closed, told[: len(closed)], judged) for name, told in said.items()},
         open_book={name: _scored(opened, told[len(closed) :], judged) for name, told in said.items()} if opened else {},
         duels=tuple(_duels(pairs, judged, *duel)) if duel else (),
+        judging=judged.judging,
     )
 
 

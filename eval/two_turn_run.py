@@ -24,7 +24,7 @@ from ..llm.loop import run_to_end
 from ..llm.models import Folder, Gguf, Model
 from ..llm.prompts import Prompt, read_prompt
 from ..llm.turns import Turns
-from .answering import served_as, server_of
+from .answering import say_kept, served_as, server_of
 from .evaluation import Judge
 from .judging import harmless
 from .model_fingerprint import model_fingerprint
@@ -112,6 +112,8 @@ async def _answers(
         else:
             opened = Gateway(asked.model, ledger, progress, seed=config.seed, role=name, known_as=asked.name)
             gateway = await stack.enter_async_context(opened)
+            if asked.model.base_url:
+                stack.callback(say_kept, name, opened.stats, config.seed, progress)
         task = stack.enter_context(progress.task(f"answering with {name}", total=2 * len(questions), unit="answers"))
         length = config.eval.max_new_tokens_judged
         conversations = (_both(gateway, asked.system_prompt, question, length, task) for question in questions)

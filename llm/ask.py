@@ -78,6 +78,15 @@ class Stats:
     paid: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    kept: int = 0
+    """Of `cached`, those that were answered before this run."""
+    oldest: str = ""
+    """When the first of these was, as the ledger writes it."""
+
+    def keep(self, created_at: str) -> None:
+        """Count one of them."""
+        self.kept += 1
+        self.oldest = min(self.oldest or created_at, created_at)
 
 
 _HOPELESS = 10
@@ -105,7 +114,7 @@ class Gateway:
         turns: Turns | None = None,
         known_as: str = "",
     ) -> None:
-        self.stats = Stats()
+        self.stats, self._began = Stats(), now()
         self.wire = Wire(
             server, progress, role=role, retries=retries, budget=budget or Budget(), turns=turns or Turns()
         )
@@ -140,6 +149,11 @@ class Gateway:
             await asyncio.gather(*self._in_flight.values(), return_exceptions=True)
         finally:
             await self.wire.close()
+
+    @property
+    def unanswered(self) -> int:
+        """Requests that this run tried in vain, and that may be answered when they are asked again."""
+        return len(self._noted)
 
     @property
     def most(self) -> int:
@@ -220,6 +234,8 @@ class Gateway:
         if entry:
             self._has_answered = True
             self.stats.cached += 1
+            if entry.created_at < self._began:
+                self.stats.keep(entry.created_at)
             return entry, True
         on_its_way = key in self._in_flight
         self.stats.cached += on_its_way

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import yaml
 from tilth.cycle.basis import leaf_changes, read_basis
 from tilth.cycle.releases import Dataset
+from tilth.eval import judging
 from tilth.eval.report.data import LeafChanges
 
 from ..loop import FERRY, MILL, SKILL, Loop, Teacher, knowledge_files, make_loop, skill_files
@@ -46,6 +48,15 @@ def test_two_leaves_of_equal_content_make_no_other_cycle_once_their_samples_are_
     assert read_basis(loop.workspace).decided_by["samples"] != before.decided_by["samples"]
     loop.configure(teacher={"model": "other", "base_url": loop.teacher.url})
     assert len({basis.decided_by["samples"] for basis in (before, after, read_basis(loop.workspace))}) == 2
+
+
+def test_another_prompt_of_the_judge_s_makes_another_cycle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = new_loop(tmp_path)
+    before = read_basis(loop.workspace).decided_by
+    shipped = judging._prompt
+    monkeypatch.setattr(judging, "_prompt", lambda _: shipped("pairwise"))
+    after = read_basis(loop.workspace).decided_by
+    assert {part for part in before if before[part] != after[part]} == {"judge"}
 
 
 def test_another_document_changes_the_leaf_that_names_it_and_no_other(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from tilth.core.progress import SilentProgress
 from tilth.core.workspace import Workspace
 from tilth.cycle.journal import (
     TRAIN,
+    Done,
     Inputs,
+    Outcome,
     begin,
     cycle_folder,
     cycles,
@@ -76,6 +78,23 @@ def test_what_came_before_the_current_release_is_not_read(tmp_path: Path) -> Non
         list(cycles(made.workspace))
     with pytest.raises(DataError, match="not valid JSON"):
         releases(made.workspace)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "unanswered", "how", "stands"),
+    [
+        ("released", 0, {"release": True, "force": True}, True),
+        ("judged", 0, {"release": True}, False),
+        ("judged", 0, {"release": False}, True),
+        ("refused", 0, {"release": True}, True),
+        ("refused", 0, {"release": True, "force": True}, False),
+        ("refused", 1, {"release": True}, False),
+        ("refused", 1, {"release": False}, False),
+    ],
+)
+def test_what_is_the_last_word_on_a_cycle(outcome: Outcome, unanswered: int, how: dict[str, bool], stands: bool):
+    done = Done(outcome=outcome, release=0, finished_at=datetime.now(UTC), unanswered=unanswered)
+    assert done.stands(**how) is stands
 
 
 def test_numbers_of_five_digits_follow_those_of_four(tmp_path: Path) -> None:

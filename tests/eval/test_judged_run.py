@@ -1,5 +1,6 @@
 """Evaluations with a judge, with forms, of served models and open book."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,12 +8,16 @@ import pytest
 from tilth.core.config import Config, ModelServer
 from tilth.core.errors import ModelError
 from tilth.core.progress import SilentProgress
-from tilth.core.records import Question
+from tilth.core.records import Question, TokensUsed
 from tilth.eval import run
-from tilth.eval.evaluation import Evaluation, unlike
+from tilth.eval.evaluation import Evaluation, Judging, unlike
 from tilth.eval.scores import RIGHT_FROM
+from tilth.llm.ask import Gateway
+from tilth.llm.ledger import Ledger
+from tilth.llm.ledger_report import usage
 from tilth.llm.models import Endpoint
 from tilth.llm.scripted import ScriptedUrl, serve_scripted
+from tilth.llm.wire import Retries
 
 from .writer import fake_model, put_writer
 
@@ -67,6 +72,27 @@ def test_what_was_judged_is_not_judged_again(served: ScriptedUrl, tmp_path: Path
     asked = served.stats().requests
     assert evaluate(served, base, tmp_path, JUDGED[:3], ledger=tmp_path / "ledger.db") == first
     assert served.stats().requests == asked == 3
+    with Ledger(tmp_path / "ledger.db", reading=True) as ledger:
+        (used,) = usage(ledger)
+    assert first.judging == Judging(
+        requests=3, tokens=TokensUsed(prompt=used.prompt_tokens, completion=used.completion_tokens)
+    )
+
+
+def test_what_the_judge_left_unanswered_is_counted_and_alone_asked_again(
+    tmp_path: Path, writer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(Gateway.__init__.__kwdefaults__, "retries", Retries(first_wait_s=0.001))
+    writer()
+    base, ledger = {"base": fake_model(tmp_path / "base")}, tmp_path / "ledger.db"
+    with serve_scripted(always={"notice number 3": "500", "notice number 5": "garbage"}) as url:
+        found = evaluate(url, base, tmp_path, JUDGED, ledger=ledger)
+    assert (found.unanswered, found.unjudged("base").correct) == (1, 2)
+    assert "1 request to the judge got no answer: the same command asks again" in found.remarks()
+    with serve_scripted() as url:
+        again = evaluate(url, base, tmp_path, JUDGED, ledger=ledger)
+        assert url.stats().requests == 1
+    assert (again.unanswered, again.unjudged("base").correct) == (0, 1)  # what was answered badly is not asked again
 
 
 def test_no_judged_question_needs_no_judge(tmp_path: Path, writer):
@@ -102,6 +128,36 @@ def test_a_served_model_is_asked_in_words_and_its_answers_kept(served: ScriptedU
     asked = served.stats().requests
     assert evaluate(served, models, tmp_path, [CHOICE, FORMED]) == first
     assert served.stats().requests == asked == 2
+
+
+class Lines(SilentProgress):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines = list[str]()
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_it_is_said_that_a_server_s_answers_of_before_are_used_and_how_to_ask_anew(served: ScriptedUrl, tmp_path: Path):
+    twice = [CHOICE, CHOICE.model_copy(update={"leaf": "b"}), FORMED]  # two leaves ask the same
+
+    def ask(**settings: int) -> tuple[list[str], int]:
+        config, progress, before = Config.model_validate(settings), Lines(), served.stats().requests
+        models = {"mine": endpoint(served)}
+        run.evaluate(models, twice, config=config, cache=tmp_path, progress=progress)
+        return progress.lines, served.stats().requests - before
+
+    assert ask() == ([], 2)
+    (line,), asked = ask()
+    assert asked == 0
+    assert re.fullmatch(
+        r"mine: 3 of 3 answers were given before, since 20\d\d-\d\d-\d\d \d\d:\d\d UTC, and are used again; if another "
+        r"model is served there now, give it another name or ask anew with `--set seed=43`",
+        line,
+    )
+    assert ask(seed=43) == ([], 2)
 
 
 def test_options_are_listed_in_an_order_of_their_own(served: ScriptedUrl, tmp_path: Path, writer):

@@ -158,7 +158,7 @@ def test_the_examples_use_the_whole_scale_and_every_reason_comes_first():
 QUESTIONS = [question(f"Subject {letter} asked", "even" if i % 2 else "odd") for i, letter in enumerate("abcdef")]
 
 
-def run(examined: ScriptedUrl, judge: ScriptedUrl, tmp_path: Path) -> TwoTurn:
+def run(examined: ScriptedUrl, judge: ScriptedUrl, tmp_path: Path, progress: SilentProgress | None = None) -> TwoTurn:
     config = Config.model_validate({"judge": {"model": "strict", "base_url": judge}})
     model = Endpoint("examined", ModelServer(model="scripted", base_url=examined))
     return run_two_turn(
@@ -167,15 +167,18 @@ def run(examined: ScriptedUrl, judge: ScriptedUrl, tmp_path: Path) -> TwoTurn:
         config=config,
         cache=tmp_path / "cache",
         ledger=tmp_path / "ledger.db",
-        progress=SilentProgress(),
+        progress=progress or SilentProgress(),
     )
 
 
-def test_both_turns_are_asked_and_graded_and_nothing_is_paid_twice(tmp_path: Path):
+def test_both_turns_are_asked_and_graded_and_nothing_is_paid_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with serve_scripted() as examined, serve_scripted() as judge:
         found = run(examined, judge, tmp_path)
         assert (examined.stats().requests, judge.stats().requests) == (12, 12)
-        assert run(examined, judge, tmp_path) == found
+        progress = SilentProgress()
+        monkeypatch.setattr(progress, "say", (said := list[str]()).append)
+        assert run(examined, judge, tmp_path, progress) == found
+        assert [line[:51] for line in said] == ["examined: 12 of 12 answers were given before, since"]
         assert (examined.stats().requests, judge.stats().requests) == (12, 12)
     assert found.unjudged("examined") == 0
     assert (found.judge.model, found.models) == ("strict", {"examined": f"scripted at {examined}"})
