@@ -48,6 +48,11 @@ def cards(facts: Facts) -> dict[str, str]:
     return {MODEL_CARD: _card(_model_head(facts), model), DATASET_CARD: _card(_dataset_head(facts), dataset)}
 
 
+def told(name: str) -> str:
+    """The name of a model or a plan as others may read it: of a path the last part."""
+    return name if _is_on_hub(name) else name.rstrip("/").rsplit("/", 1)[-1]
+
+
 def _card(head: Mapping[str, Any], sections: Sequence[Iterator[str]]) -> str:
     front = yaml.safe_dump(dict(head), sort_keys=False, allow_unicode=True, width=1000)
     return f"---\n{front}---\n\n" + "\n".join("\n".join(section) + "\n" for section in sections)
@@ -215,8 +220,7 @@ def _is_on_hub(name: str) -> bool:
 
 
 def _model_name(name: str) -> str:
-    """As it may be told: of a path the last part."""
-    return plain(name if _is_on_hub(name) else name.rstrip("/").rsplit("/", 1)[-1])
+    return plain(told(name))
 
 
 def _rate(rate: Rate) -> str:

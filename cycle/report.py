@@ -26,6 +26,7 @@ from ..train.phase import EVALUATIONS_NAME, METRICS_NAME
 from ..train.results import PhaseResult, TrainResult
 from ..train.selection import Evaluation as Measured
 from .basis import documents_cache
+from .cards import told
 from .history import read_matrix
 from .journal import (
     CONTAMINATION,
@@ -92,7 +93,7 @@ def report_data(workspace: Workspace, number: int, done: Done) -> shown.ReportDa
         rejects=tuple(reject for entry in new for reject in read_rejects(entry)),
         coverage=_coverage(workspace, inputs, new),
         contamination=_contamination(folder / CONTAMINATION),
-        stages=stage_reports(folder, new, trained, evaluation),
+        stages=stage_reports(folder, new, trained, evaluation, inputs.config),
         ledger=tuple(_cost(entry) for entry in entries),
         releases=tuple(_release(release) for release in releases(workspace) if release.number <= _upto(done, inputs)),
         settings=_settings(inputs, entries),
@@ -187,10 +188,10 @@ def _cost(entry: Entry) -> shown.LedgerRow:
 def _release(release: Release) -> shown.ReleaseReport:
     return shown.ReleaseReport(
         name=release.name,
-        parent=f"release {release.parent}" if release.parent else release.student,
+        parent=f"release {release.parent}" if release.parent else told(release.student),
         created_at=release.created_at,
         commit=release.commit,
-        plan=release.plan,
+        plan=told(release.plan),
         weights_sha256=release.weights_sha256,
         datasets=tuple(
             shown.Dataset(leaf=dataset.leaf, sha256=dataset.sha256, samples=dataset.samples)
@@ -207,8 +208,8 @@ def _settings(inputs: Inputs, entries: Sequence[Entry]) -> dict[str, str]:
         "taxonomy": f"commit {inputs.commit}",
         "teacher": manifest.teacher,
         "judge": manifest.judge or "none",
-        "student": config["student"]["model"],
-        "plan": config["train"]["plan"],
+        "student": told(config["student"]["model"]),
+        "plan": told(config["train"]["plan"]),
         "seed": str(config["seed"]),
         "tilth": manifest.tilth,
     }

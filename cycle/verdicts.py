@@ -16,7 +16,7 @@ from ..eval.compare import Comparison, Together
 from ..eval.difference import Difference
 from ..eval.evaluation import Evaluation
 from ..eval.report.data import LeafChanges, StageReport
-from ..eval.report.words import duration, interval, moment, points
+from ..eval.report.words import duration, interval, moment, money, points
 from ..sdg.store import open_entry
 from ..taxonomy.repository import resolve_commit
 from ..train.results import TrainResult
@@ -190,17 +190,23 @@ def _costs(workspace: Workspace, inputs: Inputs) -> Iterator[str]:
         names = {leaf: name for leaf, name in read_json(folder / ENTRIES).items() if leaf in new}
         made = [open_entry(workspace.store / name, leaf, reused=False) for leaf, name in names.items()]
         trained, evaluation = read_record(folder / TRAINED, TrainResult), read_record(folder / EVALUATION, Evaluation)
-        stages = stage_reports(folder, made, trained, evaluation)
+        stages = stage_reports(folder, made, trained, evaluation, inputs.config)
     except DataError:
         return
     yield "### Time and cost"
-    yield table(["stage", "time", "answers", "paid for", "tokens", "tokens trained on"], map(_stage, stages))
+    price = ["price"] if any(stage.price is not None for stage in stages) else []
+    head = ["stage", "time", "answers", "paid for", "tokens", *price, "tokens trained on"]
+    yield table(head, [_stage(stage, priced=bool(price)) for stage in stages])
+    yield "The price is that of all tokens, by `tilth.yaml`." if price else "`tilth.yaml` has no prices: tokens only."
 
 
-def _stage(stage: StageReport) -> list[str]:
-    counts = (stage.asked, stage.paid, stage.tokens, stage.trained)
+def _stage(stage: StageReport, *, priced: bool) -> list[str]:
+    asked, paid, tokens, trained = (
+        "" if count is None else f"{count:,}" for count in (stage.asked, stage.paid, stage.tokens, stage.trained)
+    )
+    price = [] if not priced else [""] if stage.price is None else [money(stage.price)]
     took = "" if stage.seconds is None else duration(stage.seconds)
-    return [prose(stage.name), took, *("" if count is None else f"{count:,}" for count in counts)]
+    return [prose(stage.name), took, asked, paid, tokens, *price, trained]
 
 
 def _first(items: Sequence[str], most: int, rest: str) -> Iterable[str]:

@@ -36,22 +36,27 @@ class Comparison(Record):
     p_value: float
     """Exact McNemar, two-sided, adjusted by Holm for the leaves compared with it; 1 where nothing was measured."""
     verdict: Finding
+    level: float = 0.9
+    """Of the interval that is told, two-sided: either end is a bound at the significance that was asked for."""
 
     def difference(self, significance: float) -> Difference:
         """What was gained less what was lost; either end of its interval is a bound at this significance."""
-        return paired_difference(len(self.gained), len(self.lost), self.after.total, level=1 - 2 * significance)
+        return self._difference(_level(significance))
 
     @property
     def numbers(self) -> str:
-        """Both scores and the test between them, in words."""
-        flips = f"{len(self.gained)} gained, {len(self.lost)} lost, {_p(self.p_value)}"
-        return f"{_of(self.after)} right, {_of(self.before)} before ({flips})"
+        """Both scores, the test between them and the difference with its interval, in words."""
+        told = _told(self._difference(self.level), self.p_value, self.level)
+        return f"{_of(self.after)} right, {_of(self.before)} before ({told})"
 
     @property
     def sentence(self) -> str:
         """The finding with its numbers, as the report and the gate say it."""
         said = "it has no held-out questions" if self.verdict == "not measured" else self.numbers
         return f"{self.leaf}: {self.verdict}, {said}"
+
+    def _difference(self, level: float) -> Difference:
+        return paired_difference(len(self.gained), len(self.lost), self.after.total, level=level)
 
 
 class Together(Record):
@@ -69,14 +74,14 @@ class Together(Record):
     difference: Difference
     """Each end is a bound at the significance that was asked for. Of five documents and more it is the wider one of the
     score interval, which takes questions as independent, and of the bootstrap over documents."""
+    level: float = 0.9
+    """Of its interval, two-sided."""
 
     @property
     def numbers(self) -> str:
-        """Both scores, the difference and its bounds, in words."""
-        found = self.difference
-        flips = f"{found.gained} gained, {found.lost} lost, {_p(self.p_value)}"
-        interval = f"{_points(found.value)}, {_points(found.low)} to {_points(found.high)} points"
-        return f"{_of(self.after)} right, {_of(self.before)} {self._then} ({flips}; {interval})"
+        """Both scores, the test between them and the difference with its interval, in words."""
+        told = _told(self.difference, self.p_value, self.level)
+        return f"{_of(self.after)} right, {_of(self.before)} {self._then} ({told})"
 
     @property
     def _then(self) -> str:
@@ -108,6 +113,7 @@ def compare(
                 gained=gained,
                 lost=lost,
                 p_value=p_value,
+                level=_level(significance),
                 verdict="not measured"
                 if leaf not in flips
                 else shown
@@ -134,7 +140,7 @@ def together(
     questions = [question for item in comparisons for question in evaluation.of_leaf(item.leaf)]
     if not questions:
         return None
-    level = 1 - 2 * significance
+    level = _level(significance)
     found = paired_difference(len(gained), len(lost), len(questions), level=level)
     if len(clusters := _by_document(questions, {*gained}, {*lost})) >= FEWEST_DOCUMENTS:
         low, high = clustered_interval(clusters, level=level, seed=seed)
@@ -147,6 +153,7 @@ def together(
         after=_sum(item.after for item in comparisons),
         p_value=mcnemar(len(gained), len(lost)),
         difference=found,
+        level=level,
     )
 
 
@@ -203,8 +210,17 @@ def _sum(rates: Iterable[Rate]) -> Rate:
     return wilson(sum(rate.correct for rate in counted), sum(rate.total for rate in counted))
 
 
+def _level(significance: float) -> float:
+    return 1 - 2 * significance
+
+
 def _of(rate: Rate) -> str:
     return f"{rate.correct} of {rate.total}"
+
+
+def _told(found: Difference, p_value: float, level: float) -> str:
+    interval = f"{100 * level:g} %: {_points(found.low)} to {_points(found.high)}"
+    return f"{found.gained} gained, {found.lost} lost, {_p(p_value)}; {_points(found.value)} points, {interval}"
 
 
 def _p(value: float) -> str:

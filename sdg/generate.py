@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ..core.config import Config
 from ..core.errors import TaxonomyError
 from ..core.progress import Progress, Task
-from ..core.records import Provenance
+from ..core.records import Provenance, TokensUsed
 from ..llm.ask import Gateway
 from ..llm.budget import Budget
 from ..llm.embedding import fetch_embedder
@@ -235,14 +235,17 @@ async def _run_here(
 
 def _requests(ledger: Ledger, tally: Tally, guessed: int) -> Requests:
     """What one leaf asked of the models."""
-    entries = (entry for key in tally.keys if (entry := ledger.get(key)))
-    tokens = [(entry.prompt_tokens, entry.completion_tokens) for entry in entries]
+    prompt, completion = Counter[str](), Counter[str]()
+    for entry in filter(None, map(ledger.get, tally.keys)):
+        prompt[entry.model] += entry.prompt_tokens
+        completion[entry.model] += entry.completion_tokens
     asked, paid = tally.asked.total(), tally.paid.total()
     return Requests(
         guessed=guessed,
         asked=asked,
         cached=asked - paid,
         paid=paid,
-        prompt_tokens=sum(prompt for prompt, _ in tokens),
-        completion_tokens=sum(completion for _, completion in tokens),
+        prompt_tokens=prompt.total(),
+        completion_tokens=completion.total(),
+        by_model={model: TokensUsed(prompt=prompt[model], completion=completion[model]) for model in sorted(prompt)},
     )

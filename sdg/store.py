@@ -22,7 +22,7 @@ from ..core.atomic import new_folder, read_json, write_json, write_text
 from ..core.errors import DataError
 from ..core.fingerprint import file_sha256, fingerprint
 from ..core.jsonl import read_records, write_records
-from ..core.records import Preference, Question, Record, Reject, Sample
+from ..core.records import Preference, Question, Record, Reject, Sample, TokensUsed
 from ..core.wording import first_fault
 from ..taxonomy.leaf import Leaf
 from .engine import Made
@@ -51,6 +51,8 @@ class Requests(Record):
     prompt_tokens: int
     """Of all answers used, cached ones too."""
     completion_tokens: int
+    by_model: dict[str, TokensUsed] = Field(default_factory=dict[str, TokensUsed])
+    """The same by the model that answered; empty: nobody noted it."""
 
 
 class StepRequests(Record):

@@ -82,6 +82,8 @@ class StageReport(Record):
     """Those of them that were not in the ledger before."""
     tokens: int | None = None
     """Of prompts and completions."""
+    price: float | None = None
+    """Of those tokens, by the prices of `tilth.yaml`. None: it has none, or nobody noted whose tokens they are."""
     trained: int | None = None
     """Tokens that bear loss, over all epochs."""
 

@@ -92,7 +92,7 @@ def svg(drawn: Figure, label: str) -> Markup:
     root.attrib |= {
         "class": "plot",
         "viewBox": f"0 0 {size[0]:g} {size[1]:g}",
-        "style": f"max-width: {1.15 * size[0]:g}px",
+        "style": f"min-width: {min(576, size[0]):g}px; max-width: {1.15 * size[0]:g}px",
         "role": "img",
         "aria-label": label,
     }

@@ -69,15 +69,15 @@ def heat_map(history: Matrix, leaves: Sequence[str]) -> Markup:
     rows = (history.base, *history.rows)
     if not leaves:
         return Markup("")
-    cell, tall, left, head = 64, 44, 128, 118
+    names = [fitted(f"{place} {leaf.rsplit('/', 1)[-1]}", 132) for place, leaf in enumerate(leaves, start=1)]
+    cell, tall, left, head = 64, 44, 128, 30 + 4.2 * max(map(len, names))  # the names rise at 40 degrees
     width, height = max(left + cell * len(leaves) + 76, 320), head + tall * len(rows) + 8
     with style("matrix"):
         drawn = figure(width, height)
         axes = axes_at(drawn, height, (0, width), (0, height))
         axes.set(xlim=(0, width), ylim=(height, 0))
         axes.set_axis_off()
-        for place, leaf in enumerate(leaves):
-            short = fitted(f"{place + 1} {leaf.rsplit('/', 1)[-1]}", 132)
+        for place, short in enumerate(names):
             at = (left + cell * place + 26, head - 8)
             axes.text(*at, short, rotation=40, rotation_mode="anchor", color=INK, fontsize=11)
         for number, row in enumerate(rows):

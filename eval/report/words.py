@@ -55,6 +55,11 @@ def number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
+def money(value: float) -> str:
+    """In whatever currency the prices have: a small model's answers cost fractions of a cent."""
+    return f"{value:,.4f}"
+
+
 def moment(value: AwareDatetime) -> str:
     """Day and minute, in UTC."""
     return f"{value.astimezone(UTC):%-d %B %Y, %H:%M} UTC"
@@ -62,6 +67,6 @@ def moment(value: AwareDatetime) -> str:
 
 FILTERS = {
     "leaf": leaf, "text": text, "interval": interval, "points": points, "duration": duration, "number": number,
-    "moment": moment,
+    "moment": moment, "money": money,
 }  # fmt: skip
 """By the names that the templates use."""

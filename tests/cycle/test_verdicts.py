@@ -11,9 +11,14 @@ from typing import Any
 import pytest
 from tilth.core.atomic import read_json, write_json
 from tilth.core.errors import TilthError
-from tilth.cycle.journal import ENTRIES, JUDGEMENT, cycle_folder, done, find_cycle
+from tilth.core.records import TokensUsed
+from tilth.cycle.journal import ENTRIES, EVALUATION, JUDGEMENT, cycle_folder, done, find_cycle
 from tilth.cycle.releases import set_current
+from tilth.cycle.report import report_data, write_report
 from tilth.cycle.verdicts import no_verdict, verdict_on_cycle, verdict_on_head
+from tilth.eval.evaluation import Judge, Judging
+from tilth.llm.ledger import Ledger
+from tilth.llm.ledger_report import usage
 from tilth.taxonomy.contribute import commit_files
 from tilth.taxonomy.repository import resolve_commit
 
@@ -155,6 +160,37 @@ def test_what_it_cost_is_left_out_where_the_samples_are_gone(turned_twice: Loop,
     page = verdict_on_cycle(loop.workspace, 2)
     assert "### What changed" in page
     assert "### Time and cost" not in page
+
+
+def test_what_samples_and_judging_cost_is_told_by_the_prices_of_their_models(turned_twice: Loop, copy: Copy) -> None:
+    loop = copy(turned_twice)
+    folder = cycle_folder(loop.workspace, 2)
+    finished = done(loop.workspace, 2)
+    assert finished
+    assert "`tilth.yaml` has no prices: tokens only." in verdict_on_cycle(loop.workspace, 2)
+    assert "tilth.yaml has no prices" in write_report(loop.workspace, 2, finished).read_text()
+
+    settings = read_json(folder / "cycle.json")["config"]
+    servers = {
+        "teacher": settings["teacher"] | {"prices": {"prompt": 1000.0, "completion": 2000.0}},
+        "judge": settings["teacher"] | {"model": "strict", "prices": {"prompt": 5.0, "completion": 0.0}},
+    }
+    change(folder / "cycle.json", config=settings | servers)
+    judging = Judging(requests=9, tokens=TokensUsed(prompt=2_000_000, completion=7)).model_dump()
+    change(folder / EVALUATION, judge=Judge(model="strict", prompt="p").model_dump(), judging=judging)
+    with Ledger(loop.workspace.ledger, reading=True) as ledger:
+        used = usage(ledger, leaf=FERRY)
+    spent = sum(use.prompt_tokens / 1000 + use.completion_tokens / 500 for use in used)
+    samples, *_, evaluation = report_data(loop.workspace, 2, finished).stages
+    assert samples.price == pytest.approx(spent)
+    assert (evaluation.asked, evaluation.tokens, evaluation.price) == (9, 2_000_007, 10.0)
+    rows = [line.split("|")[1:-1] for line in verdict_on_cycle(loop.workspace, 2).splitlines() if line.startswith("|")]
+    told = {row[0].strip(): [cell.strip() for cell in row] for row in rows}
+    place = told["stage"].index("price")
+    assert [told[name][place] for name in ("samples", "training", "evaluation")] == [f"{spent:,.4f}", "", "10.0000"]
+    page = write_report(loop.workspace, 2, finished).read_text()
+    assert "Their price" in page
+    assert f"<td>{spent:,.4f}</td>" in page
 
 
 def test_an_error_names_no_path_of_this_machine(untouched: Loop) -> None:

@@ -119,6 +119,8 @@ def test_the_report_shows_both_releases(turned_twice: Loop) -> None:
     assert "release 2" in page
     assert "Tern Ferry" in page
     assert str(turned_twice.release(2)["weights_sha256"])[:12] in page
+    assert "student" in page
+    assert not [path for path in (turned_twice.root, turned_twice.student.parent) if str(path) in page]
 
 
 def test_the_same_again_does_nothing(turned_twice: Loop, copy: Copy) -> None:

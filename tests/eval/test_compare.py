@@ -66,7 +66,10 @@ def test_unknown_model():
 
 def test_sentence():
     (result,) = compare(evaluation({"a": "0" * 12}, {"a": "1" * 12}), "old", "new", ["a"], significance=0.05)
-    assert result.sentence == "a: learned, 12 of 12 right, 0 of 12 before (12 gained, 0 lost, p < 0.001)"
+    numbers = "12 gained, 0 lost, p < 0.001; +100.0 points, 90 %: +63.2 to +100.0"
+    assert result.sentence == f"a: learned, 12 of 12 right, 0 of 12 before ({numbers})"
+    (stricter,) = compare(evaluation({"a": "0" * 12}, {"a": "1" * 12}), "old", "new", ["a"], significance=0.005)
+    assert "+100.0 points, 99 %: +28.8 to" in stricter.numbers
 
 
 def test_leaves_together_have_one_difference():

@@ -224,12 +224,15 @@ def test_a_gain_that_must_be_larger_is_held_to_its_bound():
 def test_every_check_has_its_reason():
     found = verdict({"new": (0, 11, 12), "skill": (0, 0, 0)}, {"old": (24, 23, 24)}, (50, 52, 100))
     assert found.reasons == (
-        "Other leaves together: 23 of 24 right, 24 of 24 before (0 gained, 1 lost, p = 1.000; -4.2, -16.7 to +6.4 "
-        "points): that no more than 15% was lost is not shown; about 6 more questions are needed.",
-        "Changed leaf new: learned, 11 of 12 right, 0 of 12 before (11 gained, 0 lost, p < 0.001).",
+        "Other leaves together: 23 of 24 right, 24 of 24 before (0 gained, 1 lost, p = 1.000; -4.2 points, 90 %: "
+        "-16.7 to +6.4): that no more than 15% was lost is not shown; about 6 more questions are needed.",
+        "Changed leaf new: learned, 11 of 12 right, 0 of 12 before (11 gained, 0 lost, p < 0.001; +91.7 points, "
+        "90 %: +56.4 to +98.1).",
         "Changed leaf skill: not measured, it has no held-out questions.",
-        "Other leaf old: no change shown, 23 of 24 right, 24 of 24 before (0 gained, 1 lost, p = 1.000).",
-        "General set: 52 of 100 right, 50 of 100 by base (2 gained, 0 lost, p = 0.500; +2.0, -0.7 to +5.9 points).",
+        "Other leaf old: no change shown, 23 of 24 right, 24 of 24 before (0 gained, 1 lost, p = 1.000; -4.2 points, "
+        "90 %: -16.7 to +6.4).",
+        "General set: 52 of 100 right, 50 of 100 by base (2 gained, 0 lost, p = 0.500; +2.0 points, 90 %: "
+        "-0.7 to +5.9).",
     )
 
 

@@ -12,6 +12,7 @@ from tilth.eval.report import LeafChanges, ReportData, render
 from tilth.eval.report.data import Dataset
 from tilth.eval.report.flips import best, worst
 from tilth.eval.report.page import MAX_BYTES
+from tilth.eval.report.plots import heat_map
 
 from .conftest import LIGHTHOUSE, SALTERS
 
@@ -92,7 +93,7 @@ def test_every_section_is_there(report_page: str):
     for shown in (
         "Pass",
         "The candidate became release 2: 1 leaf is shown to be learned, no leaf is shown to be forgotten.",
-        "11 of 12 right, 1 of 12 before (10 gained, 0 lost, p = 0.002)",
+        "11 of 12 right, 1 of 12 before (10 gained, 0 lost, p = 0.002; +83.3 points, 90 %: +4",
         "65–99 %",  # noqa: RUF001
         "No leaf was shown to be forgotten.",
         "17 of 100 right, 18 of 100 by base (0 gained, 1 lost",
@@ -147,6 +148,13 @@ def test_what_each_epoch_was_measured_to_be_is_shown(report_page: str):
     )
     chosen = '<td>0.7512</td><td></td><td>0.9134</td><td>0.8125</td><td></td><td class="words">taken</td>'
     assert f"{name}<td>2</td>{chosen}" in report_page
+
+
+def test_a_matrix_of_two_leaves_is_not_drawn_as_wide_as_a_page(report_data: ReportData):
+    assert report_data.history
+    few, many = (heat_map(report_data.history, report_data.history.tasks[:2] * times) for times in (1, 6))
+    assert "min-width: 332px" in few
+    assert "min-width: 576px" in many  # it scrolls on a phone
 
 
 def test_hostile_text_is_inert(report_data: ReportData):
