@@ -25,7 +25,7 @@ def evaluate_together(workspace: Workspace, cycles: Mapping[str, int], progress:
     starts = {find_cycle(workspace, number).parent for number in cycles.values()}
     parents = [find_release(workspace, start) for start in starts if start and len(starts) == 1]
     questions = {
-        question.id: question
+        (question.leaf, question.id): question
         for folder in folders.values()
         for question in read_record(folder / EVALUATION, Evaluation).questions
     }

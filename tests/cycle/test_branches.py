@@ -12,7 +12,7 @@ from tilth.core.progress import SilentProgress
 from tilth.cycle.branches import evaluate_together
 from tilth.cycle.releases import set_current
 
-from ..loop import Loop, Spawner
+from ..loop import FERRY, Loop, Spawner
 
 Copy = Callable[[Loop], Loop]
 
@@ -24,8 +24,12 @@ def test_a_branch_is_found_where_the_workspace_was_moved_to_and_said_to_be_prune
     done, model = loop.state / "cycles/0002/done.json", loop.state / "cycles/0002/train/02-all/model"
     write_json(done, read_json(done) | {"outcome": "judged", "release": 0})
     shutil.copytree(loop.state / "releases/0002/model", model)
+    evaluated = read_json(loop.state / "cycles/0002/eval.json")
+    again = [question | {"leaf": "knowledge/again"} for question in evaluated["questions"] if question["leaf"] == FERRY]
+    write_json(loop.state / "cycles/0002/eval.json", evaluated | {"questions": [*evaluated["questions"], *again]})
     shown = evaluate_together(loop.workspace, {"ferry": 2}, SilentProgress())
     assert list(shown.models) == ["release 1", "ferry"]
+    assert len(shown.of_leaf("knowledge/again")) == len(shown.of_leaf(FERRY)) == 6  # two leaves may ask the same
     shutil.rmtree(model)
     with pytest.raises(
         TilthError, match=r"the models of cycle 2 were pruned; remove .*/cycles/0002, .* trains it again"
