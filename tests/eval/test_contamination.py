@@ -138,10 +138,14 @@ def found(planted: Sequence[dict[str, Any]], report: ContaminationReport) -> Cou
 
 
 def test_planted_leaks_are_found_by_their_words() -> None:
-    """All that are word for word, and all answers; of lightly edited ones those miss that have a letter wrong."""
-    planted = plants("verbatim", "edited", "answer", "clean")
+    """All that are word for word, and all answers; of lightly edited ones those miss that have a letter wrong.
+
+    Of a teacher's rewordings those that keep the words.
+    """
+    planted = plants("verbatim", "edited", "answer", "paraphrase", "clean")
     there, here = Counter(plant["kind"] for plant in planted), found(planted, searched(planted))
-    assert there == {"verbatim": 130, "edited": 130, "answer": 32, "clean": 16}
+    assert there == {"verbatim": 130, "edited": 130, "answer": 32, "paraphrase": 44, "clean": 16}
+    assert here["paraphrase"] == 10
     assert (here["verbatim"], here["answer"]) == (130, 32)
     assert wilson(here["edited"], 130).low > 0.85
     assert here["clean"] <= 1
