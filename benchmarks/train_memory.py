@@ -160,10 +160,10 @@ def shared_by(distributed: Any, *, offload: bool = False) -> Train:
 
 CASES = {
     "20M, 8 x 128": Case(M20, 8, 128, 32),
-    "41M, 3 x 100": Case(M41, 3, 100, 40, held_out=True),
+    "41M, 3 x 100": Case(M41, 3, 100, 40),
     "20M, 1 x 512, all trained": Case(M20, 1, 512, 511),
     "20M, 8 x 96, 48 shared": Case(M20, 8, 96, 32, shared=48),
-    "41M, 6 x 80, 50 shared": Case(M41, 6, 80, 20, shared=50, held_out=True),
+    "41M, 6 x 80, 50 shared": Case(M41, 6, 80, 20, shared=50),
     "135M, 16 x 48, 24 shared": Case(M135, 16, 48, 16, shared=24),
     "20M, 1 x 128 in each of 2 processes": Case(M20, 1, 128, 32, train=shared_by("none")),
     "20M, 1 x 128 in each of 2, ZeRO-2": Case(M20, 1, 128, 32, train=shared_by("zero2")),
@@ -187,6 +187,7 @@ CASES = {
     "20M, 4 x 128, recomputed": Case(M20, 4, 128, 32, recompute=True),
     "135M, 1 x 64": Case(M135, 1, 64, 16),
     "98M, 1 x 120": Case(M98, 1, 120, 60, held_out=True),
+    "98M, 4 x 70, 40 shared": Case(M98, 4, 70, 20, shared=40, held_out=True),
     "41M, 1 x 5 answers of 30 after 20, ppo": Case(
         M41, 1, 50, 30, settings=answers("ppo", 5, 30, beta=0.1), held_out=True
     ),

@@ -187,11 +187,12 @@ def estimate(
     logits = _logits(shape, phase, batch)
     weights, gradients, optimizer, host = _shared(shape, sharing, weights, gradients, optimizer)
     passing = activations + logits
-    # Without accumulation the gradients come as the activations go: first that of a tied output head, the last ones
-    # beside one layer's activations.
+    # Without accumulation the gradients come as the activations go, the last ones beside one layer's activations; into
+    # a heap's free pieces only where these are as large. A tied embedding has two: the output head's comes first.
     first = FLOAT * shape.embedding if phase.adapter == "none" and shape.tied else 0
-    alone = sharing == Sharing() and phase.batch_size == phase.micro_batch_size
-    moving = max(gradients + layer + momentary, passing + first) if alone else gradients + passing
+    fit = device() != "cpu" or tokens * _compute_bytes() >= shape.hidden * FLOAT
+    alone = fit and sharing == Sharing() and phase.batch_size == phase.micro_batch_size
+    moving = first + (max(gradients + layer + momentary, passing) if alone else gradients + passing)
     others, process = _others(shape, phase), PROCESS if device() == "cpu" else 0
     return Memory(
         weights=weights,
