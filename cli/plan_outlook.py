@@ -107,7 +107,7 @@ def _facts(phase: PhaseOutlook, outlook: Outlook) -> Iterator[tuple[str, str]]:
         yield "" if number else "auto", f"{name.replace('_', ' ')}: {why}"
     yield "memory", _memory(memory, each)
     yield "disk", f"up to {gigabytes(phase.disk_bytes)} while it trains"
-    yield "time", _time(phase.seconds)
+    yield "time", _time(phase.seconds, settings)
 
 
 def _each(phase: PhaseOutlook, outlook: Outlook) -> str:
@@ -213,19 +213,19 @@ def _memory(memory: Memory, each: str) -> str:
     return f"about {gigabytes(memory.total)}{each} ({told}; not all at once)"
 
 
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "not foreseen: it learns from answers that are yet to be given"
-    return f"about {_duration(seconds)}, by what this machine computes now"
+def _time(seconds: float, phase: Resolved) -> str:
+    learns_from_answers = phase.method in LEARNS_FROM_ANSWERS
+    unknown = any(reward.judge or reward.function for reward in phase.rollout.rewards)
+    longest = ", if all answers are as long as they may be" if learns_from_answers else ""
+    more = "; what it takes to reward them comes on top" if unknown else ""
+    return f"about {_duration(seconds)}, by what this machine computes now{longest}{more}"
 
 
 def _sum(outlook: Outlook) -> str:
     if outlook.refused:
         return f"it would not begin: {outlook.refused}"
     trained = [phase for phase in outlook.phases if not phase.skipped]
-    known = [phase.seconds for phase in trained if phase.seconds is not None]
-    more = "more than " if len(known) < len(trained) else "about "
-    time = f"{more}{_duration(sum(known))}" if known else "a time that is not foreseen"
+    time = f"about {_duration(sum(phase.seconds for phase in trained))}"
     most, each = max((phase.memory.total, _each(phase, outlook)) for phase in trained if phase.memory)
     disk = max(phase.disk_bytes for phase in trained)
     return (

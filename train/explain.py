@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,23 +15,19 @@ from .auto import Resolved
 from .data import Files, Pool
 from .disk import disk_of
 from .distributed import for_phase
+from .duration import seconds_of
 from .fits import free_memory
-from .flops import Shape as Work
-from .flops import peak_flops, step_flops
 from .launch import check_adapters, check_machine
 from .load import weights_sha256
-from .memory import Memory, Shape, Sharing, estimate, longest_batch, once, read_shape
+from .memory import Memory, Shape, Sharing, estimate, longest_batch, read_shape
 from .mix import Mix, Ready, Skipped, make_mixes
 from .phase import Models, PhaseJob
-from .plan import LOSS_ON_ROWS, MethodName, Phase, Plan
+from .plan import MethodName, Phase, Plan
 from .replay import asking, own_words
 from .replay_buffer import Past
 from .reuse import why_they_run
 from .run import check_packing, check_room, phase_folders, read_student, require_libraries
 from .selection import check_askable
-
-_UTILISATION = 0.4
-"""Of the device's peak in matrix products, what training comes to about."""
 
 
 class PhaseOutlook(Record):
@@ -51,8 +46,8 @@ class PhaseOutlook(Record):
     memory: Memory | None = None
     disk_bytes: int = 0
     """At most, while it trains."""
-    seconds: float | None = None
-    """A guess by this device's speed now; None where the answers that it learns from are not there yet."""
+    seconds: float = 0.0
+    """A guess by this device's speed now; where it learns from answers, if all are as long as they may be."""
 
 
 class Outlook(Record):
@@ -148,24 +143,6 @@ def _outlook(phase: Phase, mix: Ready | Skipped, shape: Shape, config: Config) -
             keep_checkpoints=config.train.keep_checkpoints,
             distributed=config.train.distributed,
         ).most,
-        "seconds": _seconds(settings, mix.mix, shape, sharing),
+        "seconds": seconds_of(settings, mix.mix, shape, sharing),
     }
     return told.model_copy(update=found)
-
-
-def _seconds(phase: Resolved, mix: Mix, shape: Shape, sharing: Sharing) -> float | None:
-    """Of all epochs, as if the rows were of one length."""
-    if phase.method not in LOSS_ON_ROWS:
-        return None
-    work = Work(
-        body=shape.in_layers,
-        head=shape.embedding,
-        attention=shape.layers * shape.attention,
-        whole=phase.adapter == "none",
-    )
-    total = mix.an_epoch
-    shared = once(mix) if shape.joins else 0
-    rows = total.samples - math.ceil(total.samples / phase.micro_batch_size)  # in which what is shared is spared
-    squares = total.tokens**2 // max(1, total.samples) - rows * shared**2
-    flops = step_flops(work, tokens=total.tokens - rows * shared, trained=total.trained_tokens, squares=squares)
-    return phase.epochs * flops / (_UTILISATION * peak_flops() * sharing.processes)

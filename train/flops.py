@@ -15,6 +15,8 @@ from typing import Any
 from ..llm.precision import compute_dtype, device
 
 _SIDE = {"cpu": 1024, "cuda": 8192}
+_SIDE_FROM_MEMORY = {"cpu": 4096, "cuda": 8192}
+"""Of a matrix that no cache holds."""
 _TRIES = 5
 
 
@@ -56,8 +58,14 @@ def step_flops(shape: Shape, *, tokens: int, trained: int, squares: int) -> int:
     parameters and tokens; backward as much for the input and, where the matrix is trained, for itself. Attention has
     two products forward and four backward, over half of the square.
     """
-    matrices = 2 * (shape.body * tokens + shape.head * trained)
-    return matrices * (3 if shape.whole else 2) + 3 * 2 * shape.attention * squares
+    attention = forward_flops(shape, tokens=0, trained=0, squares=squares)
+    matrices = forward_flops(shape, tokens=tokens, trained=trained, squares=0)
+    return matrices * (3 if shape.whole else 2) + 3 * attention
+
+
+def forward_flops(shape: Shape, *, tokens: int, trained: int, squares: int) -> int:
+    """Those of the forward pass, where `trained` tokens go through the output head."""
+    return 2 * (shape.body * tokens + shape.head * trained + shape.attention * squares)
 
 
 @functools.cache
@@ -68,7 +76,20 @@ def peak_flops() -> float:
     side, place = _SIDE[device()], device()
     numbers = torch.Generator(place).manual_seed(0)  # not all ones: a GPU is faster where no bit changes
     matrix = torch.randn(side, side, generator=numbers, device=place).to(compute_dtype())
-    return 2 * side**3 / min(_seconds(matrix) for _ in range(_TRIES))
+    return 2 * side**3 / min(_seconds(matrix, matrix) for _ in range(_TRIES))
+
+
+@functools.cache
+def thin_flops(rows: int) -> float:
+    """The same where few rows go through a matrix at a time, as when answers are written token by token.
+
+    For each product the matrix is read from memory, which may take longer than to compute it.
+    """
+    import torch
+
+    side = _SIDE_FROM_MEMORY[device()]
+    matrix = torch.randn(side, side, device=device()).to(compute_dtype())
+    return 2 * rows * side**2 / min(_seconds(matrix[:rows], matrix) for _ in range(_TRIES))
 
 
 def _parameters(module: Any) -> int:
@@ -80,11 +101,11 @@ def _parameters(module: Any) -> int:
     return module.weight.numel() if module.weight is not None and module.weight.dim() == 2 else 0
 
 
-def _seconds(matrix: Any) -> float:
+def _seconds(left: Any, right: Any) -> float:
     import torch
 
     started = time.perf_counter()
-    _ = matrix @ matrix
+    _ = left @ right
     if device() == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - started

@@ -124,7 +124,9 @@ def test_a_phase_that_learns_from_answers_says_what_they_earn(capsys: pytest.Cap
     assert "answers 4 to each prompt, of up to 48 tokens, at temperature 0.7" in shown
     assert "rewards exact answer, reward model 'scores' times 0.5, function f.py:g, the judge" in shown
     assert "other models 3.0 GB" in shown
-    assert "time not foreseen: it learns from answers that are yet to be given" in shown
+    assert "time about a minute, by what this machine computes now, if all answers are as long as they may be;" in shown
+    assert "; what it takes to reward them comes on top" in shown
+    assert "comes on top" not in _shown(capsys, method="ppo", rollout={"rewards": [{"answer": "exact"}]})
     taught = _shown(capsys, method="distill", distill={"teacher": "parent"})
     assert "distill on skill, taught by parent, divergence 1" in taught
 

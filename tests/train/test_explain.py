@@ -7,7 +7,7 @@ import pytest
 from tilth.core.config import Config, Train
 from tilth.core.errors import CheckFailed
 from tilth.core.progress import SilentProgress
-from tilth.train import explain
+from tilth.train import duration, explain, mix
 from tilth.train.data import Files
 from tilth.train.explain import Outlook, explain_plan
 from tilth.train.memory import gigabytes
@@ -51,13 +51,12 @@ def test_every_auto_is_told_with_its_reason(given: dict[str, Any]) -> None:
 
 
 def test_memory_disk_and_time_are_foreseen(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explain, "peak_flops", lambda: 1e6)
+    monkeypatch.setattr(duration, "peak_flops", lambda: 1e6)
     full, _, lora = explained(given, SHORT, SKILLS, LONG).phases
     assert full.memory is not None
     assert lora.memory is not None
     assert lora.memory.optimizer < full.memory.optimizer / 5
     assert 0 < lora.disk_bytes < full.disk_bytes
-    assert full.seconds is not None
     assert full.mix is not None
     least = 6 * full.mix.total.tokens * 2 * 10_000  # forward, backward; two epochs; parameters of the layers at least
     assert full.seconds > least / 1e6
@@ -76,6 +75,32 @@ def test_the_parent_of_an_adapter_that_is_gone_on_with_is_foreseen(given: dict[s
     assert alone.memory.others == 0
     assert outlook.phases[2].memory is not None
     assert outlook.phases[2].memory.others == 4 * outlook.parameters
+
+
+@pytest.mark.parametrize("method", ["grpo", "rloo", "ppo", "distill"])
+def test_the_time_to_draw_answers_and_to_learn_from_them_is_foreseen(
+    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(duration, "peak_flops", lambda: 1e6)
+    monkeypatch.setattr(duration, "thin_flops", lambda _rows: 1e5)
+    taught = {"distill": {"teacher": "/teacher"}} if method == "distill" else {}
+    rewards = [] if method == "distill" else [{"answer": "exact"}]
+    monkeypatch.setattr(mix, "teacher_source", lambda *_: ["teacher"])
+
+    def seconds(epochs: int = 1, **rollout: Any) -> float:
+        settings = {"completions": 4, "max_new_tokens": 16, "rewards": rewards, **rollout}
+        phase = {"name": "p", "method": method, "kinds": ["knowledge_short"], "epochs": epochs, "batch_size": 8}
+        [told] = explained(given, {**phase, "micro_batch_size": 4, "rollout": settings, **taught}).phases
+        return told.seconds
+
+    once = seconds()
+    assert seconds(epochs=3) == pytest.approx(3 * once)
+    assert seconds(completions=8) == pytest.approx(2 * once, rel=0.05)
+    shorter, longer = seconds(max_new_tokens=32), seconds(max_new_tokens=64)
+    assert longer - shorter == pytest.approx(2 * (shorter - once), rel=0.15)  # and a little more for attention
+    assert shorter - once > 40 * 4 * 16 * 2 * 16_000 / 1e5  # prompts, answers, tokens; parameters of the layers
+    if method != "distill":
+        assert seconds(beta=0.1) > 1.01 * once  # the parent is asked as well
 
 
 def test_what_a_phase_trains_on_is_said_before_it_trains(given: dict[str, Any], tmp_path: Path) -> None:

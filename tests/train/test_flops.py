@@ -50,7 +50,7 @@ def test_the_peak_is_measured_once() -> None:
 def test_the_peak_is_that_of_numbers_as_a_model_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flops, "_SIDE", {"cpu": 32})
     seen: list[Any] = []
-    monkeypatch.setattr(flops, "_seconds", lambda matrix: seen.append(matrix) or 1.0)
+    monkeypatch.setattr(flops, "_seconds", lambda left, _: seen.append(left) or 1.0)
     for _ in range(2):
         peak_flops.__wrapped__()
     assert seen[0].equal(seen[-1])
