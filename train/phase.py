@@ -277,7 +277,8 @@ def _log_steps(watch: Watch, file: Path) -> None:
 def _reporter(task: Task, to_boards: Report) -> Callable[[Step], None]:
     def report(step: Step) -> None:
         to_boards(step)
-        task.note(f"loss {step.loss:.3f}")
+        earned = f"reward {step.more['reward']:.3f}, " if "reward" in step.more else ""
+        task.note(f"{earned}loss {step.loss:.3f}")
         task.advance(1)
 
     return report

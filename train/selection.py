@@ -133,7 +133,7 @@ def over_fitting_since(evaluations: Sequence[Evaluation]) -> int:
 def in_words(evaluations: Sequence[Evaluation], phase: Phase) -> str:
     """The last evaluation in a line: `phase skills, epoch 3 of 10: …`."""
     last, since = evaluations[-1], over_fitting_since(evaluations)
-    said = [_numbers(last.training, "training" if phase.method in LOSS_ON_ROWS else "its own answers")]
+    said = [_numbers(last.training, "training") if phase.method in LOSS_ON_ROWS else _on_own_answers(evaluations)]
     said += [_numbers(last.validation, "samples held back")] if last.validation else []
     said += [f"{last.held_out} held-out questions right"] if last.held_out is not None else []
     said += [f"moved {last.more['kl_new']:.3f} from the parent"] if "kl_new" in last.more else []
@@ -194,5 +194,17 @@ def _rose(before: Mapping[str, float], after: Mapping[str, float]) -> bool:
 
 def _numbers(measured: Mapping[str, float], where: str) -> str:
     right = f" ({measured['accuracy']:.0%} right)" if "accuracy" in measured else ""
-    earned = f", reward {measured['reward']:.3f}" if "reward" in measured else ""
-    return f"loss {measured['loss']:.3f}{right}{earned} on {where}"
+    return f"loss {measured['loss']:.3f}{right} on {where}"
+
+
+def _on_own_answers(evaluations: Sequence[Evaluation]) -> str:
+    """What they earn is what tells whether it learns, and whether that rises; the loss of such a method need not fall.
+
+    A teacher rewards nothing: there the loss is how far the model is from him.
+    """
+    first, last = evaluations[0].training, evaluations[-1].training
+    loss = f"loss {last['loss']:.3f}"
+    if "reward" not in last:
+        return f"{loss} on its own answers"
+    since = f" ({first['reward']:.3f} in epoch 1)" if len(evaluations) > 1 else ""
+    return f"reward {last['reward']:.3f} on its own answers{since}, {loss}"

@@ -20,11 +20,11 @@ _NEW = "new in this cycle"
 
 
 def curves(phases: Sequence[PhaseReport]) -> Markup:
-    """Loss and, where it was measured, accuracy against the optimizer step, phases one after the other."""
+    """Loss, accuracy and reward, where they were measured, by optimizer step, phases one after the other."""
     losses = [_thinned(phase.losses) for phase in phases]
     if not any(losses):
         return Markup("")
-    panels = [name for name in ("loss", "accuracy") if name == "loss" or _is_measured(phases, name)]
+    panels = [name for name in ("loss", "accuracy", "reward") if name == "loss" or _is_measured(phases, name)]
     starts = [0, *accumulate(phase.losses[-1][0] if phase.losses else 0 for phase in phases)]
     tall, head = 190, 34
     height = head + tall * len(panels) + 40
@@ -43,12 +43,13 @@ def curves(phases: Sequence[PhaseReport]) -> Markup:
                 _epochs(axes, phases, starts, f"{on} {name}", colour, mark)
             _bands(axes, phases, starts, named=place == 0)
             axes.set_ylabel(name)
-            axes.set_ylim(bottom=0, top=1.03 if name == "accuracy" else None)
+            if name != "reward":  # it may be less than nothing
+                axes.set_ylim(bottom=0, top=1.03 if name == "accuracy" else None)
             if place == 0:
                 axes.legend(loc="lower left", bbox_to_anchor=(0, 1.04), ncols=3, fontsize=11, borderaxespad=0)
             if name == panels[-1]:
                 axes.set_xlabel("optimizer step")
-        return svg(drawn, "Loss and accuracy by optimizer step and phase")
+        return svg(drawn, f"{', '.join(panels).capitalize()} by optimizer step and phase")
 
 
 def replay_plot(phases: Sequence[PhaseReport]) -> Markup:

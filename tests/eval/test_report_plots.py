@@ -63,6 +63,18 @@ def test_a_loss_that_is_not_a_number_leaves_a_gap():
     assert curves([phase("p", [])]) == ""
 
 
+def test_a_reward_is_drawn_below_nothing_as_well():
+    measured = tuple(
+        EpochReport(
+            epoch=epoch, step=epoch, chosen=epoch == 2, numbers={"training loss": 0.1, "training reward": earned}
+        )
+        for epoch, earned in ((1, -0.8), (2, -0.3))
+    )
+    svg = curves([phase("p", [(1, 0.1), (2, 0.1)], measured=measured)])
+    assert "reward" in texts(svg)
+    assert {"−0.8", "−0.4"} <= set(texts(svg))  # noqa: RUF001
+
+
 @pytest.mark.parametrize("steps", [1, 7, 5000])
 def test_long_curves_are_thinned(steps: int):
     svg = curves([phase("p", [(step, float(step % 7)) for step in range(1, steps + 1)])])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,15 +19,11 @@ from tilth.train.plan import Phase, Plan, load_plan
 from tilth.train.results import TrainResult
 from tilth.train.run import run_plan
 
-TINY: dict[str, dict[str, Any]] = {
-    "samples": {"epochs": 8, "learning_rate": 5e-3, "batch_size": 4},
-    "pairs": {"epochs": 2, "learning_rate": 1e-3, "batch_size": 4},
-    "rewards": {
-        "epochs": 20,
-        "learning_rate": 1e-2,
-        "rollout": {"completions": 8, "max_new_tokens": 4, "rewards": [{"answer": "normalised"}]},
-    },
+RATES = {
+    "full_post_training": {"samples": 5e-3, "pairs": 5e-4, "rewards": 1e-2},
+    "four_stage": {"documents": 2e-3, "samples": 5e-3, "reward": 5e-3, "answers": 4e-3},
 }
+"""Of a random model of 20,000 parameters, which learns nothing at those of 135 million. All else is as it ships."""
 
 
 @pytest.fixture
@@ -54,16 +51,39 @@ def lines(file: Path) -> list[Any]:
 
 
 @pytest.mark.slow
-def test_full_post_training_goes_from_samples_over_pairs_to_rewards_that_rise(run: Any, tmp_path: Path) -> None:
-    shipped = load_plan("full_post_training")
-    assert [phase.method for phase in shipped.phases] == ["sft", "dpo", "grpo"]
-    plan = Plan(phases=tuple(Phase(**(phase.model_dump() | TINY[phase.name])) for phase in shipped.phases))
-    result: TrainResult = run(plan)
-    assert [phase.status for phase in result.phases] == ["trained"] * 3
-    earned = metrics(tmp_path, "03-rewards", "rewards/normalised")
-    assert sum(earned[-3:]) > sum(earned[:3]) + 1
-    again: TrainResult = run(plan)
-    assert [phase.weights_sha256 for phase in again.phases] == [phase.weights_sha256 for phase in result.phases]
+@pytest.mark.parametrize(
+    ("name", "methods"),
+    [("full_post_training", ["sft", "dpo", "grpo"]), ("four_stage", ["pretrain", "sft", "reward", "ppo"])],
+)
+def test_on_two_dozen_prompts_the_reward_of_a_shipped_plan_rises(
+    name: str, methods: list[str], student: Path, make: SimpleNamespace, tmp_path: Path
+) -> None:
+    shipped = load_plan(name)
+    assert [phase.method for phase in shipped.phases] == methods
+    rates = RATES[name]
+    plan = Plan(phases=tuple(phase.model_copy(update={"learning_rate": rates[phase.name]}) for phase in shipped.phases))
+    answers = ["7", "No."] * 12  # half of them the better one
+    samples = [make.sample(f"How is {number}?", answer) for number, answer in enumerate(answers)]
+    samples += [make.sample(f"What is {number}?", answer, kind="skill") for number, answer in enumerate(answers)]
+    samples += [make.sample("", f"What is {number}? It is 7.", kind="document") for number in range(24)]
+    pairs = [make.pair(f"What is {number}?", "7", "No.") for number in range(24)]
+    new = Files([make.file(tmp_path / "samples.jsonl", samples)], [make.file(tmp_path / "pairs.jsonl", pairs)])
+    progress, said = SilentProgress(), list[str]()
+    progress.say = said.append
+    given: dict[str, Any] = {"new": new, "earlier": Files(), "student": student, "config": Config()}
+    result = run_plan(plan, out=tmp_path / "out", progress=progress, **given)
+    assert [phase.status for phase in result.phases] == ["trained"] * len(methods)
+    last = result.phases[-1]
+    steps = lines(tmp_path / "out" / last.folder / "metrics.jsonl")
+    earned = [step["more"]["reward"] for step in steps]
+    third = len(earned) // 3
+    assert third >= 2
+    assert min(earned[-third:]) > sum(earned[:third]) / third
+    [told] = [line for line in said if line.startswith(f"phase {last.phase}, epoch {last.epoch} of")]
+    assert re.search(r": reward (\S+) on its own answers \((\S+) in epoch 1\), loss ", told)
+    if name == "full_post_training":
+        again = run_plan(plan, out=tmp_path / "out", progress=SilentProgress(), **given)
+        assert [phase.weights_sha256 for phase in again.phases] == [phase.weights_sha256 for phase in result.phases]
 
 
 def reward_phase(**settings: Any) -> Phase:
@@ -92,7 +112,6 @@ def test_a_plan_is_explained_with_room_for_its_answers(run: Any) -> None:
     [outlook] = run(Plan(phases=(rollout_phase({"answer": "exact"}),)), explain=True).phases
     assert outlook.mix.total.trained_tokens == 4 * 4 * 3  # prompts, answers, tokens
     assert outlook.mix.longest == outlook.mix.lengths.longest == outlook.mix.total.tokens / (4 * 4)  # as long as all
-    assert outlook.seconds is None
 
 
 def test_what_a_reward_function_says_decides_whether_a_phase_is_done(run: Any, tmp_path: Path) -> None:

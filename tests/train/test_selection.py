@@ -191,6 +191,22 @@ def test_an_epoch_is_told_in_a_line() -> None:
     assert chosen_in_words(measured, phase(select=Selection(by="last"))) == ""
 
 
+def test_of_a_phase_that_learns_from_answers_it_is_told_whether_the_reward_rises() -> None:
+    earned = [
+        Evaluation(epoch=epoch, step=epoch, training={"loss": -0.02, "reward": reward}, more={"kl_new": 0.1})
+        for epoch, reward in ((1, -0.77), (2, -0.34))
+    ]
+    ppo = phase(epochs=2, method="ppo", rollout={"rewards": [{"answer": "exact"}]})
+    assert in_words(earned, ppo) == (
+        "phase short, epoch 2 of 2: reward -0.340 on its own answers (-0.770 in epoch 1), loss -0.020; "
+        "moved 0.100 from the parent"
+    )
+    assert in_words(earned[:1], ppo).startswith("phase short, epoch 1 of 2: reward -0.770 on its own answers, loss ")
+    distilled = [each.model_copy(update={"training": {"loss": 0.5}}) for each in earned]
+    taught = phase(epochs=2, method="distill", distill={"teacher": "/teacher"})
+    assert ": loss 0.500 on its own answers; moved " in in_words(distilled, taught)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
