@@ -74,6 +74,7 @@ def test_on_two_dozen_prompts_the_reward_of_a_shipped_plan_rises(
     result = run_plan(plan, out=tmp_path / "out", progress=progress, **given)
     assert [phase.status for phase in result.phases] == ["trained"] * len(methods)
     last = result.phases[-1]
+    assert result.model == tmp_path / "out" / last.folder / "model"
     steps = lines(tmp_path / "out" / last.folder / "metrics.jsonl")
     earned = [step["more"]["reward"] for step in steps]
     third = len(earned) // 3

@@ -9,21 +9,17 @@ from typing import Any
 import pytest
 from tilth.core.config import Config
 from tilth.core.errors import CheckFailed
-from tilth.core.jsonl import read_records
-from tilth.core.progress import SilentProgress
 from tilth.core.records import Sample
 from tilth.train.advantages import advantages, policy_losses, value_losses, whitened
 from tilth.train.answering import Answers, draw, judge
 from tilth.train.auto import Resolved
-from tilth.train.data import Files, TrainingSample, of_origin
+from tilth.train.data import TrainingSample, of_origin
 from tilth.train.load import load_model
 from tilth.train.masking import load_tokenizer
 from tilth.train.methods import ppo, prompts
 from tilth.train.methods.setup import Setup
 from tilth.train.metrics import Step
-from tilth.train.plan import Phase, Plan, load_plan
 from tilth.train.rewards import Answered, Earned, Rewards
-from tilth.train.run import run_plan
 from tilth.train.settings import Ppo, Reward, Rollout
 from tilth.train.trainer import Watch
 
@@ -313,42 +309,3 @@ def test_the_policy_learned_is_the_best_one_under_the_penalty(
         found = next_token(trainer.model, row.prompt_ids)
         assert (best - before).abs().sum() / 2 > 0.2
         assert (best - found).abs().sum() / 2 < 0.05
-
-
-@pytest.mark.slow
-def test_four_stage_ends_with_answers_that_earn_more(student: Path, make: SimpleNamespace, tmp_path: Path) -> None:
-    """Documents, samples, a reward model that has seen that shouting is better, answers that it rewards."""
-    questions = [f"Say {word}" for word in ("one", "two", "red", "sea")]
-    new = make.file(
-        tmp_path / "samples.jsonl",
-        [make.sample(word, "text " * 9, kind="document", unmask=True) for word in ("Bees", "Ants")],
-        [make.sample(question, "a!b", kind="skill") for question in questions],
-    )
-    pairs = make.file(tmp_path / "pairs.jsonl", [make.pair(question, "!!!", "aab") for question in questions])
-    hurried: dict[str, dict[str, Any]] = {
-        "documents": {"learning_rate": 1e-3},
-        "samples": {"learning_rate": 3e-3, "epochs": 80},  # until answers end: it is ended ones that were compared
-        "reward": {"learning_rate": 3e-3, "epochs": 10},
-        "answers": {"learning_rate": 3e-3, "epochs": 12},
-    }
-    plan = load_plan("four_stage")
-    phases = [
-        Phase.model_validate(phase.model_dump() | {"batch_size": 4} | hurried[phase.name]) for phase in plan.phases
-    ]
-    phases[-1] = phases[-1].model_copy(
-        update={"rollout": phases[-1].rollout.model_copy(update={"completions": 16, "max_new_tokens": 6})}
-    )
-    result = run_plan(
-        Plan(phases=tuple(phases)),
-        new=Files([new], [pairs]),
-        earlier=Files(),
-        student=student,
-        out=tmp_path / "out",
-        config=Config(),
-        progress=SilentProgress(),
-    )
-    assert [phase.status for phase in result.phases] == ["trained"] * 4
-    assert result.model == tmp_path / "out" / "04-answers" / "model"
-    earned = [step.more["reward"] for step in read_records(tmp_path / "out" / "04-answers" / "metrics.jsonl", Step)]
-    assert sum(earned[-3:]) / 3 > earned[0] + 0.3
-    load_model(result.model)
