@@ -12,23 +12,32 @@ import os
 import signal
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from tilth.cli.main import VERBS, main
+from tilth.eval.report import drawing, page
+from tilth.llm.precision import device
 
 
 def load(*, trains: bool) -> None:
     """Import what the verbs import, and what they import while they run."""
     for verb in VERBS:
         import_module(f"tilth.cli.{verb.replace('-', '_')}")
-    for name in ("git", "openai", "jinja2.sandbox"):
+    for name in ("git", "openai", "jinja2.meta", "jinja2.sandbox"):
         import_module(name)
+    page.template_of("page.jinja")
+    with drawing.style("first"):
+        drawing.svg(drawing.figure(72, 72), "")  # loads matplotlib: two thirds of what a report takes
     if trains:
         import_module("peft")
         import_module("trl.trainer.sft_trainer")
         from transformers import AutoModelForCausalLM, LlamaForCausalLM  # noqa: F401  loaded when they are named
         from trl.trainer.sft_config import SFTConfig  # noqa: F401
 
+        if find_spec("deepspeed") and device() == "cpu":  # saving a model imports it
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")  # as train.run does
+            import_module("deepspeed")
         available = import_module("accelerate.utils.imports")  # reads metadata at every step: see train/conftest.py
         available._is_package_available = functools.cache(available._is_package_available)
     gc.freeze()

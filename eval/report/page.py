@@ -25,7 +25,7 @@ from .training_plots import curves, replay_plot
 from .words import FILTERS
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment, Template
 
 MAX_BYTES = 3_000_000
 """The page stays below this; its lists show as much as fits."""
@@ -76,6 +76,11 @@ def _num_items(by_leaf: Mapping[str, int], shown: int, rows: int) -> float:
 
 def template_of(name: str) -> Template:
     """A template of this folder, which escapes all that it is given."""
+    return _environment().get_template(name)
+
+
+@functools.cache
+def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -86,7 +91,7 @@ def template_of(name: str) -> Template:
         lstrip_blocks=True,
     )
     environment.filters.update(FILTERS)
-    return environment.get_template(name)
+    return environment
 
 
 def own_file(name: str) -> Markup:
