@@ -49,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
 
 
-LOOP = ("tests/cli/", "tests/cycle/", "tests/security/")
+LOOP = ("tests/cli/", "tests/cycle/", "tests/reliability/", "tests/security/")
 """Tests that share a workspace which was turned once."""
 
 TORCH = (
