@@ -19,8 +19,10 @@ Fails = Callable[..., str]
 def fails(spawner: Spawner) -> Fails:
     """Runs a command that must fail; returns its one line without the name. `progress`: other lines may precede it."""
 
-    def told(folder: Path, *arguments: str, code: int = 2, progress: bool = False, **more: str) -> str:
-        ran = spawner.run(folder, *arguments, **more)
+    def told(
+        folder: Path, *arguments: str, code: int = 2, progress: bool = False, trains: bool = False, **more: str
+    ) -> str:
+        ran = spawner.run(folder, *arguments, trains=trains, **more)
         lines = ran.err.splitlines()
         assert (ran.code, ran.out) == (code, ""), ran.err
         assert "Traceback" not in ran.err
@@ -193,7 +195,7 @@ os.fsync = full
 @pytest.mark.parametrize("place", ["cycle.json", "samples.jsonl", "model.safetensors", "eval.json"])
 def test_a_full_disk(fails: Fails, untouched: Loop, spawner: Spawner, loop: Loop, place: str) -> None:
     (loop.root / "plan.yaml").write_text("phases: [{name: all, kinds: [skill], epochs: 1, learning_rate: 1.0e-5}]")
-    line = fails(loop.root, "cycle", progress=True, before=FULL % place)
+    line = fails(loop.root, "cycle", progress=True, trains=True, before=FULL % place)
     assert "space" in line
     again = spawner.run(loop.root, "cycle")
     assert again.code == 1
@@ -215,7 +217,7 @@ def test_a_held_out_question_in_the_training_data(
     loop = copy(turned_once)
     seed = '- {question: "From what was the wheel that Orla Mill uses once cut or cast?", answer: larch}\n'
     loop.commit("compositional_skills/riddles", {"qna.yaml": skill_files()["qna.yaml"] + seed})
-    line = fails(loop.root, "cycle", code=1, progress=True)
+    line = fails(loop.root, "cycle", code=1, progress=True, trains=True)
     assert line.startswith(f"{MILL}: ")
     assert "hold a held-out question, such as 'From what was the wheel that Orla Mill uses" in line
 

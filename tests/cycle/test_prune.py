@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from tilth.cycle.prune import freed_bytes, prunable, prune
 from tilth.cycle.releases import disk_bytes, find_release, is_pruned, pin, releases, set_current
 from tilth.cycle.verify import verify
 
-from ..loop import Loop
+from ..loop import Loop, Spawner
 from ..made_releases import WEIGHTS_BYTES, Made
 
 
@@ -182,14 +180,14 @@ prune.prune(workspace, prune.prunable(workspace, 3))
 
 
 @pytest.mark.parametrize("call", [1, 2, 3])
-def test_killed_in_the_middle_it_leaves_nothing_half(made: Made, call: int) -> None:
+def test_killed_in_the_middle_it_leaves_nothing_half(made: Made, spawner: Spawner, call: int) -> None:
     """In a cycle, in the first release, in the second."""
     made.cycle(6, 5, "refused")
     made.cycle(7, 5, "refused")
     for number in (1, 2):
         (made.workspace.releases / f"000{number}/model/adapter.json").touch()  # goes before config.json
-    command = [sys.executable, "-c", KILLED, str(made.workspace.root), str(call)]
-    assert subprocess.run(command, check=False).returncode == -9
+    root = made.workspace.root
+    assert spawner.run(root, str(root), str(call), before=KILLED).code == -9
     for release in releases(made.workspace):
         left = (made.workspace.releases / f"{release.number:04}/model/adapter.json").exists()
         assert is_pruned(made.workspace, release.number) == (not left and release.number < 3)
