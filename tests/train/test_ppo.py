@@ -161,7 +161,7 @@ def test_the_numbers_of_a_step(student: Path, make: SimpleNamespace, tmp_path: P
     assert trainer.step_tokens < trainer.step_squares < trainer.step_tokens**2
 
 
-@pytest.mark.parametrize("adapter", ["none", "lora"])
+@pytest.mark.parametrize("adapter", ["none", pytest.param("lora", marks=pytest.mark.slow)])
 def test_stopped_and_resumed_it_ends_with_the_same_bits(
     student: Path, make: SimpleNamespace, tmp_path: Path, letters: Reward, adapter: str
 ) -> None:

@@ -182,7 +182,7 @@ def train(student: Path, make: SimpleNamespace, tmp_path: Path) -> Callable[...,
     return run
 
 
-@pytest.mark.parametrize("adapter", ["none", "lora"])
+@pytest.mark.parametrize("adapter", ["none", pytest.param("lora", marks=pytest.mark.slow)])
 def test_a_phase_learns_documents_longer_than_a_row(train: Callable[..., TrainResult], adapter: str) -> None:
     (result,) = train(max_length=64, adapter=adapter).phases
     assert result.mix is not None
