@@ -5,15 +5,25 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import ModelError
 from ..core.progress import Progress
 from ..core.records import Message
+from .likely import MOST, Likely
 from .precision import compute_dtype, device
 from .quiet import quiet_transformers
 from .untrusted import TEMPLATE_FAULTS, open_tokenizer, open_weights
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer, without special tokens, `opening` and outer white space, and what might have been said instead."""
+
+    text: str
+    likely: Likely
 
 
 def generate(
@@ -23,17 +33,17 @@ def generate(
     max_new_tokens: int,
     batch_size: int,
     progress: Progress,
-) -> list[str]:
-    """The model's answer to each conversation, in their order, without special tokens, `opening` and outer white space.
+) -> list[Said]:
+    """The model's answer to each conversation, in their order.
 
     Greedy, at most `max_new_tokens` tokens; the same inputs give the same answers. Raises ModelError.
     """
     if not conversations:
         return []
-    answers: dict[int, str] = {}
+    answers: dict[int, Said] = {}
     told = progress.task(f"answering with {folder.name}", total=len(conversations), unit="answers")
     with loaded(folder, batch_size) as student, told as task:
-        for batch in student.answers(conversations, max_new_tokens):
+        for batch in student.said(conversations, max_new_tokens, likely=MOST):
             answers |= batch
             task.advance(len(batch))
     return [answers[index] for index in range(len(conversations))]
@@ -63,11 +73,18 @@ class Student:
         self._folder, self._tokenizer, self._batch_size = folder, tokenizer, batch_size
 
     def answers(self, conversations: Sequence[Sequence[Message]], max_new_tokens: int) -> Iterator[dict[int, str]]:
-        """As `generate`: by the conversation's index."""
+        """The texts that `generate` gives, by the conversation's index."""
+        for batch in self.said(conversations, max_new_tokens):
+            yield {index: said.text for index, said in batch.items()}
+
+    def said(
+        self, conversations: Sequence[Sequence[Message]], max_new_tokens: int, likely: int = 0
+    ) -> Iterator[dict[int, Said]]:
+        """The same with so many of the likeliest tokens at each place."""
         prompts = self._prompts(conversations)
         for batch in self._batches([len(prompt) for prompt in prompts]):
-            texts = _answer(self.model, self._tokenizer, [prompts[index] for index in batch], max_new_tokens)
-            yield dict(zip(batch, texts, strict=True))
+            said = _answer(self.model, self._tokenizer, [prompts[index] for index in batch], max_new_tokens, likely)
+            yield dict(zip(batch, said, strict=True))
 
     def log_probs(self, conversations: Sequence[Sequence[Message]], texts: Sequence[str]) -> Iterator[dict[int, float]]:
         """How likely `texts[i]` is as (the beginning of) the answer to `conversations[i]`, by their index.
@@ -90,9 +107,9 @@ class Student:
 
 
 def answer(folder: Path, loaded: tuple[Any, Any], conversation: Sequence[Message], max_new_tokens: int) -> str:
-    """As `generate`, one conversation alone, by a model that `load` has loaded from `folder`."""
+    """One conversation's, by a model that `load` has loaded from `folder`."""
     model, tokenizer = loaded
-    return _answer(model, tokenizer, [prompt_tokens(tokenizer, conversation, folder)], max_new_tokens)[0]
+    return _answer(model, tokenizer, [prompt_tokens(tokenizer, conversation, folder)], max_new_tokens)[0].text
 
 
 def opening(tokenizer: Any) -> str:
@@ -145,14 +162,15 @@ def _greedy(model: Any, tokenizer: Any) -> Any:
     return GenerationConfig(do_sample=False, eos_token_id=sorted(ends), pad_token_id=tokenizer.pad_token_id)
 
 
-def _answer(model: Any, tokenizer: Any, prompts: list[list[int]], max_new_tokens: int) -> list[str]:
-    written = _written(model, tokenizer, prompts, max_new_tokens)
-    texts, before = tokenizer.batch_decode(written, skip_special_tokens=True), opening(tokenizer)
-    return [text.removeprefix(before).strip() for text in texts]
+def _answer(model: Any, tokenizer: Any, prompts: list[list[int]], max_new_tokens: int, likely: int = 0) -> list[Said]:
+    written = _written(model, tokenizer, prompts, max_new_tokens, max(1, likely))
+    texts = tokenizer.batch_decode([each.said for each in written], skip_special_tokens=True)
+    before = opening(tokenizer)
+    return [Said(text.removeprefix(before).strip(), each) for text, each in zip(texts, written, strict=True)]
 
 
-def _written(model: Any, tokenizer: Any, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
-    """The tokens of each answer, greedily. A row that has ended leaves the batch.
+def _written(model: Any, tokenizer: Any, prompts: list[list[int]], max_new_tokens: int, likely: int) -> list[Likely]:
+    """The tokens of each answer, greedily, with so many likely ones. A row that has ended leaves the batch.
 
     `model.generate` computes such rows to the end of the longest: of the general set's answers a third of all tokens.
     """
@@ -162,16 +180,20 @@ def _written(model: Any, tokenizer: Any, prompts: list[list[int]], max_new_token
     ids, mask, cache = inputs["input_ids"], inputs["attention_mask"], None
     places = (mask.cumsum(-1) - 1).clamp(min=0)
     ends = torch.tensor(model.generation_config.eos_token_id, dtype=torch.long, device=model.device)
-    rows, written = list(range(len(prompts))), [list[int]() for _ in prompts]
+    rows, written = list(range(len(prompts))), [Likely([], []) for _ in prompts]
     with torch.inference_mode():
         for _ in range(max_new_tokens):
             output = model(
                 input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=cache, logits_to_keep=1
             )
-            cache, ids = output.past_key_values, output.logits[:, -1].argmax(-1, keepdim=True)
+            cache, logits = output.past_key_values, output.logits[:, -1].float()
+            chosen = logits.topk(likely)
+            logs = chosen.values - logits.logsumexp(-1, keepdim=True)
+            ids = chosen.indices[:, :1]
             going = ~torch.isin(ids[:, 0], ends)
-            for row, token in zip(rows, ids[:, 0].tolist(), strict=True):
-                written[row].append(token)
+            for row, tokens, of_tokens in zip(rows, chosen.indices.tolist(), logs.tolist(), strict=True):
+                written[row].tokens.append(tokens)
+                written[row].logs.append(of_tokens)
             if not going.any():
                 break
             if not going.all():

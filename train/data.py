@@ -16,10 +16,19 @@ Item = Sample | Preference
 Origin = Literal["new", "earlier_phase", "earlier_cycle", "general", "self_generated"]
 
 
+class OwnSample(Sample):
+    """A sample whose answer a model gave that the student is to stay like."""
+
+    likely: str
+    """What else it might have said: the text of an `llm.likely.Likely`."""
+
+
 class TrainingSample(Sample):
     """A sample of one phase, why it is there, and when it is trained."""
 
     origin: Origin
+    likely: str = ""
+    """As of an `OwnSample`."""
     epochs: tuple[int, ...] = ()
     """From 1; empty: all."""
 

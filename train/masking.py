@@ -17,13 +17,14 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import ModelError
 from ..core.records import Message, Sample
+from ..llm.likely import NOTHING, Likely
 from ..llm.untrusted import TEMPLATE_FAULTS, open_tokenizer
 from .special_tokens import PRIVATE_USE, Span, any_of, encode, special_tokens
 
@@ -47,6 +48,8 @@ class Tokens:
 
     input_ids: list[int]
     labels: list[int]
+    likely: Likely = NOTHING
+    """Of the last trained tokens, if a model said them that the student is to stay like."""
 
     @property
     def length(self) -> int:
@@ -68,13 +71,26 @@ class Tokens:
         """Where these are."""
         return [place for place, label in enumerate(self.labels) if label != IGNORED and place]
 
-    def ids(self) -> list[list[int]]:
-        """Both, for a hash."""
-        return [self.input_ids, self.labels]
+    def ids(self) -> list[Any]:
+        """All of it, for a hash."""
+        return [self.input_ids, self.labels, *([self.likely.tokens, self.likely.logs] if self.likely.tokens else [])]
 
-    def columns(self) -> dict[str, list[int]]:
-        """Both as the library's collator takes them."""
-        return {"input_ids": self.input_ids, "labels": self.labels}
+    def columns(self) -> dict[str, Any]:
+        """The same as the library's collator takes it, and what is likely for ours."""
+        likely = {"likely_tokens": self.likely.tokens, "likely_logs": self.likely.logs}
+        return {"input_ids": self.input_ids, "labels": self.labels, **likely}
+
+    def staying_like(self, likely: Likely) -> Tokens:
+        """With what a model might have said, if what it said is what the last trained tokens say."""
+        trained = [self.labels[place] for place in self.places]
+        said = likely.said
+        return replace(self, likely=likely) if said and trained[-len(said) :] == said else self
+
+    def cut(self, length: int) -> Tokens:
+        """Its first tokens."""
+        left = Tokens(self.input_ids[:length], self.labels[:length])
+        lost = self.trained - left.trained
+        return replace(left, likely=self.likely.first(max(0, len(self.likely.tokens) - lost)))
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def check_lost(rows: Sequence[Row], kept: Sequence[Row | None], phase: Resolved,
 def _cut(row: Row, phase: Resolved) -> Row | None:
     if phase.too_long.policy == "drop" or not isinstance(row, Tokens):
         return None
-    left = Tokens(row.input_ids[: phase.max_length], row.labels[: phase.max_length])
+    left = row.cut(phase.max_length)
     return left if left.trained else None
 
 

@@ -1,7 +1,8 @@
 """Earlier prompts, answered by the model that training starts from, before it does: replay in its own words.
 
 What a model says of itself costs it little to keep saying, so training on it holds it where it was (Marek et al.,
-arXiv 2605.26097). The answers stand in the run's folder: a run that goes on has the same ones.
+arXiv 2605.26097); what it might have said as well holds it better (docs/log.md). The answers stand in the run's folder:
+a run that goes on has the same ones.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from ..core.fingerprint import fingerprint
 from ..core.jsonl import read_records, write_records
 from ..core.progress import Progress
 from ..core.records import Message, Record, Sample
-from ..llm.local import generate, opening
+from ..llm.likely import MOST
+from ..llm.local import Said, generate, opening
+from .data import OwnSample
 from .load import weights_sha256
 
 OWN_NAME = "self-generated.jsonl"
@@ -41,6 +44,8 @@ class _Answer(Record):
     prompt: str
     """A hash of the model and of all that it was asked with."""
     answer: str
+    likely: str
+    """The text of a `Likely`."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +69,15 @@ class OwnAnswers:
 
         Raises ModelError, DataError.
         """
-        known = {each.prompt: each.answer for each in read_records(self.file, _Answer)} if self.file.exists() else {}
+        known = {each.prompt: each for each in read_records(self.file, _Answer)} if self.file.exists() else {}
         missing = [sample for sample in samples if self._prompt(sample) not in known]
         if missing and not self.asks:
             return as_they_are(samples)
         for start in range(0, len(missing), _AT_ONCE):
             some = missing[start : start + _AT_ONCE]
-            known |= zip(map(self._prompt, some), self._answers(some), strict=True)
-            write_records(self.file, (_Answer(prompt=prompt, answer=known[prompt]) for prompt in sorted(known)))
+            for prompt, said in zip(map(self._prompt, some), self._answers(some), strict=True):
+                known[prompt] = _Answer(prompt=prompt, answer=said.text, likely=said.likely.text())
+            write_records(self.file, (known[prompt] for prompt in sorted(known)))
         answered = [_answered(sample, known[self._prompt(sample)]) for sample in samples]
         return [sample for sample in answered if self._is_whole(sample.answer) and self.may_train(sample)]
 
@@ -79,7 +85,7 @@ class OwnAnswers:
     def _weights_sha256(self) -> str:
         return weights_sha256(self.model)
 
-    def _answers(self, samples: Sequence[Sample]) -> list[str]:
+    def _answers(self, samples: Sequence[Sample]) -> list[Said]:
         conversations = [self._asked(sample) for sample in samples]
         return generate(
             self.model, conversations, max_new_tokens=self.most_tokens, batch_size=_BATCH, progress=self.progress
@@ -93,15 +99,16 @@ class OwnAnswers:
 
     def _prompt(self, sample: Sample) -> str:
         asked = [message.model_dump() for message in self._asked(sample)]
-        return fingerprint([self._weights_sha256, asked, self.most_tokens])
+        return fingerprint([self._weights_sha256, asked, self.most_tokens, MOST])
 
     def _is_whole(self, answer: str) -> bool:
         said = self.tokenizer(opening(self.tokenizer) + answer, add_special_tokens=False).input_ids
         return bool(answer) and len(said) < self.most_tokens - 1
 
 
-def _answered(sample: Sample, answer: str) -> Sample:
-    messages = *sample.messages[:-1], Message(role="assistant", content=answer)
+def _answered(sample: Sample, said: _Answer) -> OwnSample:
+    messages = *sample.messages[:-1], Message(role="assistant", content=said.answer)
     source = sample.source.model_copy(update={"teacher": "student", "requests": (), "grades": {}})
-    id_ = fingerprint(["self_generated", sample.id, answer])
-    return sample.model_copy(update={"id": id_, "messages": messages, "source": source})
+    id_ = fingerprint(["self_generated", sample.id, said.answer])
+    changed = {"id": id_, "messages": messages, "source": source, "likely": said.likely}
+    return OwnSample.model_validate(dict(sample) | changed)

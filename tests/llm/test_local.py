@@ -5,6 +5,7 @@ import pytest
 from tilth.core.errors import ModelError
 from tilth.core.records import Message
 from tilth.llm import local
+from tilth.llm.likely import MOST
 from tilth.llm.precision import compute_dtype, device
 from tilth.llm.student import student_folder
 
@@ -19,12 +20,30 @@ def in_float32(monkeypatch):
 
 def ask(folder, texts, progress, batch_size=4, max_new_tokens=8):
     conversations = [[Message(role="user", content=text)] for text in texts]
-    return local.generate(
+    said = local.generate(
         folder, conversations, max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress
     )
+    return [each.text for each in said]
 
 
 TEXTS = ["short", "a rather long question about nothing in particular, really", "middle length here", "x"]
+
+
+def test_what_might_have_been_said_is_what_the_model_thinks_of_each_token(tiny_model, progress):
+    import torch
+
+    model, tokenizer = local.load(tiny_model)
+    conversations = [[Message(role="user", content=text)] for text in TEXTS]
+    said = local.generate(tiny_model, conversations, max_new_tokens=6, batch_size=4, progress=progress)
+    for conversation, each in zip(conversations, said, strict=True):
+        prompt, written = local.prompt_tokens(tokenizer, conversation, tiny_model), each.likely.said
+        assert tokenizer.decode(written, skip_special_tokens=True).strip() == each.text
+        with torch.inference_mode():
+            logs = model(torch.tensor([[*prompt, *written]])).logits[0].log_softmax(-1)
+        for place, (tokens, of_tokens) in enumerate(zip(each.likely.tokens, each.likely.logs, strict=True)):
+            there = logs[len(prompt) + place - 1].topk(len(tokens))
+            assert len(tokens) == MOST
+            torch.testing.assert_close(torch.tensor(of_tokens), there.values, atol=1e-4, rtol=1e-4)
 
 
 def test_batches_answer_in_order_and_as_one_by_one(tiny_model, progress, capfd):

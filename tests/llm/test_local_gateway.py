@@ -9,6 +9,7 @@ from tilth.core.errors import ModelError
 from tilth.core.records import Message
 from tilth.llm import local
 from tilth.llm.ledger import Ledger
+from tilth.llm.likely import NOTHING
 from tilth.llm.local_gateway import LocalGateway, LocalModel
 from tilth.llm.turns import Turns
 
@@ -43,7 +44,7 @@ def test_each_is_answered_once_and_paid_by_nobody(tiny_model, tmp_path, progress
     answers = said(TEXTS, LocalModel("tiny@1", lambda: tiny_model), tmp_path / "ledger.db", progress)
     conversations = [[Message(role="user", content=text)] for text in TEXTS]
     expected = local.generate(tiny_model, conversations, max_new_tokens=8, batch_size=1, progress=progress)
-    assert [answer.text for answer in answers] == expected
+    assert [answer.text for answer in answers] == [each.text for each in expected]
     assert asked == TEXTS[:4]  # the same question twice is one
     assert len({answer.keys for answer in answers}) == 4
     assert all(answer.cached for answer in answers)
@@ -55,7 +56,7 @@ def test_each_is_answered_once_and_paid_by_nobody(tiny_model, tmp_path, progress
 def test_an_answer_hangs_on_its_request_alone(tiny_model, tmp_path, progress, monkeypatch):
     def rounded(model, tokenizer, prompts, max_new_tokens):
         """As in bfloat16, where rows and padding decide between two words: half of the real student's answers."""
-        return [f"of {len(prompts)}, {max(map(len, prompts))} long" for _ in prompts]
+        return [local.Said(f"of {len(prompts)}, {max(map(len, prompts))} long", NOTHING) for _ in prompts]
 
     monkeypatch.setattr(local, "_answer", rounded)
     model = LocalModel("tiny@1", lambda: tiny_model)

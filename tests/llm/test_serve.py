@@ -103,7 +103,7 @@ def test_an_answer_whole_and_in_chunks(client, served, tiny_model, progress):
     folder = {"max_new_tokens": 12, "batch_size": 1, "progress": progress}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local, "compute_dtype", lambda: torch.float32)
-        assert [said] == local.generate(tiny_model, [conversation], **folder)
+        assert [said] == [each.text for each in local.generate(tiny_model, [conversation], **folder)]
     assert (whole.object, whole.model) == ("chat.completion", "release-2")
     assert whole.choices[0].finish_reason in {"stop", "length"}
     assert whole.usage.completion_tokens <= 12

@@ -33,7 +33,7 @@ def test_what_is_heard_is_what_evaluation_sees(model, tiny_model, progress):
     together, heard = answer(model, *[(text, Sampling(max_tokens=12)) for text in TEXTS])
     conversations = [[Message(role="user", content=text)] for text in TEXTS]
     whole = local.generate(tiny_model, conversations, max_new_tokens=12, batch_size=3, progress=progress)
-    assert [each.said for each in together] == whole
+    assert [each.said for each in together] == [each.text for each in whole]
     assert any(len(pieces) > 1 for pieces in heard)
 
 

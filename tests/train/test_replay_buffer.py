@@ -14,6 +14,8 @@ import pytest
 from tilth.core.config import Config
 from tilth.core.progress import SilentProgress
 from tilth.core.records import Message, Sample
+from tilth.llm.likely import NOTHING
+from tilth.llm.local import Said
 from tilth.llm.precision import compute_dtype
 from tilth.train import forgetting, remembering, self_generated
 from tilth.train.data import Files
@@ -217,9 +219,9 @@ def test_own_answers_are_asked_for_once_and_used_where_they_may_be(
     asked: list[tuple[Message, ...]] = []
     said = {"What is  0?": "", "What is  1?": "It is 1.", "What is  2?": "It goes on. " * 200, "What is  3?": "Leak."}
 
-    def generate(_folder: Path, conversations: Any, **_: Any) -> list[str]:
+    def generate(_folder: Path, conversations: Any, **_: Any) -> list[Said]:
         asked.extend(conversations)
-        return [said[conversation[-1].content] for conversation in conversations]
+        return [Said(said[conversation[-1].content], NOTHING) for conversation in conversations]
 
     monkeypatch.setattr(self_generated, "generate", generate)
     monkeypatch.setattr(self_generated, "_AT_ONCE", 3)
@@ -238,7 +240,9 @@ def test_a_run_replays_what_its_student_says_before_training(
     train: Callable[..., TrainResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = iter(range(99))  # other answers if it were asked again
-    monkeypatch.setattr(self_generated, "generate", lambda _, asked, **__: [f"I say {next(told)}." for _ in asked])
+    monkeypatch.setattr(
+        self_generated, "generate", lambda _, asked, **__: [Said(f"I say {next(told)}.", NOTHING) for _ in asked]
+    )
     result = train("out", self_generated=0.5)
     mix = result.phases[0].mix
     assert mix
@@ -252,9 +256,9 @@ def test_general_prompts_are_answered_by_the_base_model_once_for_all_runs(
 ) -> None:
     asked: list[Path] = []
 
-    def generate(folder: Path, conversations: Sequence[Any], **_: Any) -> list[str]:
+    def generate(folder: Path, conversations: Sequence[Any], **_: Any) -> list[Said]:
         asked.extend([folder] * len(conversations))
-        return ["I say nothing."] * len(conversations)
+        return [Said("I say nothing.", NOTHING)] * len(conversations)
 
     monkeypatch.setattr(self_generated, "generate", generate)
     base = shutil.copytree(student, tmp_path / "base"), tmp_path / "answers.jsonl"

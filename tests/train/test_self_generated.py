@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 from tilth.core.progress import SilentProgress
+from tilth.llm.likely import NOTHING
+from tilth.llm.local import Said
 from tilth.train import self_generated
 from tilth.train.self_generated import OwnAnswers
 
@@ -16,7 +18,9 @@ def test_an_answer_that_was_cut_is_left_out_though_the_template_wrote_part_of_it
     (tmp_path / "model.safetensors").touch()
     said = {"What is  0?": "a" * 246, "What is  1?": "a" * 200}
     monkeypatch.setattr(
-        self_generated, "generate", lambda _folder, asked, **_: [said[turns[-1].content] for turns in asked]
+        self_generated,
+        "generate",
+        lambda _folder, asked, **_: [Said(said[turns[-1].content], NOTHING) for turns in asked],
     )
     written = "{% if message['role'] == 'assistant' %}{{ 10 * 'z' }}{% endif %}{{ message['content'] }}"
     template = make.chatml.replace("{{ message['content'] }}", written)

@@ -3,13 +3,17 @@
 TRL's `SFTTrainer` with a loss of ours: the sum over the trained tokens divided by their number in the whole step,
 however it is accumulated, and only the positions that some sample trains go through the output head (theirs, on a CPU,
 takes all, in float32). A batch has no padding where the model's attention allows it (`varlen`).
+
+Where a model gave an answer that the student is to stay like, it learns what that model might have said as well, not
+only what it said: the loss of such a token is the divergence from that model's probabilities.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from ...llm.likely import Likely
 from .. import distributed, varlen
 from ..data import TrainingSample
 from ..load import load_model, padding_id
@@ -23,7 +27,9 @@ from .setup import Setup
 
 def rows(tokenizer: Any, samples: Sequence[TrainingSample], system_prompt: str) -> list[Tokens]:
     """Token ids and labels of each sample, in order. Raises ModelError."""
-    return tokenize(tokenizer, samples, system_prompt)
+    made = tokenize(tokenizer, samples, system_prompt)
+    said = [getattr(sample, "likely", "") for sample in samples]  # none of what is only counted, no phase's yet
+    return [row.staying_like(Likely.of(text)) if text else row for row, text in zip(made, said, strict=True)]
 
 
 def trainer(setup: Setup) -> Any:
@@ -41,7 +47,7 @@ def trainer(setup: Setup) -> Any:
 class TokenRow(Row, Protocol):
     """A row of which every token is given, and whether it is trained."""
 
-    def columns(self) -> dict[str, list[int]]:
+    def columns(self) -> dict[str, Any]:
         """`input_ids`, `labels` and what else the collator takes."""
         ...
 
@@ -73,7 +79,7 @@ def token_trainer(setup: Setup, rows: Sequence[TokenRow], validation: Sequence[T
             remove_unused_columns=False,
             max_length=None,
         ),
-        data_collator=collator,
+        data_collator=with_likely(collator),
         train_dataset=Dataset.from_list([row.columns() for row in rows]),
         eval_dataset=Dataset.from_list([row.columns() for row in validation]) if validation else None,
         processing_class=setup.tokenizer,
@@ -109,6 +115,8 @@ class ExactLoss(_LibraryTrainer):
         count = self.counted(batches)
         for filler in batches[count:]:
             filler["labels"].fill_(IGNORED)
+            for name in _LIKELY:
+                filler.pop(name, None)
         lengths = [length for batch in batches[:count] for length in attending_lengths(batch)]
         spared = [varlen.spared(batch) for batch in batches[:count]]
         trained = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in batches)
@@ -123,22 +131,69 @@ class ExactLoss(_LibraryTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: float = 1
     ) -> Any:
-        """The micro-batch's part of the step's mean loss: its summed cross-entropy over the step's trained tokens."""
-        import torch
-
+        """The micro-batch's part of the step's mean loss: its summed loss over the step's trained tokens."""
+        likely = {name: inputs.pop(name) for name in _LIKELY if name in inputs}
         logits, targets = _predicted(model, inputs)
-        summed = torch.nn.functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
-        return summed / num_items_in_batch
+        if likely:
+            of_model = targets != IGNORED
+            of_model[of_model.clone()] = likely["of_model"]
+            apart = divergence(logits[of_model], likely["likely_tokens"], likely["likely_logs"])
+            targets = targets.masked_fill(of_model, IGNORED)
+            return (_cross_entropy(logits, targets) + apart) / num_items_in_batch
+        return _cross_entropy(logits, targets) / num_items_in_batch
 
     def measure(self, batch: dict[str, Any]) -> tuple[int, dict[str, float]]:
         """The trained tokens of a batch, and over them the mean loss and the share that the model would write."""
+        inputs = {name: value for name, value in batch.items() if name not in _LIKELY}
+        logits, targets = _predicted(self.model, inputs)
+        trained = max(1, int((targets != IGNORED).sum()))
+        right = int((logits.argmax(dim=-1) == targets).sum())
+        return trained, {"loss": _cross_entropy(logits, targets).item() / trained, "accuracy": right / trained}
+
+
+_LIKELY = ("of_model", "likely_tokens", "likely_logs")
+"""What `with_likely` adds to a batch: of its trained tokens, row by row, whether a model said them; of those, (tokens,
+`MOST`), what it might have said."""
+
+
+def with_likely(collate: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> Callable[[list[Any]], dict[str, Any]]:
+    """A collator that adds to a batch what some rows say of models' answers."""
+
+    def collated(rows: list[Mapping[str, Any]]) -> dict[str, Any]:
         import torch
 
-        logits, targets = _predicted(self.model, batch)
-        trained = max(1, int((targets != IGNORED).sum()))
-        summed = torch.nn.functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
-        right = int((logits.argmax(dim=-1) == targets).sum())
-        return trained, {"loss": summed.item() / trained, "accuracy": right / trained}
+        plain = [{name: row[name] for name in row if name not in _LIKELY} for row in rows]
+        tokens, logs = ([place for row in rows for place in row.get(name) or ()] for name in _LIKELY[1:])
+        if not tokens:
+            return collate(plain)
+        trained = [sum(label != IGNORED for label in row["labels"][1:]) for row in rows]
+        said = [len(row.get("likely_tokens") or ()) for row in rows]
+        of_model = [place >= many - last for many, last in zip(trained, said, strict=True) for place in range(many)]
+        values = (torch.tensor(of_model), torch.tensor(tokens), torch.tensor(logs))
+        return collate(plain) | dict(zip(_LIKELY, values, strict=True))
+
+    return collated
+
+
+def divergence(logits: Any, tokens: Any, logs: Any) -> Any:
+    """Kullback-Leibler, from a model's likeliest `tokens` (places, some) and the sum of all others, in nats, summed.
+
+    `logits` are the student's, (places, vocabulary); `logs` the logarithms of the model's probabilities.
+    """
+    own = logits.gather(-1, tokens) - logits.logsumexp(-1, keepdim=True)
+    wanted = logs.exp()
+    others, own_others = (1 - each.sum(-1).clamp(max=1 - _LEAST) for each in (wanted, own.exp()))
+    return (wanted * (logs - own)).sum() + (others * (others.log() - own_others.log())).sum()
+
+
+_LEAST = 1e-6
+"""Probability of all tokens that are not among the likeliest: where it would be less, rounding has it."""
+
+
+def _cross_entropy(logits: Any, targets: Any) -> Any:
+    import torch
+
+    return torch.nn.functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
 
 
 def _predicted(model: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
