@@ -44,8 +44,8 @@ class _Answer(Record):
     prompt: str
     """A hash of the model and of all that it was asked with."""
     answer: str
-    likely: str
-    """The text of a `Likely`."""
+    likely: str = ""
+    """The text of a `Likely`; of what was kept before there were any: none."""
 
 
 @dataclass(frozen=True)
