@@ -1,16 +1,23 @@
 """How fast supervised fine-tuning runs, beside TRL's SFTTrainer at its defaults and at its best settings.
 
     python benchmarks/train_throughput.py [--rounds N] [--samples N] [--levers] [--lora]
-                                          [--model FOLDER | --shape 1b|8b] [--out FILE]
+                                          [--model FOLDER | --shape small|1b|8b] [--out FILE]
 
 All train the same model on the same token ids: lengths log-normal with a mean of about 300 tokens, the second half of
-each sample trained, batches of 8. A variant is a process of its own; rounds alternate them. Counted are useful tokens
-(padding is none) over the wall clock from the end of one optimizer step to the end of the next, the first two left
-out; `mfu` is their arithmetic over what the device does in a product of matrices (`train/flops.py`). That all do the
-same work is checked first: fed the same 50 batches in the same order in float32, their losses must agree (the batches
-are of two short samples, for a CPU takes minutes for float32).
+each sample trained, batches of 8. As real ones do, all rows begin with what the model's chat template writes before a
+question (with random weights there is none); `data.shared` says how many tokens that is. Ours puts them through the
+model once a batch on a CPU; they are counted in each row, for TRL and for ours.
 
-`--levers` takes one thing away from ours at a time. Writes `benchmarks/results/train_throughput.json`.
+A variant is a process of its own; rounds alternate them. Counted are useful tokens (padding is none) over the wall
+clock from the end of one optimizer step to the end of the next, the first two left out; `mfu` is the arithmetic of all
+of them over what the device does in a product of matrices (`train/flops.py`), what is spared too. That all do the same
+work is checked first: fed the same 50 batches in the same order in float32, the losses of ours and of TRL at its best
+must agree (the batches are of two short samples, for a CPU takes minutes for float32). How far those of TRL's defaults
+are from them on the same batches, in bfloat16 as they have it, is told beside it.
+
+`--levers` takes one thing away from ours at a time. Writes `benchmarks/results/train_throughput.json`. To try it out:
+
+    python benchmarks/train_throughput.py --levers --rounds 1 --samples 32 --shape small --out /tmp/small.json
 """
 
 from __future__ import annotations
@@ -31,6 +38,7 @@ from typing import Any
 from machine import describe
 from tilth.core.config import Config
 from tilth.llm.precision import compute_dtype, device
+from tilth.train import varlen
 from tilth.train.auto import Resolved
 from tilth.train.flops import peak_flops, shape, step_flops
 from tilth.train.masking import IGNORED, Tokens, load_tokenizer
@@ -44,33 +52,46 @@ CHECKED_STEPS, CHECKED_BATCH, CHECKED_LENGTH, MOST_APART = 50, 2, 60, 0.01
 MEAN_LENGTH, SPREAD, LONGEST = 300, 0.7, 1024
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}</s>{% endfor %}"
 SHAPES = {
+    "small": {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 6, "num_attention_heads": 4,
+              "num_key_value_heads": 2, "vocab_size": 8192, "tie_word_embeddings": True},
     "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
            "num_key_value_heads": 8, "vocab_size": 128256, "tie_word_embeddings": True},
     "8b": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
            "num_key_value_heads": 8, "vocab_size": 128256, "tie_word_embeddings": False},
 }  # fmt: skip
-"""Llama 3's, for random weights."""
+"""Llama 3's, for random weights, and a small one to see that all variants run."""
 
 VARIANTS = ("trl_defaults", "trl_best", "ours")
-LEVERS = ("ours_padded", "ours_unsorted", "ours_whole_head", "ours_float32", "ours_unfused", "ours_recomputed")
-"""Ours less one thing each: no padding, batches of like lengths, the output head at trained positions only, bfloat16,
-the fused optimizer, activations kept. The whole head goes with padded batches."""
+LEVERS = ("ours_padded", "ours_unshared", "ours_unsorted", "ours_whole_head", "ours_float32", "ours_unfused",
+          "ours_recomputed")  # fmt: skip
+"""Ours less one thing each: no padding, the shared beginning of rows once, batches of like lengths, the output head at
+trained positions only, bfloat16, the fused optimizer, activations kept. The whole head goes with padded batches."""
 COMPILED = "ours_compiled"
 """Ours and torch.compile, on a GPU."""
 
 
-def rows(samples: int, vocabulary: int, mean: int = MEAN_LENGTH) -> list[Tokens]:
-    """Token ids with log-normal lengths; words of a text follow Zipf's law, and so do these."""
+def rows(samples: int, model: Path, mean: int = MEAN_LENGTH) -> list[Tokens]:
+    """Token ids with log-normal lengths; words of a text follow Zipf's law, and so do these behind their beginning."""
+    vocabulary, begin = _vocabulary(model), beginning(model)
     rng = random.Random(SEED)  # noqa: S311 (reproducible data, not a secret)
     mu = -SPREAD * SPREAD / 2
     ranks = range(1, min(vocabulary, 20_000) - 10)
     weights = [1 / rank for rank in ranks]
     made: list[Tokens] = []
     for _ in range(samples):
-        length = max(16, min(LONGEST, round(mean * rng.lognormvariate(mu, SPREAD))))
-        ids = [rank + 9 for rank in rng.choices(ranks, weights, k=length)]
-        made.append(Tokens(ids, [IGNORED] * (length // 2) + ids[length // 2 :]))
+        length = max(len(begin) + 16, min(LONGEST, round(mean * rng.lognormvariate(mu, SPREAD))))
+        ids = begin + [rank + 9 for rank in rng.choices(ranks, weights, k=length - len(begin))]
+        asked = max(length // 2, len(begin))
+        made.append(Tokens(ids, [IGNORED] * asked + ids[asked:]))
     return made
+
+
+def beginning(model: Path) -> list[int]:
+    """What the model's chat template writes before a question."""
+    tokenizer = load_tokenizer(model)
+    question = "?" * 9
+    written = tokenizer.apply_chat_template([{"role": "user", "content": question}], tokenize=False)
+    return tokenizer(written.partition(question)[0], add_special_tokens=False)["input_ids"]
 
 
 def lengths_of(all_rows: list[Tokens]) -> dict[str, float]:
@@ -81,6 +102,7 @@ def lengths_of(all_rows: list[Tokens]) -> dict[str, float]:
         "mean": round(statistics.fmean(lengths), 1),
         "median": statistics.median(lengths),
         "longest": lengths[-1],
+        "shared": varlen.shared_beginning([row.columns() for row in all_rows]),
     }
 
 
@@ -96,7 +118,7 @@ class Work:
     folder: Path
     lora: bool
     fixed: bool
-    """The same batches in the same order in float32."""
+    """The same batches in the same order, in float32 but for TRL's defaults."""
 
     @property
     def batch(self) -> int:
@@ -107,7 +129,6 @@ class Work:
 def run_ours(work: Work, variant: str) -> list[dict[str, float]]:
     """A phase of tilth's own."""
     from tilth.train import trainer as phase_trainers
-    from tilth.train import varlen
     from tilth.train.methods import supervised
     from tilth.train.methods.setup import Setup
 
@@ -117,6 +138,8 @@ def run_ours(work: Work, variant: str) -> list[dict[str, float]]:
         phase_trainers.compute_dtype = _float32
     if variant in {"ours_padded", "ours_whole_head"}:
         varlen.join_rows_in = _no
+    if variant == "ours_unshared":
+        varlen.shared_beginning = _nothing
     if variant == "ours_whole_head":
         supervised.ExactLoss.compute_loss = _whole_head_loss
     if variant == "ours_recomputed":
@@ -173,7 +196,8 @@ def run_trl(work: Work, variant: str) -> list[dict[str, float]]:
         settings |= {"gradient_checkpointing": False, "train_sampling_strategy": "group_by_length",
                      "bf16": compute_dtype() == torch.bfloat16}  # fmt: skip
     if work.fixed:
-        settings |= {"bf16": False, "lr_scheduler_type": "constant", "adam_beta2": 0.95}
+        settings |= {"lr_scheduler_type": "constant", "adam_beta2": 0.95}
+        settings |= {"bf16": False} if variant == "trl_best" else {}
     ends: list[float] = []
     batches: list[int] = []
     losses: list[float] = []
@@ -235,6 +259,10 @@ def _no(_model: Any) -> bool:
     return False
 
 
+def _nothing(_rows: Any) -> int:
+    return 0
+
+
 def _float32() -> Any:
     import torch
 
@@ -271,16 +299,21 @@ def _one(given: argparse.Namespace) -> list[dict[str, float]]:
     from tilth.llm.quiet import quiet_transformers
 
     run = run_trl if given.variant.startswith("trl") else run_ours
-    made = rows(given.samples, _vocabulary(given.model), CHECKED_LENGTH if given.fixed else MEAN_LENGTH)
+    made = rows(given.samples, given.model, CHECKED_LENGTH if given.fixed else MEAN_LENGTH)
     with quiet_transformers(), tempfile.TemporaryDirectory() as folder:
         return run(Work(given.model, made, Path(folder), given.lora, given.fixed), given.variant)
 
 
 def _all(given: argparse.Namespace) -> dict[str, Any]:
-    made = rows(given.samples, _vocabulary(given.model))
+    made = rows(given.samples, given.model)
+    print(f"{len(made)} rows, which all begin with the same {lengths_of(made)['shared']} tokens", flush=True)
     peak, each = peak_flops(), flops_of_a_token(given.model, made, lora=given.lora)
     same = agreement(given)
-    print(f"losses of {same['steps']} steps agree to {same['largest_difference']}", flush=True)
+    print(
+        f"losses of {same['steps']} steps agree to {same['largest_difference']:.1g}, "
+        f"with those of TRL's defaults to {same['largest_difference_to_trl_defaults']:.1g}",
+        flush=True,
+    )
     levers = (*LEVERS, *((COMPILED,) if device() == "cuda" else ())) if given.levers else ()
     speeds: dict[str, list[float]] = {}
     losses: dict[str, float] = {}
@@ -339,14 +372,25 @@ def flops_of_a_token(model: Path, made: list[Tokens], *, lora: bool) -> float:
 
 
 def agreement(given: argparse.Namespace) -> dict[str, Any]:
-    """The losses of the first steps on the same batches in the same order, in float32, ours beside TRL's."""
-    names, samples = ("trl_best", "ours"), CHECKED_STEPS * CHECKED_BATCH
-    theirs, ours = ([step["loss"] for step in measure(given, name, samples=samples, fixed=True)] for name in names)
-    worst = max(abs(one - other) for one, other in zip(theirs, ours, strict=True))
+    """The losses of the first steps on the same batches in the same order, ours beside TRL's."""
+    names, samples = ("trl_best", "trl_defaults", "ours"), CHECKED_STEPS * CHECKED_BATCH
+    best, defaults, ours = (
+        [step["loss"] for step in measure(given, name, samples=samples, fixed=True)] for name in names
+    )
+    worst = _apart(best, ours)
     if worst > MOST_APART:
         sys.exit(f"the losses of ours and TRL's differ by {worst}: they do not do the same work")
-    rounded = ([round(loss, 4) for loss in each] for each in (theirs, ours))
-    return {"steps": len(ours), **dict(zip(("trl", "ours"), rounded, strict=True)), "largest_difference": worst}
+    found = {"trl": best, "trl_defaults": defaults, "ours": ours}
+    return {
+        "steps": len(ours),
+        **{name: [round(loss, 4) for loss in losses] for name, losses in found.items()},
+        "largest_difference": worst,
+        "largest_difference_to_trl_defaults": _apart(defaults, ours),
+    }
+
+
+def _apart(some: list[float], others: list[float]) -> float:
+    return max(abs(one - other) for one, other in zip(some, others, strict=True))
 
 
 def _model(given: argparse.Namespace, folder: Path) -> Path:
