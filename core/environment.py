@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 
 _keys = {
     "HF_TOKEN",
@@ -29,3 +30,13 @@ def for_children() -> dict[str, str]:
 def emptied() -> dict[str, str]:
     """The keys' variables, empty: for whoever can only be told what to put over our environment."""
     return dict.fromkeys(_keys & os.environ.keys(), "")
+
+
+@contextlib.contextmanager
+def keys_away() -> Generator[None]:
+    """Inside the block our own environment has no keys: for a library that gives all of it to what it starts."""
+    away = {name: os.environ.pop(name) for name in _keys & os.environ.keys()}
+    try:
+        yield
+    finally:
+        os.environ.update(away)

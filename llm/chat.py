@@ -6,11 +6,13 @@ Each answer is heard piece by piece while it is made.
 from __future__ import annotations
 
 import contextlib
+import platform
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..core.environment import keys_away
 from ..core.errors import ModelError
 from ..core.progress import Progress
 from ..core.records import Message
@@ -113,6 +115,8 @@ class _Here:
 def _there(endpoint: Endpoint) -> Generator[Partner]:
     import openai
 
+    with keys_away():
+        platform.platform()  # openai tells it, and for it Python asks the program uname, once
     client = openai.OpenAI(
         base_url=endpoint.base_url,
         api_key=endpoint.api_key or "none",  # the package wants one

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..core import atomic
 from ..core.config import Documents
+from ..core.environment import keys_away
 from ..core.errors import TaxonomyError
 from ..core.workspace import STATE_NAME
 from ..core.yaml_problem import shortened
@@ -52,7 +53,8 @@ def init_repository(root: Path) -> bool:
         else:
             from git import Repo
 
-            Repo.init(root, initial_branch="main").close()
+            with keys_away():
+                Repo.init(root, initial_branch="main").close()
     ignore = root / ".gitignore"
     lines = ignore.read_bytes().splitlines() if ignore.exists() else []
     wanted = f"{STATE_NAME}/".encode()

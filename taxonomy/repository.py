@@ -15,7 +15,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.environment import emptied, for_children
+from ..core.environment import emptied, for_children, keys_away
 from ..core.errors import TaxonomyError
 from ..core.yaml_problem import shortened
 
@@ -131,7 +131,8 @@ def open_repository(root: Path) -> Repo:
 def git_errors(where: str) -> Generator[None]:
     """Turn what GitPython raises inside the block into a TaxonomyError that tells git's own reason."""
     try:
-        from git import exc
+        with keys_away():  # it asks git for its version when it is imported
+            from git import exc
     except ImportError as error:  # GitPython looks for the git program when it is imported
         raise TaxonomyError("git is not installed", fix="install git") from error
     try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import json
 import os
+import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from tilth.llm.streaming import Sampling
 from tilth.taxonomy import fetch, repository
 from tilth.train.processes import Place
 
-from ..loop import HUB_TOKEN, KEY, Loop, Teacher
+from ..loop import HUB_TOKEN, KEY, RECORD_CHILDREN, Loop, Teacher
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,6 +81,17 @@ def test_keys_of_the_hub_and_of_dashboards_stay_in_the_process_that_reports(
     assert os.environ[name] == KEY
 
 
+BEGIN = """
+import sys
+from pathlib import Path
+from tilth.taxonomy.contribute import commit_files, init_repository
+root = Path(sys.argv[1])
+init_repository(root)
+commit_files(root, [root / ".gitignore"], "Begin")
+"""
+"""The first that a process does with git: GitPython, imported here, asks for git's version."""
+
+
 def test_training_processes_and_git_are_not_given_the_key(key: str, tmp_path: Path) -> None:
     environments = [
         Place(Train(), 0, "127.0.0.1", 1).environment(0),
@@ -91,6 +104,12 @@ def test_training_processes_and_git_are_not_given_the_key(key: str, tmp_path: Pa
     repo = repository.open_repository(tmp_path)
     assert {repo.git.environment()[name] for name in (key, "HF_TOKEN")} == {""}
     repo.close()
+    root, recording = tmp_path / "taxonomy", RECORD_CHILDREN.format(file=str(tmp_path / "children.jsonl"))
+    root.mkdir()
+    subprocess.run([sys.executable, "-c", recording + BEGIN, str(root)], check=True)  # with HF_TOKEN
+    children = [json.loads(line) for line in (tmp_path / "children.jsonl").read_text().splitlines()]
+    assert {"version", "init", "commit"} <= {word for child in children for word in child["argv"]}
+    assert [child["argv"] for child in children if HUB_TOKEN in child["environment"].values()] == []
 
 
 def test_the_server_of_a_model_gets_its_token_over_a_pipe(key: str, tmp_path: Path) -> None:
@@ -137,13 +156,22 @@ def test_an_answer_that_repeats_the_key_is_kept_without_it(key: str) -> None:
     assert KEY not in repr(endpoint)
 
 
-def test_a_chat_whose_key_is_refused_does_not_show_it(key: str) -> None:
+def test_a_chat_whose_key_is_refused_does_not_show_it(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from openai import _base_client
+
+    _base_client.platform_headers.cache_clear()
+    monkeypatch.setattr(platform, "_uname_cache", None)  # as in a process that begins
+    monkeypatch.setattr(platform, "_platform_cache", {})
+    given: list[dict[str, str]] = []
+    monkeypatch.setattr(subprocess, "check_output", lambda *_, **__: given.append(dict(os.environ)) or "")
     with serve_scripted(script=("401",)) as url:
         server = Config().teacher.model_copy(update={"model": "m", "base_url": (url,), "api_key_env": key})
         with partner(Named("teacher", server), SilentProgress()) as there, pytest.raises(ModelError) as caught:
             there.answer([Message(role="user", content="Hi")], Sampling(max_tokens=8), lambda _: None)
     assert "HTTP 401" in str(caught.value)
     assert KEY not in str(caught.value)
+    assert len(given) == 1  # `uname -p`, which openai's client brings about
+    assert not {KEY, HUB_TOKEN} & set(given[0].values())
 
 
 @pytest.mark.parametrize(
