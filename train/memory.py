@@ -325,17 +325,16 @@ def _shared(shape: Shape, sharing: Sharing, weights: int, gradients: int, optimi
     share = max(1, sharing.processes)
     if sharing.stage == 0:
         return weights, gradients * (1 if share == 1 else 2), optimizer, 0  # the others' come in buckets as large
-    host = 0
+    host, largest = 0, FLOAT * max(shape.in_layers // shape.layers, shape.embedding)
     if sharing.deepspeed:
         optimizer += FLOAT * optimizer // MOMENTS  # it keeps the weights of its share again
         gradients, host = _exchanged(shape, sharing, gradients)
-    else:
-        gradients //= share
+    else:  # whole of the group of weights under way, and once more to be sent; gloo copies that
+        gradients = gradients // share + (3 if device() == "cpu" else 2) * largest
     optimizer //= share
     host += optimizer if sharing.offload else 0
     if sharing.stage == 3:
-        layer = max(shape.in_layers // shape.layers, shape.embedding)
-        gathered = FLOAT * min(shape.parameters, _LIVE) if sharing.deepspeed else 2 * FLOAT * layer
+        gathered = FLOAT * min(shape.parameters, _LIVE) if sharing.deepspeed else 2 * largest
         host += weights // share if sharing.offload else 0
         weights = gathered + (0 if sharing.offload else weights // share)
     return weights, gradients, 0 if sharing.offload else optimizer, host

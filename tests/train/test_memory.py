@@ -140,6 +140,7 @@ def test_fsdp_keeps_no_second_copy_of_what_it_trains() -> None:
     fsdp, zero3 = (estimate(LLAMA_8B, phase(), BATCH, Sharing.of(train(kind))) for kind in ("fsdp", "zero3"))
     assert fsdp.optimizer == 8 * LLAMA_8B.parameters // 8
     assert zero3.optimizer == 12 * LLAMA_8B.parameters // 8
+    assert fsdp.gradients == 4 * LLAMA_8B.parameters // 8 + 2 * 4 * LLAMA_8B.embedding  # and what is under way
     assert zero3.weights - fsdp.weights == 4 * (1_000_000_000 - 2 * LLAMA_8B.embedding)  # what was gathered stays
 
 
