@@ -403,10 +403,7 @@ class Running:
 
 
 class Spawner:
-    """Starts `tilth` in processes of their own, each forked from one that has loaded what the verb needs: `spawn.py`.
-
-    A process with torch takes ten times as long to fork.
-    """
+    """Starts `tilth` in processes of their own, each forked from one with what the verb needs: `spawn.py`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._number = folder, 0
@@ -415,10 +412,7 @@ class Spawner:
     def start(
         self, folder: Path, *arguments: str, before: str = "", trains: bool = True, **environment: str
     ) -> Running:
-        """Start a command in `folder`; `before` is Python that runs first, in the same process.
-
-        `trains`: whether a verb that may load a student comes so far.
-        """
+        """Start a command in `folder`, after the Python of `before`; `trains`: whether it may load a student."""
         self._number += 1
         outputs = self._folder / str(self._number)
         outputs.mkdir()

@@ -130,3 +130,22 @@ def make() -> SimpleNamespace:
         file=write_samples,
         chatml=CHATML,
     )
+
+
+@pytest.fixture
+def on_a_gpu_with_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is foreseen of memory is foreseen there."""
+    import torch
+    from tilth.train import memory
+
+    monkeypatch.setattr(memory, "device", lambda: "cuda")
+    monkeypatch.setattr(memory, "compute_dtype", lambda: torch.bfloat16)
+
+
+@pytest.fixture
+def on_a_cpu(on_a_gpu_with_bfloat16: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, of a CPU."""
+    from tilth.train import fits, memory
+
+    for module in (memory, fits):
+        monkeypatch.setattr(module, "device", lambda: "cpu")
