@@ -1,12 +1,12 @@
 """How fast supervised fine-tuning runs, beside TRL's SFTTrainer at its defaults and at its best settings.
 
-    python benchmarks/train_throughput.py [--rounds N] [--samples N] [--levers] [--lora]
+    python benchmarks/train_throughput.py [--rounds N] [--samples N] [--mean TOKENS] [--levers] [--lora]
                                           [--model FOLDER | --shape small|1b|8b] [--out FILE]
 
-All train the same model on the same token ids: lengths log-normal with a mean of about 300 tokens, the second half of
-each sample trained, batches of 8. As real ones do, all rows begin with what the model's chat template writes before a
-question (with random weights there is none); `data.shared` says how many tokens that is. Ours puts them through the
-model once a batch on a CPU; they are counted in each row, for TRL and for ours.
+All train the same model on the same token ids: lengths log-normal with a mean of about 300 tokens (short questions and
+answers have 48), the second half of each sample trained, batches of 8. As real ones do, all rows begin with what the
+model's chat template writes before a question (with random weights there is none); `data.shared` says how many tokens
+that is. Ours puts them through the model once a batch on a CPU; they are counted in each row, for TRL and for ours.
 
 A variant is a process of its own; rounds alternate them. Counted are useful tokens (padding is none) over the wall
 clock from the end of one optimizer step to the end of the next, the first two left out; `mfu` is the arithmetic of all
@@ -277,6 +277,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--samples", type=int, default=80)
+    parser.add_argument("--mean", type=int, default=MEAN_LENGTH)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--shape", choices=sorted(SHAPES))
     parser.add_argument("--lora", action="store_true")
@@ -299,13 +300,13 @@ def _one(given: argparse.Namespace) -> list[dict[str, float]]:
     from tilth.llm.quiet import quiet_transformers
 
     run = run_trl if given.variant.startswith("trl") else run_ours
-    made = rows(given.samples, given.model, CHECKED_LENGTH if given.fixed else MEAN_LENGTH)
+    made = rows(given.samples, given.model, CHECKED_LENGTH if given.fixed else given.mean)
     with quiet_transformers(), tempfile.TemporaryDirectory() as folder:
         return run(Work(given.model, made, Path(folder), given.lora, given.fixed), given.variant)
 
 
 def _all(given: argparse.Namespace) -> dict[str, Any]:
-    made = rows(given.samples, given.model)
+    made = rows(given.samples, given.model, given.mean)
     print(f"{len(made)} rows, which all begin with the same {lengths_of(made)['shared']} tokens", flush=True)
     peak, each = peak_flops(), flops_of_a_token(given.model, made, lora=given.lora)
     same = agreement(given)
@@ -345,7 +346,8 @@ def _all(given: argparse.Namespace) -> dict[str, Any]:
 
 def measure(given: argparse.Namespace, variant: str, **changes: Any) -> list[dict[str, float]]:
     """Run one variant in a process of its own; its steps."""
-    work = {"model": given.model, "samples": given.samples, "lora": given.lora, "variant": variant, **changes}
+    of_all = {name: getattr(given, name) for name in ("model", "samples", "mean", "lora")}
+    work = {**of_all, "variant": variant, **changes}
     command = [sys.executable, __file__]
     for name, value in work.items():
         command += [f"--{name}"] if value is True else [f"--{name}", str(value)] if value else []

@@ -87,8 +87,8 @@ phase.add_step = step
     assert loop.release(1)["weights_sha256"] == turned_once.release(1)["weights_sha256"]
 
 
-def test_nohup_is_heeded(spawner: Spawner, untouched: Loop) -> None:
+def test_nohup_is_heeded(spawner: Spawner, untouched: Loop, copy: Callable[[Loop], Loop]) -> None:
     ignored = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
     hung_up = STOPPED.format(module="tilth.cli.tree", name="open_workspace", number=int(signal.SIGHUP))
-    ran = spawner.run(untouched.root, "tree", before=ignored + hung_up)
+    ran = spawner.run(copy(untouched).root, "tree", before=ignored + hung_up)
     assert (ran.code, ran.err) == (0, "")
