@@ -11,13 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 from ..core.fingerprint import fingerprint
 from ..core.jsonl import read_records, write_records
 from ..core.progress import Progress
 from ..core.records import Message, Record, Sample
-from ..llm.likely import MOST
+from ..llm.likely import MOST, Likely
 from ..llm.local import Said, generate, opening
 from .data import OwnSample
 from .load import weights_sha256
@@ -38,13 +40,18 @@ def as_they_are(samples: Sequence[Sample]) -> list[Sample]:
     return list(samples)
 
 
+def _checked(text: str) -> str:
+    Likely.of(text)
+    return text
+
+
 class _Answer(Record):
     """What the model said to a prompt."""
 
     prompt: str
     """A hash of the model and of all that it was asked with."""
     answer: str
-    likely: str = ""
+    likely: Annotated[str, AfterValidator(_checked)] = ""
     """The text of a `Likely`; of what was kept before there were any: none."""
 
 

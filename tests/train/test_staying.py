@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tilth.core.errors import DataError
+from tilth.core.progress import SilentProgress
 from tilth.llm.likely import MOST, NOTHING, Likely
 from tilth.train import varlen
 from tilth.train.data import OwnSample, of_origin
 from tilth.train.load import load_model
 from tilth.train.masking import IGNORED, Tokens, load_tokenizer, tokenize
+from tilth.train.methods import supervised
 from tilth.train.methods.supervised import divergence, rows, with_likely
+from tilth.train.self_generated import OwnAnswers
 
 from .test_trainer import build
 
@@ -20,6 +25,11 @@ def likely(*said: int) -> Likely:
     """Of an answer of these tokens, which are next to certain."""
     tokens = [[token, *(other for other in range(100, 100 + MOST - 1))] for token in said]
     return Likely(tokens, [[-0.0625, *[-8.0] * (MOST - 1)]] * len(said))
+
+
+def from_logits(logits: Any, likely: Any) -> Any:
+    """The divergence of a student with these logits from what `topk` found."""
+    return divergence(logits.log_softmax(-1).gather(-1, likely.indices), likely.values)
 
 
 def test_it_comes_back_out_of_a_line_as_it_was_but_for_rounding() -> None:
@@ -38,10 +48,22 @@ def test_the_divergence_of_all_tokens_is_the_library_s_and_nothing_from_oneself(
     logits, own = torch.randn(4, 50) * 3, torch.randn(4, 50)
     every = logits.log_softmax(-1).topk(50)
     whole = torch.nn.functional.kl_div(own.log_softmax(-1), logits.log_softmax(-1), log_target=True, reduction="sum")
-    torch.testing.assert_close(divergence(own, every.indices, every.values), whole)
+    torch.testing.assert_close(from_logits(own, every), whole)
     some = logits.log_softmax(-1).topk(MOST)
-    assert 0.9 * whole < divergence(own, some.indices, some.values) < whole  # what is one sum tells less
-    assert abs(float(divergence(logits, some.indices, some.values))) < 1e-5
+    assert 0.9 * whole < from_logits(own, some) < whole  # what is one sum tells less
+    assert abs(float(from_logits(logits, some))) < 1e-5
+
+
+def test_places_without_a_model_s_words_have_their_cross_entropy() -> None:
+    import torch
+
+    torch.manual_seed(0)
+    logits, targets = torch.randn(5, 200), torch.tensor([3, IGNORED, 4, 5, IGNORED])
+    of_model, said = torch.tensor([False, True, True]), likely(4, 5)
+    tokens, logs = torch.tensor(said.tokens), torch.tensor(said.logs)
+    apart = divergence(logits[2:4].log_softmax(-1).gather(-1, tokens), logs)
+    expected = torch.nn.functional.cross_entropy(logits[:1], targets[:1]) + apart
+    torch.testing.assert_close(supervised._staying(logits, targets, of_model, tokens, logs), expected)
 
 
 def test_its_gradient_leads_back_to_the_model() -> None:
@@ -55,7 +77,7 @@ def test_its_gradient_leads_back_to_the_model() -> None:
     optimizer = torch.optim.Adam([own], lr=0.05)
     for _ in range(400):
         optimizer.zero_grad()
-        divergence(own, some.indices, some.values).backward()
+        from_logits(own, some).backward()
         optimizer.step()
     there = own.detach().log_softmax(-1)
     torch.testing.assert_close(there.gather(-1, some.indices), some.values, atol=0.05, rtol=0)
@@ -89,6 +111,15 @@ def test_a_batch_says_of_each_trained_token_whether_a_model_said_it() -> None:
     assert batch["labels"][batch["labels"] != IGNORED].tolist() == [3, 4, 5, 6, 7]
     assert batch["likely_tokens"].tolist() == likely(6, 7).tokens
     assert "of_model" not in with_likely(varlen.join)([plain.columns()])
+
+
+def test_an_answer_that_was_damaged_is_told_by_its_line(student: Path, make: Any, tmp_path: Path) -> None:
+    file = tmp_path / "own.jsonl"
+    file.write_text(json.dumps({"prompt": "p", "answer": "a", "likely": "AAAA"}) + "\n")
+    own = OwnAnswers(student, load_tokenizer(student), "", file, 64, lambda _: True, SilentProgress())
+    with pytest.raises(DataError, match="whole number of places") as told:
+        own(make.samples(1))
+    assert str(file) in str(told.value)
 
 
 @pytest.fixture

@@ -134,13 +134,8 @@ class ExactLoss(_LibraryTrainer):
         """The micro-batch's part of the step's mean loss: its summed loss over the step's trained tokens."""
         likely = {name: inputs.pop(name) for name in _LIKELY if name in inputs}
         logits, targets = _predicted(model, inputs)
-        if likely:
-            of_model = targets != IGNORED
-            of_model[of_model.clone()] = likely["of_model"]
-            apart = divergence(logits[of_model], likely["likely_tokens"], likely["likely_logs"])
-            targets = targets.masked_fill(of_model, IGNORED)
-            return (_cross_entropy(logits, targets) + apart) / num_items_in_batch
-        return _cross_entropy(logits, targets) / num_items_in_batch
+        summed = _staying(logits, targets, **likely) if likely else _cross_entropy(logits, targets)
+        return summed / num_items_in_batch
 
     def measure(self, batch: dict[str, Any]) -> tuple[int, dict[str, float]]:
         """The trained tokens of a batch, and over them the mean loss and the share that the model would write."""
@@ -175,12 +170,19 @@ def with_likely(collate: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> Ca
     return collated
 
 
-def divergence(logits: Any, tokens: Any, logs: Any) -> Any:
-    """Kullback-Leibler, from a model's likeliest `tokens` (places, some) and the sum of all others, in nats, summed.
+def _staying(logits: Any, targets: Any, of_model: Any, likely_tokens: Any, likely_logs: Any) -> Any:
+    """The cross-entropy of some places and the divergence at others, summed, with one sum over the vocabulary."""
+    trained, normal = (targets != IGNORED).nonzero().flatten(), logits.logsumexp(dim=-1)
+    words, held = trained[~of_model], trained[of_model]
+    own = logits[held[:, None], likely_tokens] - normal[held, None]
+    return (normal[words] - logits[words, targets[words]]).sum() + divergence(own, likely_logs)
 
-    `logits` are the student's, (places, vocabulary); `logs` the logarithms of the model's probabilities.
+
+def divergence(own: Any, logs: Any) -> Any:
+    """Kullback-Leibler, from a model's likeliest tokens and the sum of all others, in nats, summed over places.
+
+    Logarithms of probabilities of the same tokens, (places, tokens): the student's and the model's.
     """
-    own = logits.gather(-1, tokens) - logits.logsumexp(-1, keepdim=True)
     wanted = logs.exp()
     others, own_others = (1 - each.sum(-1).clamp(max=1 - _LEAST) for each in (wanted, own.exp()))
     return (wanted * (logs - own)).sum() + (others * (others.log() - own_others.log())).sum()
