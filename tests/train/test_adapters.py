@@ -90,7 +90,7 @@ def test_the_next_phase_of_the_same_shape_goes_on_with_the_adapter(train: Any, s
 
 @pytest.mark.slow
 def test_going_on_starts_where_the_phase_before_ended(train: Any) -> None:
-    second = phase("two", "knowledge_long", **{**KEPT, "learning_rate": 1e-12, "epochs": 1})
+    second = phase("two", "knowledge_long", **{**KEPT, "learning_rate": 1e-8, "epochs": 1})
     one = train(phase("one", "knowledge_short", **KEPT), out="one")
     two = train(phase("one", "knowledge_short", **KEPT), second, out="two")
     for name, tensor in weights(one.model).items():
