@@ -143,8 +143,9 @@ def phase_trainer(kind: type, model: Any, lengths: Sequence[int], watch: Watch, 
 
     `lengths` are the tokens of the rows, in their order; `given` is what the library's trainer takes.
     """
-    from transformers import PrinterCallback
+    from transformers import PrinterCallback, set_seed
 
+    set_seed(given["args"].seed)  # a new adapter follows from it, not from what this process has drawn before
     adapters.keep_unpacked(model)
     size = shape(model, whole=given.get("peft_config") is None)
     untouched = copy.deepcopy((model.config, getattr(model, "generation_config", None)))
