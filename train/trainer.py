@@ -199,13 +199,13 @@ class PhaseTraining(_LibraryTrainer):
     watch: Watch
     step_tokens = 0
     """Tokens of the step under way; a method counts them."""
+    step_spared = 0
+    """Those of them that need not go through the model, for rows share them."""
     step_trained = 0
     _metrics: Mapping[str, dict[str, list[float]]]
     """The library's: numbers that the method notes in a step, by whether it trains or evaluates, and by name."""
-    step_spared = 0
-    """Those of them that need not go through the model, for rows share them."""
     step_squares = 0
-    """Of the same tokens: how many attend to one another, squared and added up over the rows (attention's cost)."""
+    """Of the step's tokens: how many attend to one another, squared and added up over the rows (attention's cost)."""
     _batches: EpochBatches | None = None
     _step_started = 0.0
     _saved_at = 0.0
