@@ -18,10 +18,12 @@ from ..taxonomy.leaf import Leaf
 from ..taxonomy.moves import moves
 from ..taxonomy.source import CommitTree
 from ..taxonomy.tree import read_leaves
-from ..train.data import Files
+from ..train.data import Files, TrainingInputs
 from ..train.load import weights_sha256
 from ..train.plan import load_plan
-from .releases import Dataset, Release, current_release
+from ..train.replay_buffer import Past
+from ..train.self_generated import GENERAL_ANSWERS_NAME
+from .releases import Dataset, Release, current_release, model_folder
 
 _CODE = 1
 """To be raised with a change of scoring, tests or gate by which equal answers come to another verdict: what was judged
@@ -127,6 +129,24 @@ def training_files(entries: Iterable[Path], leaves: Mapping[Path, str] | None = 
     folders = list(entries)
     pairs = [folder / PREFERENCES for folder in folders]
     return Files([folder / SAMPLES for folder in folders], [file for file in pairs if file.exists()], leaves or {})
+
+
+def training_inputs(
+    workspace: Workspace, basis: Basis, entries: Iterable[tuple[Path, str]], student: Path, past: Past
+) -> TrainingInputs:
+    """What a cycle trains: store entries, each with its leaf, the new ones and those replayed.
+
+    `student` is the one that no cycle has trained yet.
+    """
+    there, new = list(entries), set(basis.to_train)
+    leaves = dict(reversed(there))  # the first of equal ones that share a folder
+    return TrainingInputs(
+        student=model_folder(workspace, basis.start) if basis.start else student,
+        new=training_files((folder for folder, leaf in there if leaf in new), leaves),
+        earlier=training_files((folder for folder, leaf in there if leaf not in new), leaves),
+        past=past,
+        base=(student, workspace.state / GENERAL_ANSWERS_NAME),
+    )
 
 
 def documents_cache(workspace: Workspace) -> Path:

@@ -16,12 +16,10 @@ from ..sdg.generate import Planned
 from ..sdg.store import open_entry, read_manifest, read_tests
 from ..train.explain import Outlook, explain_plan
 from ..train.plan import load_plan
-from ..train.self_generated import GENERAL_ANSWERS_NAME
 from . import journal
-from .basis import Basis, read_basis, training_files
+from .basis import Basis, read_basis, training_inputs
 from .journal import EVALUATION, TRAIN, Done, Inputs, cycle_folder
 from .past import read_past
-from .releases import model_folder
 
 _OTHER = {
     "samples": "other samples",
@@ -141,20 +139,16 @@ def _phases(workspace: Workspace, basis: Basis, progress: Progress, *, waits: bo
 def _training(workspace: Workspace, basis: Basis, progress: Progress) -> Explained:
     config, new, start = workspace.config, set(basis.to_train), basis.start
     there = [each for each in basis.planned if each.complete]
-    leaves = {each.folder: each.leaf.id for each in reversed(there)}
     outlook, number = None, _number(workspace, basis)
     if any(each.leaf.id in new for each in there):
         student = student_folder(config.student.model, progress)
+        entries = [(each.folder, each.leaf.id) for each in there]
         outlook = explain_plan(
             load_plan(config.train.plan),
-            new=training_files((each.folder for each in there if each.leaf.id in new), leaves),
-            earlier=training_files((each.folder for each in there if each.leaf.id not in new), leaves),
-            student=model_folder(workspace, start) if start else student,
+            training_inputs(workspace, basis, entries, student, read_past(workspace, start, number)),
             out=_trained_in(workspace, basis, number),
             config=config,
             askable=len(there) < len(basis.planned) or any(map(_has_questions, there)),
-            past=read_past(workspace, start, number),
-            base=(student, workspace.state / GENERAL_ANSWERS_NAME),
         )
     return Explained(
         plan=config.train.plan,

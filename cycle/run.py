@@ -28,16 +28,14 @@ from ..llm.student import student_folder
 from ..sdg.generate import bring_up_to_date
 from ..sdg.store import Entry
 from ..train.general import general_samples
-from ..train.launch import check_adapters, check_machine
 from ..train.masking import load_tokenizer
 from ..train.mix import outside_sources
 from ..train.plan import Plan, load_plan
 from ..train.results import TrainResult
-from ..train.run import require_libraries, run_plan
+from ..train.run import check_plan, run_plan
 from ..train.selection import check_askable
-from ..train.self_generated import GENERAL_ANSWERS_NAME
 from . import journal
-from .basis import Basis, documents_cache, read_basis, training_files
+from .basis import Basis, documents_cache, read_basis, training_inputs
 from .candidate import judge_candidate, release_candidate
 from .choosing import right_answers, set_apart
 from .hold_out import check_trained, hold_out
@@ -57,7 +55,7 @@ from .journal import (
 from .open_cycle import OpenCycle
 from .past import past_of
 from .prune import prune_older
-from .releases import Release, find_release, model_folder, release_numbers, set_current
+from .releases import Release, find_release, release_numbers, set_current
 from .report import write_report
 from .stages import timed
 from .students import students
@@ -197,11 +195,9 @@ def _linked_if_large(file: str, new: str) -> None:
 
 def _check_training(plan: Plan, config: Config) -> None:
     """Raise ConfigError or ModelError where this machine cannot train the plan as the settings say."""
-    require_libraries(plan)
-    require_drawing()
-    check_machine(config.train)
+    check_plan(plan, config)
     check_askable(plan, there=True, config=config)
-    check_adapters(plan, config)
+    require_drawing()
 
 
 def _check_sources(plan: Plan, student: Path, config: Config) -> None:
@@ -229,20 +225,15 @@ def _generate(cycle: OpenCycle) -> list[Entry]:
 
 
 def _train(cycle: OpenCycle, entries: Sequence[Entry]) -> TrainResult:
-    workspace, start, new = cycle.workspace, cycle.basis.start, set(cycle.basis.to_train)
-    leaves = {entry.folder: entry.leaf for entry in reversed(entries)}  # the first of equal ones that share a folder
+    workspace, there = cycle.workspace, [(entry.folder, entry.leaf) for entry in entries]
     with timed(cycle.folder, "training"):
         trained = run_plan(
             load_plan(workspace.config.train.plan),
-            new=training_files((entry.folder for entry in entries if entry.leaf in new), leaves),
-            earlier=training_files((entry.folder for entry in entries if entry.leaf not in new), leaves),
-            student=model_folder(workspace, start) if start else cycle.student,
+            training_inputs(workspace, cycle.basis, there, cycle.student, past_of(cycle)),
             out=cycle.folder / TRAIN,
             config=workspace.config,
             progress=cycle.progress,
             held_out=right_answers(cycle),
-            past=past_of(cycle),
-            base=(cycle.student, workspace.state / GENERAL_ANSWERS_NAME),
         )
     write_json(cycle.folder / TRAINED, trained.model_dump(mode="json"))
     return trained

@@ -54,6 +54,23 @@ class Files:
 
 
 @dataclass(frozen=True)
+class TrainingInputs:
+    """What a run trains, and on what."""
+
+    student: Path
+    """A Hugging Face folder."""
+    new: Files
+    """Of this cycle."""
+    earlier: Files = Files()
+    """Of earlier ones, which are only replayed."""
+    past: Past = field(default_factory=Past)
+    """What the cycles before this one left for its replay."""
+    base: tuple[Path, Path] | None = None
+    """The model that answers general prompts, and the file that keeps its answers; by default they are the student and
+    one in the run's folder."""
+
+
+@dataclass(frozen=True)
 class Pool:
     """What a run has to train on: the items of this cycle, and those of earlier ones that it may replay."""
 
@@ -62,10 +79,10 @@ class Pool:
     past: Past = field(default_factory=Past)
 
     @classmethod
-    def read(cls, new: Files, earlier: Files, past: Past) -> Pool:
+    def read(cls, inputs: TrainingInputs) -> Pool:
         """No item twice, and none in both. Raises DataError."""
-        fresh, older = _read(new), _read(earlier)
-        return cls(list(fresh.values()), [item for id_, item in older.items() if id_ not in fresh], past)
+        fresh, older = _read(inputs.new), _read(inputs.earlier)
+        return cls(list(fresh.values()), [item for id_, item in older.items() if id_ not in fresh], inputs.past)
 
 
 def of_origin(item: Item, origin: Origin) -> TrainingItem:

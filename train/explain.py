@@ -12,21 +12,18 @@ from ..core.records import Kind, Record
 from ..llm.precision import compute_dtype, device
 from ..llm.quiet import quiet_transformers
 from .auto import Resolved
-from .data import Files, Pool
+from .data import TrainingInputs
 from .disk import disk_of
 from .distributed import for_phase
 from .duration import seconds_of
 from .fits import free_memory
-from .launch import check_adapters, check_machine
 from .load import weights_sha256
 from .memory import Memory, Shape, Sharing, estimate, longest_batch, read_shape
-from .mix import Mix, Ready, Skipped, make_mixes
+from .mix import Mix, Ready, Skipped
 from .phase import Models, PhaseJob
 from .plan import MethodName, Phase, Plan
-from .replay import asking, own_words
-from .replay_buffer import Past
 from .reuse import why_they_run
-from .run import check_packing, check_room, phase_folders, read_student, require_libraries
+from .run import check_plan, check_room, phase_folders, prepare
 from .selection import check_askable
 
 
@@ -64,18 +61,7 @@ class Outlook(Record):
     """Why it would not begin, where disk, memory or held-out questions to select by are missing."""
 
 
-def explain_plan(  # noqa: PLR0913 (what `run_plan` is given)
-    plan: Plan,
-    *,
-    new: Files,
-    earlier: Files,
-    student: Path,
-    out: Path,
-    config: Config,
-    askable: bool,
-    past: Past | None = None,
-    base: tuple[Path, Path] | None = None,
-) -> Outlook:
+def explain_plan(plan: Plan, inputs: TrainingInputs, *, out: Path, config: Config, askable: bool) -> Outlook:
     """What `run_plan` would do with the same inputs; nothing is written, no model is run.
 
     In place of answers that the student has yet to give itself stand those of the samples. `askable`: whether there are
@@ -83,20 +69,16 @@ def explain_plan(  # noqa: PLR0913 (what `run_plan` is given)
 
     Raises what `run_plan` raises before it trains, but for what it has no room for: CheckFailed, ModelError, DataError.
     """
-    require_libraries(plan)
-    check_machine(config.train)
-    check_adapters(plan, config)
+    check_plan(plan, config)
     with quiet_transformers(), tempfile.TemporaryDirectory() as folder:
-        check_packing(plan, student)
         folders = [Path(folder) / phase.name for phase in plan.phases]
-        pool, model_read = Pool.read(new, earlier, past or Past()), read_student(student)
-        ask = asking(model_read.tokenizer, config, pool.past)
-        mixes = make_mixes(plan, pool, model_read, folders, config, own_words(ask, student, base, out))
-        shape = read_shape(student)
+        _, _, mixes = prepare(plan, inputs, folders, out, config)
+        shape = read_shape(inputs.student)
     places = zip(mixes, phase_folders(plan, out), strict=True)
     ready = [(mix, place) for mix, place in places if isinstance(mix, Ready)]
     because = why_they_run(
-        [PhaseJob(mix, place, config.seed) for mix, place in ready], Models(student, weights_sha256(student))
+        [PhaseJob(mix, place, config.seed) for mix, place in ready],
+        Models(inputs.student, weights_sha256(inputs.student)),
     )
     refused = ""
     try:

@@ -23,11 +23,10 @@ from typing import Any
 from ..core.config import Config
 from ..core.progress import Progress, SilentProgress
 from ..core.records import Sample
-from .data import Item, Origin, Pool
+from .data import Item, Origin, Pool, TrainingInputs
 from .drawing import ordered
 from .general import general_prompts, may_be_right, read_general
 from .plan import LOSS_ON_ROWS, TRAINS_ON, Phase, Plan
-from .replay_buffer import Past
 from .selection import new_items
 from .self_generated import (
     GENERAL_ANSWERS_NAME,
@@ -54,26 +53,24 @@ class OwnWords:
 SILENT = OwnWords()
 
 
-def asking(tokenizer: Any, config: Config, past: Past, progress: Progress | None = None) -> Callable[..., OwnAnswers]:
-    """How a model is asked, for `own_words`; without `progress` none is, and what it has not said yet is not known."""
-    return partial(
+def own_words(
+    inputs: TrainingInputs, tokenizer: Any, config: Config, out: Path, progress: Progress | None = None
+) -> OwnWords:
+    """Those of a run's two models; its files are in `out`.
+
+    Without `progress` no model is run, and what it has not said yet is not known.
+    """
+    ask = partial(
         OwnAnswers,
         tokenizer=tokenizer,
         system_prompt=config.student.system_prompt,
-        may_train=past.may_train,
+        may_train=inputs.past.may_train,
         progress=progress or SilentProgress(),
         asks=progress is not None,
     )
-
-
-def own_words(ask: Callable[..., OwnAnswers], student: Path, base: tuple[Path, Path] | None, out: Path) -> OwnWords:
-    """Those of the models in two folders, where a run has its files in `out`; `ask` knows all else.
-
-    `base` is the second model and the file that keeps its answers; by default they are `student` and one in `out`.
-    """
-    model, file = base or (student, out / GENERAL_ANSWERS_NAME)
+    model, file = inputs.base or (inputs.student, out / GENERAL_ANSWERS_NAME)
     return OwnWords(
-        student=ask(model=student, file=out / OWN_NAME, most_tokens=OWN_TOKENS),
+        student=ask(model=inputs.student, file=out / OWN_NAME, most_tokens=OWN_TOKENS),
         base=ask(model=model, file=file, most_tokens=GENERAL_TOKENS),
     )
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from ..core.config import Config
 from ..core.errors import ModelError
@@ -18,7 +19,7 @@ from ..llm.precision import device
 from ..llm.quiet import quiet_transformers
 from . import determinism
 from .adapters import check_four_bits
-from .data import Files, Pool
+from .data import Pool, TrainingInputs
 from .disk import check_disk
 from .distributed import for_phase
 from .fits import check_memory
@@ -30,8 +31,7 @@ from .mix import Ready, Skipped, Student, in_words, make_mixes
 from .phase import Models, PhaseJob, discard_checkpoints, run_phase
 from .plan import Plan
 from .remembering import write_buffer
-from .replay import asking, own_words
-from .replay_buffer import Past
+from .replay import own_words
 from .results import PhaseResult, TrainResult
 from .reuse import done
 from .selection import check_askable
@@ -41,55 +41,70 @@ from .varlen import keeps_pieces_apart
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 
 
-def run_plan(  # noqa: PLR0913 (what a training run is given; every one of them is needed)
+def run_plan(
     plan: Plan,
+    inputs: TrainingInputs,
     *,
-    new: Files,
-    earlier: Files,
-    student: Path,
     out: Path,
     config: Config,
     progress: Progress,
     held_out: HeldOut | None = None,
-    past: Past | None = None,
-    base: tuple[Path, Path] | None = None,
 ) -> TrainResult:
-    """Train `student` (a Hugging Face folder) by the plan on the data engine's files; the same call again goes on.
+    """Train a student by the plan on the data engine's files; the same call again goes on.
 
-    `new` are those of this cycle; `earlier` those of earlier ones, which are only replayed; `held_out` is asked by
-    phases that select by it; `past` is what the cycles before it left for its replay; `base` is the model that answers
-    general prompts (default: `student`) and the file that keeps its answers (default: in `out/`). `out/` gets the
-    replay buffer that this run leaves for the next, last of all.
+    `held_out` is asked by phases that select by it. `out/` gets the replay buffer that this run leaves for the next,
+    last of all.
 
     Raises CheckFailed before any training where there is nothing to train, too much would be cut, or the disk or the
     memory is too small; ConfigError, ModelError, DataError; KeyboardInterrupt after SIGINT or SIGTERM, with all
     finished steps on disk.
     """
-    require_libraries(plan)
-    check_machine(config.train)
+    check_plan(plan, config)
     check_askable(plan, there=held_out is not None, config=config)
-    check_adapters(plan, config)
     determinism.prepare(os.environ, device())
     if device() == "cpu":  # trl imports deepspeed where it is installed, and that would tell what it had to guess
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     with quiet_transformers():
-        check_packing(plan, student)
         folders = phase_folders(plan, out)
-        pool, model_read = Pool.read(new, earlier, past or Past()), read_student(student)
-        ask = asking(model_read.tokenizer, config, pool.past, progress)
-        mixes = make_mixes(plan, pool, model_read, folders, config, own_words(ask, student, base, out))
+        tokenizer, pool, mixes = prepare(plan, inputs, folders, out, config, progress)
         jobs = [
             PhaseJob(mix, folder, config.seed)
             for mix, folder in zip(mixes, folders, strict=True)
             if isinstance(mix, Ready)
         ]
-        results, model = _run(jobs, student, config, progress, held_out)
-        write_buffer(plan, pool, jobs, model, tokenizer=model_read.tokenizer, config=config, progress=progress)
+        results, model = _run(jobs, inputs.student, config, progress, held_out)
+        write_buffer(plan, pool, jobs, model, tokenizer=tokenizer, config=config, progress=progress)
     by_phase = {result.phase: result for result in results}
     for mix in mixes:
         if isinstance(mix, Skipped):
             by_phase[mix.phase] = PhaseResult(phase=mix.phase, status="skipped", reason=mix.reason)
     return TrainResult(model=model, phases=tuple(by_phase[phase.name] for phase in plan.phases))
+
+
+def check_plan(plan: Plan, config: Config) -> None:
+    """Raise ConfigError or ModelError where this machine cannot train the plan as the settings say."""
+    _require_libraries(plan)
+    check_machine(config.train)
+    check_adapters(plan, config)
+
+
+def prepare(
+    plan: Plan,
+    inputs: TrainingInputs,
+    folders: Sequence[Path],
+    out: Path,
+    config: Config,
+    progress: Progress | None = None,
+) -> tuple[Any, Pool, list[Ready | Skipped]]:
+    """The tokenizer, all that there is to train on, and what each phase takes of it, written into its folder.
+
+    `out` is where the run has its files; without `progress` no model is asked. Raises CheckFailed, ModelError,
+    DataError.
+    """
+    check_packing(plan, inputs.student)
+    pool, student = Pool.read(inputs), read_student(inputs.student)
+    own = own_words(inputs, student.tokenizer, config, out, progress)
+    return student.tokenizer, pool, make_mixes(plan, pool, student, folders, config, own)
 
 
 def phase_folders(plan: Plan, out: Path) -> list[Path]:
@@ -156,7 +171,7 @@ def check_room(phases: Sequence[tuple[Ready, Path]], shape: Shape, config: Confi
         shape = shape.after(ready.phase)
 
 
-def require_libraries(plan: Plan) -> None:
+def _require_libraries(plan: Plan) -> None:
     """Raise ModelError where a package is missing that the plan needs, or is not for this machine."""
     missing = [name for name in _LIBRARIES if find_spec(name) is None]
     if missing:

@@ -12,6 +12,7 @@ from tilth.core.config import Config
 from tilth.core.progress import Progress
 from tilth.cycle.basis import training_files
 from tilth.sdg.store import Entry
+from tilth.train.data import TrainingInputs
 from tilth.train.replay_buffer import BUFFER_NAME, Past, read_entries
 from tilth.train.results import TrainResult
 from tilth.train.run import run_plan
@@ -61,14 +62,16 @@ def _train(variant: Variant, course: Course, number: int, model: Path, past: Pas
     out, began = course.folder / _folder(variant, number), time.monotonic()
     result = run_plan(
         variant.load(),
-        new=training_files(entries if variant.joint else entries[known:number]),
-        earlier=training_files(entries[:known]),
-        student=model,
+        TrainingInputs(
+            student=model,
+            new=training_files(entries if variant.joint else entries[known:number]),
+            earlier=training_files(entries[:known]),
+            past=past,
+            base=(course.student, course.folder / GENERAL_ANSWERS_NAME),
+        ),
         out=out,
         config=course.config.model_copy(update={"seed": variant.seed}),
         progress=course.progress,
-        past=past,
-        base=(course.student, course.folder / GENERAL_ANSWERS_NAME),
     )
     write_json(out / DONE, _cost(result, time.monotonic() - began).model_dump(mode="json"))
 

@@ -52,7 +52,7 @@ from tilth.eval.gate import judge
 from tilth.sdg.store import MANIFEST, SAMPLES, Entry, open_entry
 from tilth.taxonomy.changes import changes
 from tilth.taxonomy.source import CommitTree, EmptyTree, WorkingTree
-from tilth.train.data import Pool
+from tilth.train.data import Pool, TrainingInputs
 from tilth.train.masking import load_tokenizer
 from tilth.train.mix import Student, make_mixes
 from tilth.train.plan import load_plan
@@ -103,7 +103,8 @@ def mix(workspace: Workspace) -> Work:
         past = Past(read_entries(replay_buffer(workspace, 1)), cycle=2, after=1)
         fresh = training_files(entry.folder for entry in entries if entry.leaf in new)
         older = training_files(entry.folder for entry in entries if entry.leaf not in new)
-        make_mixes(plan, Pool.read(fresh, older, past), student, folders, workspace.config)
+        pool = Pool.read(TrainingInputs(workspace.root, fresh, older, past))
+        make_mixes(plan, pool, student, folders, workspace.config)
 
     return work
 

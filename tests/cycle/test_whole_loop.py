@@ -227,7 +227,7 @@ def test_a_plan_is_explained_as_the_cycle_that_would_run(
     trained: Loop, copy: Copy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop, cycles = copy(trained), list[int]()
-    monkeypatch.setattr(explain, "explain_plan", lambda *_, past, **__: cycles.append(past.cycle))
+    monkeypatch.setattr(explain, "explain_plan", lambda _, inputs, **__: cycles.append(inputs.past.cycle))
     explain.explain_training(loop.workspace, SilentProgress())
     begin(loop.workspace, find_cycle(loop.workspace, 2).model_copy(update={"identity": "that of older settings"}))
     explain.explain_training(loop.workspace, SilentProgress())

@@ -117,7 +117,7 @@ def _run(order: dict[str, Any]) -> None:
     from tilth.core.config import Config, Train
     from tilth.core.progress import SilentProgress
     from tilth.train import processes, trainer
-    from tilth.train.data import Files
+    from tilth.train.data import Files, TrainingInputs
     from tilth.train.launch import join_run
     from tilth.train.plan import Phase, Plan
     from tilth.train.run import run_plan
@@ -142,7 +142,7 @@ def _run(order: dict[str, Any]) -> None:
     new = Files([folder / "new.jsonl"], [folder / "pairs.jsonl"])
     plan = Plan(phases=tuple(map(Phase.model_validate, order["phases"])))
     student, out, config = Path(order["student"]), folder / "out", Config(train=own)
-    run_plan(plan, new=new, earlier=Files(), student=student, out=out, config=config, progress=Said())
+    run_plan(plan, TrainingInputs(student, new), out=out, config=config, progress=Said())
     if other > 0:
         assert not os.waitpid(other, 0)[1]
 

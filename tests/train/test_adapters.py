@@ -11,7 +11,7 @@ from tilth.core.errors import ModelError
 from tilth.core.progress import SilentProgress
 from tilth.train import run as run_module
 from tilth.train.adapters import check_four_bits
-from tilth.train.data import Files
+from tilth.train.data import Files, TrainingInputs
 from tilth.train.plan import Plan
 from tilth.train.results import TrainResult
 from tilth.train.run import run_plan
@@ -40,9 +40,7 @@ def train(student: Path, make: Any, tmp_path: Path, said: list[str]) -> Any:
     def run(*phases: dict[str, Any], out: str = "out") -> TrainResult:
         return run_plan(
             Plan.model_validate({"phases": phases}),
-            new=Files([new]),
-            earlier=Files(),
-            student=student,
+            TrainingInputs(student, Files([new])),
             out=tmp_path / out,
             config=Config(train=Train(checkpoint_every_s=1e9)),
             progress=progress,

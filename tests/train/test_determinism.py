@@ -12,7 +12,7 @@ import pytest
 from tilth.core.config import Config, Train
 from tilth.core.progress import SilentProgress, SilentTask
 from tilth.train import phase, processes, run
-from tilth.train.data import Files
+from tilth.train.data import Files, TrainingInputs
 from tilth.train.determinism import deterministic, in_whole_numbers, prepare, sums
 from tilth.train.plan import Phase, Plan
 from tilth.train.processes import Place
@@ -104,9 +104,7 @@ def test_a_plan_on_a_gpu_trains_under_them(
     make.file(new.samples[0], make.samples(4, kind="skill"))
     run_plan(
         Plan(phases=(one,)),
-        new=new,
-        earlier=Files(),
-        student=student,
+        TrainingInputs(student, new),
         out=tmp_path / "out",
         config=Config(),
         progress=progress,

@@ -8,7 +8,7 @@ import pytest
 from tilth.core.config import Config
 from tilth.core.errors import CheckFailed, ConfigError
 from tilth.core.progress import SilentProgress
-from tilth.train.data import Files
+from tilth.train.data import Files, TrainingInputs
 from tilth.train.explain import explain_plan
 from tilth.train.load import load_model
 from tilth.train.masking import load_tokenizer
@@ -23,9 +23,7 @@ def train(plan: Plan, student: Path, samples: list[Any], out: Path, make: Simple
     out.mkdir()
     return run_plan(
         plan,
-        new=Files([make.file(out / "samples.jsonl", samples)]),
-        earlier=Files(),
-        student=student,
+        TrainingInputs(student, Files([make.file(out / "samples.jsonl", samples)])),
         out=out / "train",
         config=Config(),
         progress=SilentProgress(),
@@ -148,9 +146,7 @@ def test_a_parent_that_would_teach_itself_is_left_out(student: Path, make: Simpl
     why = "no phase before it trains: the parent would be its own teacher"
     with pytest.raises(CheckFailed, match=f"phase 'distilled': {why}"):
         train(Plan(phases=(skills, distilled("parent"))), student, make.samples(4), tmp_path / "a", make)
-    given: dict[str, Any] = {"earlier": Files(), "student": student, "config": Config(), "out": tmp_path}
+    inputs = TrainingInputs(student, Files([make.file(tmp_path / "samples.jsonl", make.samples(4))]))
     plan = Plan(phases=(skills, distilled("parent"), short))
-    told = explain_plan(
-        plan, new=Files([make.file(tmp_path / "samples.jsonl", make.samples(4))]), askable=False, **given
-    )
+    told = explain_plan(plan, inputs, out=tmp_path, config=Config(), askable=False)
     assert [phase.skipped for phase in told.phases] == ["no new sample of kind skill", why, ""]

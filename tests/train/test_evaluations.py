@@ -13,7 +13,7 @@ from tilth.core.config import Config, Train
 from tilth.core.errors import ConfigError, DataError
 from tilth.core.jsonl import write_records
 from tilth.core.progress import SilentProgress, SilentTask
-from tilth.train.data import Files
+from tilth.train.data import Files, TrainingInputs
 from tilth.train.evaluations import EpochEnds, _means_of_steps
 from tilth.train.load import load_model, weights_sha256
 from tilth.train.masking import load_tokenizer, tokenize
@@ -76,9 +76,7 @@ def train(student: Path, make: Any, tmp_path: Path) -> Callable[..., TrainResult
         given: dict[str, Any] = {"epochs": 2, "learning_rate": 5e-3, "batch_size": 4, "micro_batch_size": 2, **settings}
         return run_plan(
             Plan(phases=(Phase(name="p", kinds=("knowledge_short",), **given),)),
-            new=Files([new]),
-            earlier=Files(),
-            student=student,
+            TrainingInputs(student, Files([new])),
             out=tmp_path / out,
             config=Config(train=Train(checkpoint_every_s=every_s)),
             progress=progress or SilentProgress(),

@@ -8,7 +8,7 @@ from tilth.core.config import Config, Train
 from tilth.core.errors import CheckFailed
 from tilth.core.progress import SilentProgress
 from tilth.train import duration, explain, mix
-from tilth.train.data import Files
+from tilth.train.data import Files, TrainingInputs
 from tilth.train.explain import Outlook, explain_plan
 from tilth.train.memory import gigabytes
 from tilth.train.plan import Plan
@@ -25,8 +25,8 @@ ROLLOUT = {"beta": 0.1, "rewards": [{"answer": "exact"}]}
 def given(student: Path, make: Any, tmp_path: Path) -> dict[str, Any]:
     new = make.file(tmp_path / "new.jsonl", make.samples(40), make.samples(6, kind="knowledge_long", leaf="b"))
     earlier = make.file(tmp_path / "earlier.jsonl", make.samples(30, leaf="old"))
-    files = {"new": Files([new]), "earlier": Files([earlier])}
-    return {**files, "student": student, "config": Config(), "out": tmp_path / "out"}
+    inputs = TrainingInputs(student, Files([new]), Files([earlier]))
+    return {"inputs": inputs, "config": Config(), "out": tmp_path / "out"}
 
 
 def explained(given: dict[str, Any], *phases: dict[str, Any]) -> Outlook:

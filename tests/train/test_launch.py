@@ -101,14 +101,14 @@ from pathlib import Path
 from tilth.core.config import Config, Train
 from tilth.core.errors import TilthError
 from tilth.core.progress import SilentProgress
-from tilth.train.data import Files
+from tilth.train.data import Files, TrainingInputs
 from tilth.train.plan import Phase, Plan
 from tilth.train.run import run_plan
 folder, student, settings = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 phase = Phase(name="p", kinds=("knowledge_short",), epochs=200, batch_size=8, micro_batch_size=2)
 try:
-    run_plan(Plan(phases=(phase,)), new=Files([folder / "new.jsonl"]), earlier=Files(), student=student,
-             out=folder / "out", config=Config(train=Train(**settings)), progress=SilentProgress())
+    run_plan(Plan(phases=(phase,)), TrainingInputs(student, Files([folder / "new.jsonl"])), out=folder / "out",
+             config=Config(train=Train(**settings)), progress=SilentProgress())
 except KeyboardInterrupt:
     sys.exit(130)
 except TilthError as error:

@@ -9,14 +9,13 @@ import pytest
 from tilth.core.config import Config, Student, Train
 from tilth.core.errors import CheckFailed
 from tilth.core.jsonl import read_records
-from tilth.train.data import Files, Pool, TrainingItem, TrainingSample
+from tilth.train.data import Files, Pool, TrainingInputs, TrainingItem, TrainingSample
 from tilth.train.drawing import draw
 from tilth.train.mix import Mix, Ready, Skipped, Tally, in_words, make_mixes, read_rows, select
 from tilth.train.mix import Student as Model
 from tilth.train.order import epoch_order
 from tilth.train.phase import Models, PhaseJob
 from tilth.train.plan import Phase, Plan, Replay
-from tilth.train.replay_buffer import Past
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +85,7 @@ def test_the_draw_gives_each_leaf_its_share_and_each_fact_its_turn(make: Any) ->
 def test_a_sample_of_this_cycle_is_not_an_earlier_one_too(make: Any, tmp_path: Path) -> None:
     new = make.file(tmp_path / "new.jsonl", make.samples(4), make.samples(4))
     earlier = make.file(tmp_path / "old.jsonl", make.samples(6))
-    samples = Pool.read(Files([new, new]), Files([earlier]), Past())
+    samples = Pool.read(TrainingInputs(Path(), Files([new, new]), Files([earlier])))
     assert (len(samples.new), len(samples.earlier)) == (4, 2)
 
 
@@ -97,7 +96,7 @@ def test_a_sample_is_of_its_leaf_as_that_is_called_now(make: Any, tmp_path: Path
     new = make.file(moved / "samples.jsonl", make.samples(2, leaf="a/old"))
     pairs = make.file(moved / "preferences.jsonl", [make.pair("Q?", "Yes.", "No.", leaf="a/old")])
     files = Files([new, make.file(other / "samples.jsonl", make.samples(4, leaf="b"))], [pairs], {moved: "a/new"})
-    items = Pool.read(files, Files(), Past()).new
+    items = Pool.read(TrainingInputs(Path(), files)).new
     assert Counter((item.kind, item.source.leaf) for item in items) == {
         ("knowledge_short", "a/new"): 2,
         ("preference", "a/new"): 1,

@@ -13,7 +13,7 @@ from tilth.core.config import Config
 from tilth.core.errors import ConfigError
 from tilth.core.progress import SilentProgress
 from tilth.core.yaml_source import YamlProblems
-from tilth.train.data import Files
+from tilth.train.data import Files, TrainingInputs
 from tilth.train.explain import explain_plan
 from tilth.train.plan import Phase, Plan, load_plan
 from tilth.train.results import TrainResult
@@ -31,8 +31,7 @@ def run(student: Path, make: SimpleNamespace, tmp_path: Path) -> Any:
     samples = [make.sample(f"What is {i}?", "7") for i in range(4)]
     pairs = [make.pair(f"What is {i}?", "7", "No.") for i in range(4)]
     files = Files([make.file(tmp_path / "samples.jsonl", samples)], [make.file(tmp_path / "preferences.jsonl", pairs)])
-    given: dict[str, Any] = {"new": files, "earlier": Files(), "student": student, "config": Config()}
-    given["out"] = tmp_path / "out"
+    given: dict[str, Any] = {"inputs": TrainingInputs(student, files), "config": Config(), "out": tmp_path / "out"}
 
     def train(plan: Plan, explain: bool = False) -> Any:
         if explain:
@@ -70,7 +69,7 @@ def test_on_two_dozen_prompts_the_reward_of_a_shipped_plan_rises(
     new = Files([make.file(tmp_path / "samples.jsonl", samples)], [make.file(tmp_path / "pairs.jsonl", pairs)])
     progress, said = SilentProgress(), list[str]()
     progress.say = said.append
-    given: dict[str, Any] = {"new": new, "earlier": Files(), "student": student, "config": Config()}
+    given: dict[str, Any] = {"inputs": TrainingInputs(student, new), "config": Config()}
     result = run_plan(plan, out=tmp_path / "out", progress=progress, **given)
     assert [phase.status for phase in result.phases] == ["trained"] * len(methods)
     last = result.phases[-1]

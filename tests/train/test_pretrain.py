@@ -15,7 +15,7 @@ from tilth.core.progress import SilentProgress
 from tilth.core.records import Sample
 from tilth.train import trainer as trainer_module
 from tilth.train.auto import Resolved
-from tilth.train.data import Files, TrainingSample, of_origin
+from tilth.train.data import Files, TrainingInputs, TrainingSample, of_origin
 from tilth.train.evaluations import read_evaluations
 from tilth.train.load import load_model
 from tilth.train.masking import load_tokenizer
@@ -171,9 +171,7 @@ def train(student: Path, make: SimpleNamespace, tmp_path: Path) -> Callable[...,
         phase = Phase(name="p", method="pretrain", kinds=("document",), **given)
         return run_plan(
             Plan(phases=(phase,)),
-            new=Files([new]),
-            earlier=Files(),
-            student=student,
+            TrainingInputs(student, Files([new])),
             out=tmp_path / "out",
             config=Config(),
             progress=SilentProgress(),

@@ -8,7 +8,7 @@ from tilth.core.config import Config, Train
 from tilth.core.errors import CheckFailed, ModelError
 from tilth.core.progress import SilentProgress
 from tilth.train import fits, phase
-from tilth.train.data import Files
+from tilth.train.data import Files, TrainingInputs
 from tilth.train.plan import Plan
 from tilth.train.results import TrainResult
 from tilth.train.run import run_plan
@@ -25,9 +25,7 @@ def train(student: Path, make: Any, tmp_path: Path) -> Any:
         given = {"epochs": 2, "learning_rate": 5e-3, "batch_size": 4, "micro_batch_size": 2, **settings}
         return run_plan(
             Plan.model_validate({"phases": [{"name": "p", "kinds": ["knowledge_short"], **given}]}),
-            new=Files([new]),
-            earlier=Files(),
-            student=student,
+            TrainingInputs(student, Files([new])),
             out=tmp_path / out,
             config=Config(train=Train(checkpoint_every_s=1e9)),
             progress=SilentProgress(),

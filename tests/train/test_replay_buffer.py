@@ -18,7 +18,7 @@ from tilth.llm.likely import NOTHING
 from tilth.llm.local import Said
 from tilth.llm.precision import compute_dtype
 from tilth.train import forgetting, remembering, self_generated
-from tilth.train.data import Files
+from tilth.train.data import Files, TrainingInputs
 from tilth.train.forgetting import Drift, Expected, answer_losses, forward_kl
 from tilth.train.load import load_model
 from tilth.train.masking import load_tokenizer, tokenize
@@ -61,14 +61,10 @@ def train(student: Path, make: Any, tmp_path: Path) -> Callable[..., TrainResult
         phase = Phase(name="p", kinds=("knowledge_short",), replay=Replay(**replay), **given)
         return run_plan(
             Plan(phases=(phase, *more)),
-            new=Files([new]),
-            earlier=Files([earlier]),
-            student=student,
+            TrainingInputs(student, Files([new]), Files([earlier]), past or Past(), base),
             out=tmp_path / out,
             config=Config(),
             progress=SilentProgress(),
-            past=past,
-            base=base,
         )
 
     return run

@@ -13,7 +13,7 @@ from tilth.core.config import Config, Train
 from tilth.core.errors import ConfigError
 from tilth.core.progress import SilentProgress
 from tilth.train import report_to
-from tilth.train.data import Files
+from tilth.train.data import Files, TrainingInputs
 from tilth.train.evaluations import read_evaluations
 from tilth.train.metrics import Step
 from tilth.train.plan import Phase, Plan
@@ -127,9 +127,7 @@ def test_a_run_reports_its_steps_and_its_epochs(student: Path, make: Any, tmp_pa
     given: dict[str, Any] = {"epochs": 2, "learning_rate": 1e-3, "batch_size": 4, "select": {"validation": 0.25}}
     run_plan(
         Plan(phases=(Phase(name="p", kinds=("knowledge_short",), **given),)),
-        new=Files([make.file(tmp_path / "new.jsonl", make.samples(16))]),
-        earlier=Files(),
-        student=student,
+        TrainingInputs(student, Files([make.file(tmp_path / "new.jsonl", make.samples(16))])),
         out=tmp_path / "out",
         config=Config(train=Train(report_to=("tensorboard",))),
         progress=SilentProgress(),

@@ -10,7 +10,7 @@ from tilth.core.errors import ModelError
 from tilth.core.progress import SilentProgress
 from tilth.core.records import Message
 from tilth.train import reward_model
-from tilth.train.data import Files
+from tilth.train.data import Files, TrainingInputs
 from tilth.train.plan import Phase, Plan
 from tilth.train.reward_model import load_reward_model, scores
 from tilth.train.rewards import Answered, Rewards
@@ -29,9 +29,7 @@ def trained(student: Path, make: SimpleNamespace, tmp_path_factory: pytest.TempP
     student_phase = Phase(name="student", method="dpo", kinds=("preference",), epochs=1, batch_size=4)
     result = run_plan(
         Plan(phases=(phase, student_phase)),
-        new=Files((), [make.file(folder / "preferences.jsonl", pairs)]),
-        earlier=Files(),
-        student=student,
+        TrainingInputs(student, Files((), [make.file(folder / "preferences.jsonl", pairs)])),
         out=folder / "out",
         config=Config(),
         progress=SilentProgress(),

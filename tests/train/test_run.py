@@ -14,7 +14,7 @@ from tilth.core.errors import CheckFailed, DataError
 from tilth.core.progress import SilentProgress
 from tilth.train import checkpoints
 from tilth.train import phase as phase_module
-from tilth.train.data import Files
+from tilth.train.data import Files, TrainingInputs
 from tilth.train.load import weights_sha256
 from tilth.train.plan import Lora, Phase, Plan, Replay
 from tilth.train.results import TrainResult
@@ -73,9 +73,7 @@ def training_in(folder: Path, student: Path, make: Any) -> Callable[..., TrainRe
     def run(*phases: Phase, out: str = "out", progress: Any = None, every_s: float = 1e9) -> TrainResult:
         return run_plan(
             Plan(phases=phases or (phase(),)),
-            new=Files([new]),
-            earlier=Files([earlier]),
-            student=student,
+            TrainingInputs(student, Files([new]), Files([earlier])),
             out=folder / out,
             config=Config(train=Train(checkpoint_every_s=every_s)),
             progress=progress or SilentProgress(),
