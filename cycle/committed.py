@@ -16,8 +16,8 @@ from ..sdg.unmade import NotComplete, Unmade, first_of
 from ..taxonomy.leaf import Leaf, read_leaf
 from ..taxonomy.source import CommitTree, WorkingTree
 from ..taxonomy.tree import leaf_ids, leaf_ids_under
-from .basis import documents_cache, training_start
-from .students import students
+from .basis import training_start
+from .generating import setup_of
 
 
 @dataclass(frozen=True)
@@ -55,18 +55,8 @@ def make_samples(
         progress.say(f"cannot be read, and left out: {first_of(committed.unread)}")
     with workspace.lock():
         try:
-            entries = bring_up_to_date(
-                committed.leaves,
-                committed.source,
-                config=workspace.config,
-                store=workspace.store,
-                ledger=workspace.ledger,
-                cache=documents_cache(workspace),
-                progress=progress,
-                budget=budget,
-                ray=ray,
-                students=students(workspace, training_start(workspace), progress),
-            )
+            setup = setup_of(workspace, committed.source, training_start(workspace), progress)
+            entries = bring_up_to_date(committed.leaves, setup, progress, budget=budget, ray=ray)
         except NotComplete as error:
             return error.entries, sorted([*committed.unread, *error.unmade])
     return entries, committed.unread
@@ -76,15 +66,8 @@ def foresee_samples(
     workspace: Workspace, committed: Committed, progress: Progress
 ) -> tuple[list[Forecast], list[Unmade]]:
     """What that would ask and cost, leaf by leaf, and the leaves that cannot be read; nothing is sent."""
-    forecasts, unread = foresee(
-        committed.leaves,
-        committed.source,
-        config=workspace.config,
-        store=workspace.store,
-        ledger=workspace.ledger,
-        cache=documents_cache(workspace),
-        students=students(workspace, training_start(workspace), progress),
-    )
+    setup = setup_of(workspace, committed.source, training_start(workspace), progress)
+    forecasts, unread = foresee(committed.leaves, setup)
     return forecasts, sorted([*committed.unread, *unread])
 
 

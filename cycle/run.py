@@ -35,9 +35,10 @@ from ..train.results import TrainResult
 from ..train.run import check_plan, run_plan
 from ..train.selection import check_askable
 from . import journal
-from .basis import Basis, documents_cache, read_basis, training_inputs
+from .basis import Basis, read_basis, training_inputs
 from .candidate import judge_candidate, release_candidate
 from .choosing import right_answers, set_apart
+from .generating import setup_of
 from .hold_out import check_trained, hold_out
 from .journal import (
     ENTRIES,
@@ -58,7 +59,6 @@ from .prune import prune_older
 from .releases import Release, find_release, release_numbers, set_current
 from .report import write_report
 from .stages import timed
-from .students import students
 from .verify import check_model
 
 
@@ -208,18 +208,9 @@ def _check_sources(plan: Plan, student: Path, config: Config) -> None:
 
 
 def _generate(cycle: OpenCycle) -> list[Entry]:
-    workspace = cycle.workspace
     with timed(cycle.folder, "samples"):
-        entries = bring_up_to_date(
-            cycle.basis.leaves,
-            cycle.basis.source,
-            config=workspace.config,
-            store=workspace.store,
-            ledger=workspace.ledger,
-            cache=documents_cache(workspace),
-            progress=cycle.progress,
-            students=students(workspace, cycle.basis.start, cycle.progress),
-        )
+        setup = setup_of(cycle.workspace, cycle.basis.source, cycle.basis.start, cycle.progress)
+        entries = bring_up_to_date(cycle.basis.leaves, setup, cycle.progress)
     write_json(cycle.folder / ENTRIES, {entry.leaf: entry.folder.name for entry in entries})
     return entries
 

@@ -46,6 +46,20 @@ class Planned:
     complete: bool
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What samples are made with, and where everything lies: the library knows no workspace."""
+
+    source: Source
+    config: Config
+    store: Path
+    ledger: Path
+    documents: Path
+    """Where those of other repositories are kept."""
+    students: Students | None = None
+    """Asked where a recipe says so."""
+
+
 def plan(leaves: Sequence[Leaf], config: Config, store: Path) -> list[Planned]:
     """What there is to do, without asking a model. Raises ConfigError or YamlProblems for a wrong recipe or prompt."""
     recipes, teacher = load_recipes(config), identity(config.teacher)
@@ -58,63 +72,26 @@ def plan(leaves: Sequence[Leaf], config: Config, store: Path) -> list[Planned]:
     return planned
 
 
-def bring_up_to_date(  # noqa: PLR0913 (where everything lies, said by who calls: the library knows no workspace)
-    leaves: Sequence[Leaf],
-    source: Source,
-    *,
-    config: Config,
-    store: Path,
-    ledger: Path,
-    cache: Path,
-    progress: Progress,
-    budget: Budget | None = None,
-    ray: str = "",
-    students: Students | None = None,
+def bring_up_to_date(
+    leaves: Sequence[Leaf], setup: Setup, progress: Progress, *, budget: Budget | None = None, ray: str = ""
 ) -> list[Entry]:
     """Make what the store lacks and return the entry of every leaf, in the order of `leaves`.
 
-    No model is started when nothing is missing, or when the ledger has every answer. `cache` is where documents of
-    other repositories are kept. `ray` is a cluster's address, or `local`, to work there, without a budget. `students`
-    are asked where the recipe says so. The caller holds the workspace's lock. Stopped anywhere and called again, it
-    goes on.
+    No model is started when nothing is missing, or when the ledger has every answer. `ray` is a cluster's address, or
+    `local`, to work there, without a budget. The caller holds the workspace's lock. Stopped anywhere and called again,
+    it goes on.
 
     Raises NotComplete when all others are made, for leaves whose documents cannot be read or that lack answers which
     may still come. Raises ConfigError, ModelError (a row whose answer is not as asked is no error: see the manifest),
     DataError, and BudgetSpent, with the leaves that were done in the store.
     """
-    planned = plan(leaves, config, store)
-    remove_leftovers(store)
-    read = functools.partial(_job, source=source, config=config, cache=cache)
-    missing, unmade = _foreseen(planned, read, config, store)
+    planned = plan(leaves, setup.config, setup.store)
+    remove_leftovers(setup.store)
+    missing, unmade = _foreseen(planned, setup)
     if unmade:
         progress.say(f"cannot be read, and left out: {first_of(unmade)}")
     if missing:
-        recipes = [each.planned.recipe for each in missing]
-        if recipes[0].held_out_cosine:
-            fetch_embedder(progress)  # before anything is paid for
-        total = sum(each.expected for each in missing)
-        jobs = (functools.partial(read, each.planned) for each in missing)
-        with Ledger(ledger) as book, progress.task("generate", total=total, unit="answers") as task:
-            collect(book)
-            save = _saver(missing, config, book, task, unmade)
-            if ray:
-                run_on_ray(
-                    jobs,
-                    ray,
-                    recipes=recipes,
-                    students=students,
-                    config=config,
-                    ledger=book,
-                    task=task,
-                    save=save,
-                )
-            else:
-                turns = Turns()
-                gateway = functools.partial(
-                    Gateway, ledger=book, progress=progress, seed=config.seed, budget=budget, turns=turns
-                )
-                others = other_models(recipes, students, gateway, book, progress, turns)
-                run_to_end(_run_here(jobs, config, gateway, task, save, others))
+        unmade += _make(missing, setup, progress, budget, ray)
     lacking = {leaf for leaf, _ in unmade}
     made = [each for each in planned if each.leaf.id not in lacking]
     entries = [open_entry(each.folder, each.leaf.id, reused=each.complete) for each in made]
@@ -123,24 +100,14 @@ def bring_up_to_date(  # noqa: PLR0913 (where everything lies, said by who calls
     return entries
 
 
-def foresee(  # noqa: PLR0913 (as `bring_up_to_date`)
-    leaves: Sequence[Leaf],
-    source: Source,
-    *,
-    config: Config,
-    store: Path,
-    ledger: Path,
-    cache: Path,
-    students: Students | None = None,
-) -> tuple[list[Forecast], list[Unmade]]:
+def foresee(leaves: Sequence[Leaf], setup: Setup) -> tuple[list[Forecast], list[Unmade]]:
     """What bringing the store up to date would ask and cost, for each leaf that is not complete; nothing is sent.
 
     Besides, the leaves whose documents cannot be read. Raises ConfigError and YamlProblems, as doing it would.
     """
-    read = functools.partial(_job, source=source, config=config, cache=cache)
-    missing, unmade = _foreseen(plan(leaves, config, store), read, config, store)
-    jobs = ((functools.partial(read, each.planned), each.expected) for each in missing)
-    return forecast(jobs, config, ledger, students), unmade
+    missing, unmade = _foreseen(plan(leaves, setup.config, setup.store), setup)
+    jobs = ((functools.partial(_job, each.planned, setup), each.expected) for each in missing)
+    return forecast(jobs, setup.config, setup.ledger, setup.students), unmade
 
 
 def read_chunks(planned: Planned, source: Source, config: Config, cache: Path) -> list[Chunk]:
@@ -152,17 +119,17 @@ def read_chunks(planned: Planned, source: Source, config: Config, cache: Path) -
     return [chunk for document in documents for chunk in split(document, settings.chunk_tokens)]
 
 
-def _job(planned: Planned, source: Source, config: Config, cache: Path) -> Job:
-    leaf, recipe = planned.leaf, planned.recipe
+def _job(planned: Planned, setup: Setup) -> Job:
+    leaf, recipe, config = planned.leaf, planned.recipe, setup.config
     shared = Provenance(
         leaf=leaf.id,
         leaf_fingerprint=leaf.fingerprint,
-        commit=source.name,
+        commit=setup.source.name,
         recipe=recipe.name,
         recipe_fingerprint=recipe.fingerprint,
         teacher=identity(config.teacher),
     )
-    return Job(leaf, recipe, read_chunks(planned, source, config, cache), shared, config.seed)
+    return Job(leaf, recipe, read_chunks(planned, setup.source, config, setup.documents), shared, config.seed)
 
 
 class _Foreseen(NamedTuple):
@@ -173,23 +140,47 @@ class _Foreseen(NamedTuple):
     expected: int
 
 
-def _foreseen(
-    planned: Sequence[Planned], read: Callable[[Planned], Job], config: Config, store: Path
-) -> tuple[list[_Foreseen], list[Unmade]]:
+def _foreseen(planned: Sequence[Planned], setup: Setup) -> tuple[list[_Foreseen], list[Unmade]]:
     """The leaves that are not complete, with the answers that they will take, and those that cannot be read."""
     foreseen, unread = list[_Foreseen](), list[Unmade]()
-    teacher, factors = identity(config.teacher), dict[str, float]()
+    teacher, factors = identity(setup.config.teacher), dict[str, float]()
     for each in (each for each in planned if not each.complete):
         recipe = each.recipe
         if recipe.fingerprint not in factors:
-            factors[recipe.fingerprint] = learned(complete_entries(store, recipe, teacher).values())
+            factors[recipe.fingerprint] = learned(complete_entries(setup.store, recipe, teacher).values())
         try:
-            guessed = guess(read(each))
+            guessed = guess(_job(each, setup))
         except TaxonomyError as error:
             unread.append(Unmade.of(each.leaf.id, error))
         else:
             foreseen.append(_Foreseen(each, guessed, round(guessed * factors[recipe.fingerprint])))
     return foreseen, unread
+
+
+def _make(
+    missing: Sequence[_Foreseen], setup: Setup, progress: Progress, budget: Budget | None, ray: str
+) -> list[Unmade]:
+    """Make these leaves; returned are those that lack answers which may still come."""
+    config, recipes = setup.config, [each.planned.recipe for each in missing]
+    if recipes[0].held_out_cosine:
+        fetch_embedder(progress)  # before anything is paid for
+    unmade, total = list[Unmade](), sum(each.expected for each in missing)
+    jobs = (functools.partial(_job, each.planned, setup) for each in missing)
+    with Ledger(setup.ledger) as book, progress.task("generate", total=total, unit="answers") as task:
+        collect(book)
+        save = _saver(missing, config, book, task, unmade)
+        if ray:
+            run_on_ray(
+                jobs, ray, recipes=recipes, students=setup.students, config=config, ledger=book, task=task, save=save
+            )
+        else:
+            turns = Turns()
+            gateway = functools.partial(
+                Gateway, ledger=book, progress=progress, seed=config.seed, budget=budget, turns=turns
+            )
+            others = other_models(recipes, setup.students, gateway, book, progress, turns)
+            run_to_end(_run_here(jobs, config, gateway, task, save, others))
+    return unmade
 
 
 def _saver(

@@ -16,7 +16,7 @@ from tilth.core.errors import CheckFailed
 from tilth.core.held_out import find_leaks
 from tilth.core.progress import Progress
 from tilth.core.workspace import Workspace
-from tilth.cycle.basis import documents_cache
+from tilth.cycle.generating import setup_of
 from tilth.llm.ledger import Ledger
 from tilth.llm.ledger_file import merge_ledger_file
 from tilth.sdg.generate import bring_up_to_date
@@ -56,15 +56,7 @@ def generated(workspace: Workspace, progress: Progress) -> tuple[list[Leaf], lis
     with workspace.lock():
         with Ledger(workspace.ledger) as ledger:
             merge_ledger_file(ANSWERS, ledger)
-        entries = bring_up_to_date(
-            leaves,
-            source,
-            config=workspace.config,
-            store=workspace.store,
-            ledger=workspace.ledger,
-            cache=documents_cache(workspace),
-            progress=progress,
-        )
+        entries = bring_up_to_date(leaves, setup_of(workspace, source, None, progress), progress)
     questions = [question for leaf in leaves for question in leaf.questions]
     if leaks := find_leaks(questions, [sample for entry in entries for sample in read_samples(entry)]):
         raise CheckFailed(f"{len(leaks)} held-out questions stand in samples", fix="reword them")

@@ -27,7 +27,7 @@ from tilth.core.progress import SilentProgress
 from tilth.core.records import Question
 from tilth.sdg import recipe
 from tilth.sdg.forecast import Forecast
-from tilth.sdg.generate import bring_up_to_date, foresee
+from tilth.sdg.generate import Setup, bring_up_to_date, foresee
 from tilth.sdg.others import Students
 from tilth.sdg.settings import PARTS
 from tilth.sdg.store import Entry
@@ -300,31 +300,20 @@ class Bench:
         generate = self.config.generate.model_copy(update={"recipe": str(path)})
         self.config = self.config.model_copy(update={"generate": generate})
 
+    def setup(self, state: str = "state", students: Students | None = None) -> Setup:
+        source, ledger = WorkingTree(self.root / "taxonomy"), self.root / state / "ledger.db"
+        return Setup(source, self.config, self.store(state), ledger, self.root / "cache", students)
+
     def foresee(self, students: Students | None = None) -> list[Forecast]:
-        tree, state = WorkingTree(self.root / "taxonomy"), self.root / "state"
-        forecasts, unread = foresee(
-            self.leaves,
-            tree,
-            config=self.config,
-            store=self.store(),
-            ledger=state / "ledger.db",
-            cache=self.root / "cache",
-            students=students,
-        )
+        forecasts, unread = foresee(self.leaves, self.setup(students=students))
         assert not unread
         return forecasts
 
-    def run(self, *, state: str = "state", progress: Any = None, **options: Any) -> list[Entry]:
-        return bring_up_to_date(
-            self.leaves,
-            WorkingTree(self.root / "taxonomy"),
-            config=self.config,
-            store=self.store(state),
-            ledger=self.root / state / "ledger.db",
-            cache=self.root / "cache",
-            progress=progress or SilentProgress(),
-            **options,
-        )
+    def run(
+        self, *, state: str = "state", progress: Any = None, students: Students | None = None, **options: Any
+    ) -> list[Entry]:
+        setup = self.setup(state, students)
+        return bring_up_to_date(self.leaves, setup, progress or SilentProgress(), **options)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from tilth.core.jsonl import write_records
 from tilth.core.progress import SilentProgress
 from tilth.core.records import Candidate, Message, Preference, Provenance, Question, Sample
 from tilth.core.workspace import Workspace
+from tilth.cycle.generating import setup_of
 from tilth.sdg.export import Selection, export_data
 from tilth.sdg.formats import FORMATS, PROVENANCE, provenance_row
 from tilth.sdg.generate import bring_up_to_date, plan
@@ -62,8 +63,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
     with serve_teacher() as teacher:
         make_loop(root, teacher, root / "none")
         workspace, source = Workspace.open(root), CommitTree(root, "HEAD")
-        places = {"store": workspace.store, "ledger": workspace.ledger, "cache": root / "cache"}
-        bring_up_to_date(read_leaves(source), source, config=workspace.config, progress=SilentProgress(), **places)
+        setup = setup_of(workspace, source, None, SilentProgress())
+        bring_up_to_date(read_leaves(source), setup, SilentProgress())
     return root
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from tilth.core.progress import SilentProgress
 from tilth.llm.budget import Budget, BudgetSpent
 from tilth.llm.scripted import serve_scripted
 from tilth.sdg import forecast
-from tilth.sdg.generate import bring_up_to_date, foresee
+from tilth.sdg.generate import Setup, bring_up_to_date, foresee
 from tilth.sdg.others import STUDENT_STEPS
 from tilth.sdg.store import Entry, read_manifest, read_samples
 from tilth.taxonomy.source import WorkingTree
@@ -78,15 +77,12 @@ def test_a_forecast_knows_what_leaves_before_took(tmp_path: Path, monkeypatch: p
     with serve_scripted() as url:
         server = ModelServer(model="scripted", base_url=str(url))
         config = Config(teacher=server, generate=Generate(recipe=recipe))
-        places = {name: tmp_path / "state" / name for name in ("store", "ledger", "cache")}
-        look = functools.partial(foresee, source=tree, config=config, students=known, **places)
-        make = functools.partial(
-            bring_up_to_date, source=tree, config=config, students=known, progress=SilentProgress(), **places
-        )
-        [guessed] = look([second])[0]
-        make([first])
-        [learned] = look([second])[0]
-        [entry] = make([second])
+        places = (tmp_path / "state" / name for name in ("store", "ledger", "documents"))
+        setup = Setup(tree, config, *places, known)
+        [guessed], _ = foresee([second], setup)
+        bring_up_to_date([first], setup, SilentProgress())
+        [learned], _ = foresee([second], setup)
+        [entry] = bring_up_to_date([second], setup, SilentProgress())
     asked = asked_of_servers(entry)
     assert guessed.calls > 2 * asked
     assert 0.75 < learned.calls / asked < 1.25

@@ -1,4 +1,4 @@
-"""The student as the data engine may ask it: as it came, and as the current release."""
+"""What the data engine is given of a workspace, the student as it came and as the current release among it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,23 @@ from ..llm.catalogue import catalogue
 from ..llm.endpoint import identity
 from ..llm.local_gateway import LocalModel
 from ..llm.student import student_folder
+from ..sdg.generate import Setup
 from ..sdg.others import Students
+from ..taxonomy.source import Source
+from .basis import documents_cache
 from .releases import Release, model_folder
+
+
+def setup_of(workspace: Workspace, source: Source, parent: Release | None, progress: Progress) -> Setup:
+    """For leaves of this source; `parent` is the release that training starts from."""
+    return Setup(
+        source=source,
+        config=workspace.config,
+        store=workspace.store,
+        ledger=workspace.ledger,
+        documents=documents_cache(workspace),
+        students=students(workspace, parent, progress),
+    )
 
 
 def students(workspace: Workspace, parent: Release | None, progress: Progress) -> Students:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tilth.core.config import Config
 from tilth.core.progress import SilentProgress
-from tilth.cycle.students import students
+from tilth.cycle.generating import students
 
 
 def named(root: Path, model: str, parent: Any = None) -> tuple[str, str]:
