@@ -28,7 +28,7 @@ OWN_NAME = "self-generated.jsonl"
 GENERAL_ANSWERS_NAME = "general-answers.jsonl"
 OWN_TOKENS, GENERAL_TOKENS = 256, 96
 """The longest answers to earlier prompts, and to general ones: there is no want of short ones there."""
-_AT_ONCE, _BATCH = 256, 16
+_AT_ONCE, _BATCH = 256, 32
 """Answers that a kill can cost at most, and those that are given side by side."""
 
 AnswerOwn = Callable[[Sequence[Sample]], list[Sample]]
