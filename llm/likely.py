@@ -7,7 +7,9 @@ probability is one sum: sparse knowledge distillation with the tail as a token o
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 MOST = 16
 """Tokens that are kept of each place."""
@@ -17,43 +19,43 @@ _PLACE = 4 + 2
 
 @dataclass(frozen=True)
 class Likely:
-    """Of an answer: at each of its places `MOST` tokens, likeliest first, and the natural logarithms beside them.
+    """Of an answer: at each of its places `MOST` tokens, likeliest first, and the natural logarithms of their shares.
 
-    It was written greedily, so the first ones are what was said, its end of turn too.
+    It was written greedily, so the first ones are what was said, its end of turn too. It is kept as it stands in a line
+    of JSON, in base64: all tokens in 32 bits, then all logarithms in 16.
     """
 
-    tokens: list[list[int]]
-    logs: list[list[float]]
+    text: str = ""
+
+    @classmethod
+    def made_of(cls, tokens: Sequence[Sequence[int]], logs: Sequence[Sequence[float]]) -> Likely:
+        """Of both, place by place."""
+        import numpy as np
+
+        return cls(base64.b64encode(np.array(tokens, "<u4").tobytes() + np.array(logs, "<f2").tobytes()).decode())
+
+    def arrays(self) -> tuple[Any, Any]:
+        """Tokens and logarithms, (places, `MOST`). Raises ValueError where the text is no such thing."""
+        import numpy as np
+
+        data = base64.b64decode(self.text, validate=True)
+        places, rest = divmod(len(data), _PLACE * MOST)
+        if rest:
+            raise ValueError("not a whole number of places")
+        shape, cut = (places, MOST), places * MOST * 4
+        return np.frombuffer(data[:cut], "<u4").reshape(shape), np.frombuffer(data[cut:], "<f2").reshape(shape)
 
     @property
     def said(self) -> list[int]:
         """The tokens of the answer."""
-        return [place[0] for place in self.tokens]
+        return self.arrays()[0][:, 0].tolist()
 
-    def first(self, places: int) -> Likely:
-        """Of so many places."""
-        return Likely(self.tokens[:places], self.logs[:places])
-
-    def text(self) -> str:
-        """For a line of JSON; logarithms in 16 bits."""
-        import numpy as np
-
-        tokens, logs = np.array(self.tokens, "<u4"), np.array(self.logs, "<f2")
-        return base64.b64encode(tokens.tobytes() + logs.tobytes()).decode()
-
-    @classmethod
-    def of(cls, text: str) -> Likely:
-        """What `text` wrote. Raises ValueError."""
-        import numpy as np
-
-        data = base64.b64decode(text, validate=True)
-        places, rest = divmod(len(data), _PLACE * MOST)
-        if rest:
-            raise ValueError("not a whole number of places")
-        cut = places * MOST * 4
-        tokens, logs = np.frombuffer(data[:cut], "<u4"), np.frombuffer(data[cut:], "<f2")
-        return cls(tokens.reshape(places, MOST).tolist(), logs.reshape(places, MOST).tolist())
+    def without_last(self, places: int) -> Likely:
+        """Of all places but so many."""
+        tokens, logs = self.arrays()
+        left = max(0, len(tokens) - places)
+        return Likely.made_of(tokens[:left], logs[:left])
 
 
-NOTHING = Likely([], [])
+NOTHING = Likely()
 """Of an answer that no model gave."""

@@ -7,12 +7,12 @@ import gc
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core.errors import ModelError
 from ..core.progress import Progress
 from ..core.records import Message
-from .likely import MOST, Likely
+from .likely import MOST, NOTHING, Likely
 from .precision import compute_dtype, device
 from .quiet import quiet_transformers
 from .untrusted import TEMPLATE_FAULTS, open_tokenizer, open_weights
@@ -166,10 +166,24 @@ def _answer(model: Any, tokenizer: Any, prompts: list[list[int]], max_new_tokens
     written = _written(model, tokenizer, prompts, max_new_tokens, max(1, likely))
     texts = tokenizer.batch_decode([each.said for each in written], skip_special_tokens=True)
     before = opening(tokenizer)
-    return [Said(text.removeprefix(before).strip(), each) for text, each in zip(texts, written, strict=True)]
+    return [
+        Said(text.removeprefix(before).strip(), Likely.made_of(each.tokens, each.logs) if likely else NOTHING)
+        for text, each in zip(texts, written, strict=True)
+    ]
 
 
-def _written(model: Any, tokenizer: Any, prompts: list[list[int]], max_new_tokens: int, likely: int) -> list[Likely]:
+class _Written(NamedTuple):
+    """An answer: at each place the likeliest tokens, what was said first, and the logarithms of their shares."""
+
+    tokens: list[list[int]]
+    logs: list[list[float]]
+
+    @property
+    def said(self) -> list[int]:
+        return [place[0] for place in self.tokens]
+
+
+def _written(model: Any, tokenizer: Any, prompts: list[list[int]], max_new_tokens: int, likely: int) -> list[_Written]:
     """The tokens of each answer, greedily, with so many likely ones. A row that has ended leaves the batch.
 
     `model.generate` computes such rows to the end of the longest: of the general set's answers a third of all tokens.
@@ -180,7 +194,7 @@ def _written(model: Any, tokenizer: Any, prompts: list[list[int]], max_new_token
     ids, mask, cache = inputs["input_ids"], inputs["attention_mask"], None
     places = (mask.cumsum(-1) - 1).clamp(min=0)
     ends = torch.tensor(model.generation_config.eos_token_id, dtype=torch.long, device=model.device)
-    rows, written = list(range(len(prompts))), [Likely([], []) for _ in prompts]
+    rows, written = list(range(len(prompts))), [_Written([], []) for _ in prompts]
     with torch.inference_mode():
         for _ in range(max_new_tokens):
             output = model(

@@ -20,7 +20,7 @@ class OwnSample(Sample):
     """A sample whose answer a model gave that the student is to stay like."""
 
     likely: str
-    """What else it might have said: the text of an `llm.likely.Likely`."""
+    """What else it might have said: the text of a `llm.likely.Likely`."""
 
 
 class TrainingSample(Sample):

@@ -73,12 +73,11 @@ class Tokens:
 
     def ids(self) -> list[Any]:
         """All of it, for a hash."""
-        return [self.input_ids, self.labels, *([self.likely.tokens, self.likely.logs] if self.likely.tokens else [])]
+        return [self.input_ids, self.labels, *([self.likely.text] if self.likely.text else [])]
 
     def columns(self) -> dict[str, Any]:
         """The same as the library's collator takes it, and what is likely for ours."""
-        likely = {"likely_tokens": self.likely.tokens, "likely_logs": self.likely.logs}
-        return {"input_ids": self.input_ids, "labels": self.labels, **likely}
+        return {"input_ids": self.input_ids, "labels": self.labels, "likely": self.likely.text}
 
     def staying_like(self, likely: Likely) -> Tokens:
         """With what a model might have said, if what it said is what the last trained tokens say."""
@@ -89,8 +88,7 @@ class Tokens:
     def cut(self, length: int) -> Tokens:
         """Its first tokens."""
         left = Tokens(self.input_ids[:length], self.labels[:length])
-        lost = self.trained - left.trained
-        return replace(left, likely=self.likely.first(max(0, len(self.likely.tokens) - lost)))
+        return replace(left, likely=self.likely.without_last(self.trained - left.trained))
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def as_they_are(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def _checked(text: str) -> str:
-    Likely.of(text)
+    Likely(text).arrays()
     return text
 
 
@@ -83,7 +83,7 @@ class OwnAnswers:
         for start in range(0, len(missing), _AT_ONCE):
             some = missing[start : start + _AT_ONCE]
             for prompt, said in zip(map(self._prompt, some), self._answers(some), strict=True):
-                known[prompt] = _Answer(prompt=prompt, answer=said.text, likely=said.likely.text())
+                known[prompt] = _Answer(prompt=prompt, answer=said.text, likely=said.likely.text)
             write_records(self.file, (known[prompt] for prompt in sorted(known)))
         answered = [_answered(sample, known[self._prompt(sample)]) for sample in samples]
         return [sample for sample in answered if self._is_whole(sample.answer) and self.may_train(sample)]

@@ -37,13 +37,14 @@ def test_what_might_have_been_said_is_what_the_model_thinks_of_each_token(tiny_m
     said = local.generate(tiny_model, conversations, max_new_tokens=6, batch_size=4, progress=progress)
     for conversation, each in zip(conversations, said, strict=True):
         prompt, written = local.prompt_tokens(tokenizer, conversation, tiny_model), each.likely.said
+        arrays = [array.tolist() for array in each.likely.arrays()]
         assert tokenizer.decode(written, skip_special_tokens=True).strip() == each.text
         with torch.inference_mode():
             logs = model(torch.tensor([[*prompt, *written]])).logits[0].log_softmax(-1)
-        for place, (tokens, of_tokens) in enumerate(zip(each.likely.tokens, each.likely.logs, strict=True)):
+        for place, (tokens, of_tokens) in enumerate(zip(*arrays, strict=True)):
             there = logs[len(prompt) + place - 1].topk(len(tokens))
             assert len(tokens) == MOST
-            torch.testing.assert_close(torch.tensor(of_tokens), there.values, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(torch.tensor(of_tokens), there.values, atol=1e-3, rtol=1e-3)
 
 
 def test_batches_answer_in_order_and_as_one_by_one(tiny_model, progress, capfd):

@@ -24,7 +24,7 @@ from .test_trainer import build
 def likely(*said: int) -> Likely:
     """Of an answer of these tokens, which are next to certain."""
     tokens = [[token, *(other for other in range(100, 100 + MOST - 1))] for token in said]
-    return Likely(tokens, [[-0.0625, *[-8.0] * (MOST - 1)]] * len(said))
+    return Likely.made_of(tokens, [[-0.0625, *[-8.0] * (MOST - 1)]] * len(said))
 
 
 def from_logits(logits: Any, likely: Any) -> Any:
@@ -33,12 +33,14 @@ def from_logits(logits: Any, likely: Any) -> Any:
 
 
 def test_it_comes_back_out_of_a_line_as_it_was_but_for_rounding() -> None:
-    there = Likely.of(likely(5, 70_000).text())
-    assert there == likely(5, 70_000)
+    tokens, logs = [[5, *range(MOST - 1)], [70_000, *range(MOST - 1)]], [[-0.1 * place for place in range(MOST)]] * 2
+    there = Likely.made_of(tokens, logs)
+    assert there.arrays()[0].tolist() == tokens
+    assert there.arrays()[1].ravel().tolist() == pytest.approx(logs[0] * 2, rel=1e-3)
     assert there.said == [5, 70_000]
-    assert Likely.of(NOTHING.text()) == NOTHING
+    assert NOTHING.said == []
     with pytest.raises(ValueError, match="whole number"):
-        Likely.of("AAAA")
+        Likely("AAAA").arrays()
 
 
 def test_the_divergence_of_all_tokens_is_the_library_s_and_nothing_from_oneself() -> None:
@@ -60,7 +62,7 @@ def test_places_without_a_model_s_words_have_their_cross_entropy() -> None:
     torch.manual_seed(0)
     logits, targets = torch.randn(5, 200), torch.tensor([3, IGNORED, 4, 5, IGNORED])
     of_model, said = torch.tensor([False, True, True]), likely(4, 5)
-    tokens, logs = torch.tensor(said.tokens), torch.tensor(said.logs)
+    tokens, logs = (torch.tensor(each.astype(kind)) for each, kind in zip(said.arrays(), ("i8", "f4"), strict=True))
     apart = divergence(logits[2:4].log_softmax(-1).gather(-1, tokens), logs)
     expected = torch.nn.functional.cross_entropy(logits[:1], targets[:1]) + apart
     torch.testing.assert_close(supervised._staying(logits, targets, of_model, tokens, logs), expected)
@@ -109,7 +111,7 @@ def test_a_batch_says_of_each_trained_token_whether_a_model_said_it() -> None:
     batch = with_likely(varlen.join)([row.columns() for row in (plain, of_model)])
     assert batch["of_model"].tolist() == [False, False, False, True, True]
     assert batch["labels"][batch["labels"] != IGNORED].tolist() == [3, 4, 5, 6, 7]
-    assert batch["likely_tokens"].tolist() == likely(6, 7).tokens
+    assert batch["likely_tokens"].tolist() == likely(6, 7).arrays()[0].tolist()
     assert "of_model" not in with_likely(varlen.join)([plain.columns()])
 
 
@@ -137,8 +139,8 @@ def own(student: Path, make: Any) -> list[Tokens]:
             others = [token for token in logs[place - 1].topk(MOST).indices.tolist() if token != label]
             tokens.append([label, *others[: MOST - 1]])
             of_tokens.append(logs[place - 1][tokens[-1]].tolist())
-        found.append(row.staying_like(Likely(tokens, of_tokens)))
-    assert all(row.likely.tokens for row in found)
+        found.append(row.staying_like(Likely.made_of(tokens, of_tokens)))
+    assert all(row.likely.text for row in found)
     return found
 
 
@@ -180,6 +182,6 @@ def test_a_phase_s_samples_say_what_was_likely(student: Path, make: Any) -> None
     tokenizer, [sample] = load_tokenizer(student), make.samples(1)
     [row] = tokenize(tokenizer, [sample], "")
     said = likely(*(row.labels[place] for place in row.places))
-    given = OwnSample.model_validate(dict(sample) | {"likely": said.text()})
+    given = OwnSample.model_validate(dict(sample) | {"likely": said.text})
     of_phase = [item for item in (of_origin(given, "general"), of_origin(sample, "new")) if item.kind != "preference"]
     assert rows(tokenizer, of_phase, "") == [row.staying_like(said), row]

@@ -29,7 +29,7 @@ def rows(tokenizer: Any, samples: Sequence[TrainingSample], system_prompt: str) 
     """Token ids and labels of each sample, in order. Raises ModelError."""
     made = tokenize(tokenizer, samples, system_prompt)
     said = [getattr(sample, "likely", "") for sample in samples]  # none of what is only counted, no phase's yet
-    return [row.staying_like(Likely.of(text)) if text else row for row, text in zip(made, said, strict=True)]
+    return [row.staying_like(Likely(text)) if text else row for row, text in zip(made, said, strict=True)]
 
 
 def trainer(setup: Setup) -> Any:
@@ -155,16 +155,18 @@ def with_likely(collate: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> Ca
     """A collator that adds to a batch what some rows say of models' answers."""
 
     def collated(rows: list[Mapping[str, Any]]) -> dict[str, Any]:
+        import numpy as np
         import torch
 
-        plain = [{name: row[name] for name in row if name not in _LIKELY} for row in rows]
-        tokens, logs = ([place for row in rows for place in row.get(name) or ()] for name in _LIKELY[1:])
-        if not tokens:
+        plain = [{name: row[name] for name in row if name != "likely"} for row in rows]
+        if not any(row.get("likely") for row in rows):
             return collate(plain)
+        kept = [Likely(row.get("likely") or "").arrays() for row in rows]
         trained = [sum(label != IGNORED for label in row["labels"][1:]) for row in rows]
-        said = [len(row.get("likely_tokens") or ()) for row in rows]
+        said = [len(tokens) for tokens, _ in kept]
         of_model = [place >= many - last for many, last in zip(trained, said, strict=True) for place in range(many)]
-        values = (torch.tensor(of_model), torch.tensor(tokens), torch.tensor(logs))
+        tokens, logs = (np.concatenate(each) for each in zip(*kept, strict=True))
+        values = (torch.tensor(of_model), torch.tensor(tokens.astype("i8")), torch.tensor(logs.astype("f4")))
         return collate(plain) | dict(zip(_LIKELY, values, strict=True))
 
     return collated
