@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-MOST = 16
+MOST = 128
 """Tokens that are kept of each place."""
 _PLACE = 4 + 2
 """Bytes of a token and of its probability."""

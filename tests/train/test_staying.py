@@ -47,8 +47,8 @@ def test_the_divergence_of_all_tokens_is_the_library_s_and_nothing_from_oneself(
     import torch
 
     torch.manual_seed(0)
-    logits, own = torch.randn(4, 50) * 3, torch.randn(4, 50)
-    every = logits.log_softmax(-1).topk(50)
+    logits, own = torch.randn(4, 400) * 3, torch.randn(4, 400)
+    every = logits.log_softmax(-1).topk(400)
     whole = torch.nn.functional.kl_div(own.log_softmax(-1), logits.log_softmax(-1), log_target=True, reduction="sum")
     torch.testing.assert_close(from_logits(own, every), whole)
     some = logits.log_softmax(-1).topk(MOST)
@@ -60,7 +60,7 @@ def test_places_without_a_model_s_words_have_their_cross_entropy() -> None:
     import torch
 
     torch.manual_seed(0)
-    logits, targets = torch.randn(5, 200), torch.tensor([3, IGNORED, 4, 5, IGNORED])
+    logits, targets = torch.randn(5, 300), torch.tensor([3, IGNORED, 4, 5, IGNORED])
     of_model, said = torch.tensor([False, True, True]), likely(4, 5)
     tokens, logs = (torch.tensor(each.astype(kind)) for each, kind in zip(said.arrays(), ("i8", "f4"), strict=True))
     apart = divergence(logits[2:4].log_softmax(-1).gather(-1, tokens), logs)
@@ -73,16 +73,16 @@ def test_its_gradient_leads_back_to_the_model() -> None:
     import torch
 
     torch.manual_seed(0)
-    logits = torch.randn(3, 40) * 2
+    logits = torch.randn(3, 300) * 2
     some = logits.log_softmax(-1).topk(MOST)
-    own = torch.randn(3, 40, requires_grad=True)
+    own = torch.randn(3, 300, requires_grad=True)
     optimizer = torch.optim.Adam([own], lr=0.05)
     for _ in range(400):
         optimizer.zero_grad()
         from_logits(own, some).backward()
         optimizer.step()
     there = own.detach().log_softmax(-1)
-    torch.testing.assert_close(there.gather(-1, some.indices), some.values, atol=0.05, rtol=0)
+    torch.testing.assert_close(there.gather(-1, some.indices).exp(), some.values.exp(), atol=0.002, rtol=0)
 
 
 @pytest.mark.parametrize(
