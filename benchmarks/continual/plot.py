@@ -103,6 +103,7 @@ def _kept(
                 f"{point.share:g}", (change, point.leaves.value), (4, 4), textcoords="offset points", color=INK
             )
     axes.set(xlabel="change of the general set", ylabel="accuracy on all leaves at the end", ylim=(0, 1.02))
+    axes.locator_params(axis="x", nbins=5)
 
 
 def _mean(row: Row, tasks: Sequence[str]) -> float:
