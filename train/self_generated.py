@@ -11,10 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator
-
+from ..core.errors import DataError
 from ..core.fingerprint import fingerprint
 from ..core.jsonl import read_records, write_records
 from ..core.progress import Progress
@@ -40,18 +39,13 @@ def as_they_are(samples: Sequence[Sample]) -> list[Sample]:
     return list(samples)
 
 
-def _checked(text: str) -> str:
-    Likely(text).arrays()
-    return text
-
-
 class _Answer(Record):
     """What the model said to a prompt."""
 
     prompt: str
     """A hash of the model and of all that it was asked with."""
     answer: str
-    likely: Annotated[str, AfterValidator(_checked)] = ""
+    likely: str = ""
     """The text of a `Likely`; of what was kept before there were any: none."""
 
 
@@ -85,7 +79,7 @@ class OwnAnswers:
             for prompt, said in zip(map(self._prompt, some), self._answers(some), strict=True):
                 known[prompt] = _Answer(prompt=prompt, answer=said.text, likely=said.likely.text)
             write_records(self.file, (known[prompt] for prompt in sorted(known)))
-        answered = [_answered(sample, known[self._prompt(sample)]) for sample in samples]
+        answered = [_answered(sample, self._whole(known[self._prompt(sample)])) for sample in samples]
         return [sample for sample in answered if self._is_whole(sample.answer) and self.may_train(sample)]
 
     @cached_property
@@ -97,6 +91,15 @@ class OwnAnswers:
         return generate(
             self.model, conversations, max_new_tokens=self.most_tokens, batch_size=_BATCH, progress=self.progress
         )
+
+    def _whole(self, said: _Answer) -> _Answer:
+        """Looked at when it is used: other versions of tilth kept other numbers of tokens, under other prompts."""
+        try:
+            Likely(said.likely).arrays()
+        except ValueError as error:
+            what = f"an answer's probabilities are not as they were written ({error})"
+            raise DataError(what, where=str(self.file), fix="delete the file: the model answers again") from error
+        return said
 
     def _asked(self, sample: Sample) -> tuple[Message, ...]:
         asked = sample.messages[:-1]

@@ -115,10 +115,16 @@ def test_a_batch_says_of_each_trained_token_whether_a_model_said_it() -> None:
     assert "of_model" not in with_likely(varlen.join)([plain.columns()])
 
 
-def test_an_answer_that_was_damaged_is_told_by_its_line(student: Path, make: Any, tmp_path: Path) -> None:
+def test_an_answer_that_was_damaged_is_told_and_one_of_another_version_is_not_used(
+    student: Path, make: Any, tmp_path: Path
+) -> None:
     file = tmp_path / "own.jsonl"
-    file.write_text(json.dumps({"prompt": "p", "answer": "a", "likely": "AAAA"}) + "\n")
-    own = OwnAnswers(student, load_tokenizer(student), "", file, 64, lambda _: True, SilentProgress())
+    own = OwnAnswers(student, load_tokenizer(student), "", file, 8, lambda _: True, SilentProgress())
+    other = json.dumps({"prompt": "p", "answer": "a", "likely": "AAAA"}) + "\n"
+    file.write_text(other)
+    own(make.samples(1))
+    [answer] = [line for line in map(json.loads, file.read_text().splitlines()) if line["prompt"] != "p"]
+    file.write_text(other + json.dumps(answer | {"likely": answer["likely"][4:]}) + "\n")
     with pytest.raises(DataError, match="whole number of places") as told:
         own(make.samples(1))
     assert str(file) in str(told.value)
