@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MOST = 128
-"""Tokens that are kept of each place."""
+"""Tokens that are kept of each place: 16 do not hold a student where it is, 128 do as well as all (docs/log.md)."""
 _PLACE = 4 + 2
 """Bytes of a token and of its probability."""
 
