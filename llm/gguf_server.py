@@ -172,6 +172,7 @@ def start_llama(options: argparse.Namespace, token: str) -> Any:
     llama: Any = xllamacpp
     parameters = llama.CommonParams()
     parameters.model.path = str(options.model)
+    parameters.model_alias = {options.model.stem}  # else every answer tells the path, and with it the user
     parameters.hostnames, parameters.port = [options.host], options.port
     parameters.api_keys = [token]
     parameters.n_parallel = options.slots

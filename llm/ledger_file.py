@@ -2,7 +2,8 @@
 
 The first line is a header: what the file is, how many answers follow, and what was made of them. Each of the others is
 one entry of the ledger, by key; `request` and `response` are texts as the ledger has them, so that
-`sha256(request) == key` can be checked with any tool.
+`sha256(request) == key` can be checked with any tool. Only the folder is left out where a server tells in which its
+model lies: it names the user.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict
@@ -82,7 +84,7 @@ def write_ledger_file(path: Path, ledger: Ledger, keys: Sequence[str], made: Seq
         file.write(_line(header.model_dump(mode="json")))
         for key in sorted(keys):
             if entry := ledger.get(key):
-                file.write(_line(asdict(entry)))
+                file.write(_line(asdict(entry) | {"response": _without_folder(entry.response)}))
 
 
 def merge_ledger_file(path: Path, ledger: Ledger) -> tuple[Merged, Header]:
@@ -93,6 +95,24 @@ def merge_ledger_file(path: Path, ledger: Ledger) -> tuple[Merged, Header]:
     with contextlib.closing(_lines(path)) as lines:
         header = _header(path, next(lines, b""))
         return ledger.merge(_entries(path, lines, header.answers)), header
+
+
+_PLACE = re.compile(r"(?:~\w*|[A-Za-z]:)?[/\\](?:.*[/\\])?(?P<name>[^/\\]+)")
+"""A file by its place on a machine, which a model's name on a hub ("org/model") is not."""
+
+
+def _without_folder(body: str) -> str:
+    """The body with its model's file by name alone (llama.cpp's server tells its path)."""
+    try:
+        model = json.loads(body).get("model")
+    except (ValueError, AttributeError):
+        return body
+    place = _PLACE.fullmatch(model) if isinstance(model, str) else None
+    return body.replace(_text(model), _text(place["name"])) if place else body
+
+
+def _text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _line(value: Any) -> bytes:

@@ -93,7 +93,9 @@ def test_a_real_server_answers_asks_for_its_token_and_dies_with_its_parent(progr
         messages = [{"role": "user", "content": "What is the capital of France?"}]
         options = {"model": "any", "messages": messages, "max_tokens": 8, "temperature": 0}
         with openai.OpenAI(base_url=server.base_url, api_key=server.token) as client:
-            assert client.chat.completions.create(**options).choices[0].message.content
+            completion = client.chat.completions.create(**options)
+            assert completion.choices[0].message.content
+            assert {completion.model, *(model.id for model in client.models.list())} == {path.stem}
         with (
             openai.OpenAI(base_url=server.base_url, api_key="guessed") as client,
             pytest.raises(openai.AuthenticationError),

@@ -1,5 +1,6 @@
 import gzip
 import json
+from dataclasses import replace
 
 import pytest
 from tilth.core.errors import DataError, TilthError
@@ -96,6 +97,40 @@ def test_a_cut_file_is_refused(ledger, other, keys, tmp_path):
     assert count(other) == 0
     with pytest.raises(DataError, match="missing"):
         merge_ledger_file(tmp_path / "none", other)
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("/home/jane/models/m.gguf", "m.gguf"),
+        ("/m.gguf", "m.gguf"),
+        ("~/models/m.gguf", "m.gguf"),
+        ("C:\\Users\\jane\\m.gguf", "m.gguf"),
+        ("C:/Users/jane/größer.gguf", "größer.gguf"),
+        ("org/model", "org/model"),
+        ("gpt-4o", "gpt-4o"),
+        (None, None),
+        (["/home/jane"], ["/home/jane"]),
+    ],
+)
+def test_a_file_to_give_away_does_not_tell_where_a_model_lay(ledger, other, tmp_path, model, told):
+    choices = [{"message": {"content": f"It is {json.dumps(model)}."}, "finish_reason": "stop"}]
+    entry = replace(make_entry(1), response=json.dumps({"model": model, "choices": choices}, ensure_ascii=False))
+    ledger.put(entry)
+    write_ledger_file(tmp_path / "a.jsonl", ledger, [entry.key], MADE)
+    merge_ledger_file(tmp_path / "a.jsonl", other)
+    body = other.get(entry.key).response
+    assert json.loads(body) == {"model": told, "choices": choices}  # the answer is as it was
+    assert merge_ledger_file(tmp_path / "a.jsonl", ledger)[0] == Merged(0, 1, 0)
+
+
+def test_other_words_are_another_answer(ledger, other, tmp_path):
+    theirs, ours = make_entry(1, "hello"), make_entry(1, "good day")
+    other.put(theirs)
+    ledger.put(ours)
+    write_ledger_file(tmp_path / "a.jsonl", other, [theirs.key], MADE)
+    assert merge_ledger_file(tmp_path / "a.jsonl", ledger)[0] == Merged(0, 0, 1)
+    assert ledger.get(ours.key) == ours
 
 
 def test_nothing_else_is_overwritten(ledger, keys, tmp_path):
