@@ -132,7 +132,7 @@ def test_answers_that_are_there_stay(
     go(clone)
     verb.import_(tmp_path / "answers.jsonl")
     text = (tmp_path / "answers.jsonl").read_text()
-    (tmp_path / "answers.jsonl").write_text(text.replace(r"\"id\": \"1\"", r"\"id\": \"2\""))
+    (tmp_path / "answers.jsonl").write_text(text.replace(r"\"content\": \"", r"\"content\": \"not "))
     capsys.readouterr()
     verb.import_(tmp_path / "answers.jsonl")
     first, second, third = capsys.readouterr().out.splitlines()
