@@ -128,12 +128,12 @@ def _limits() -> Iterator[str]:
 def _training(facts: Facts) -> Iterator[str]:
     yield "## Training\n"
     yield f"Plan {_model_name(facts.release.plan)}, seed {facts.release.seed}.\n"
-    yield "| phase | method | epochs | learning rate | samples | of which replayed | last loss |"
+    yield "| phase | method | epochs | learning rate | samples an epoch | of which replayed | last loss |"
     yield "|---|---|---:|---:|---:|---:|---:|"
     for phase in facts.phases:
         if phase.status == "trained" and phase.settings and phase.mix:
-            new = phase.mix.by_origin.get("new")
-            samples = phase.mix.total.samples
+            new = phase.mix.origins_an_epoch.get("new")
+            samples = phase.mix.an_epoch.samples
             numbers = (f"{phase.settings.epochs}", f"{phase.settings.learning_rate:g}", f"{samples:,}")
             replayed = samples - (new.samples if new else 0)
             row = (plain(phase.phase), phase.settings.method, *numbers, f"{replayed:,}", f"{phase.final_loss:.3f}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from ..core.atomic import read_json
 from ..core.rate import Rate
 from ..core.workspace import Workspace
 from ..eval.continual import Matrix, Row
 from ..eval.evaluation import Evaluation, unlike
 from .candidate import BASE
-from .journal import EVALUATION, Inputs, cycle_folder, cycles, find_cycle, read_record
+from .journal import ENTRIES, EVALUATION, Inputs, cycle_folder, cycles, find_cycle, read_record
 from .releases import releases
 
 
@@ -23,22 +24,31 @@ def read_matrix(workspace: Workspace, number: int) -> Matrix | None:
     known: set[str] = set()
     newest = cycle_folder(workspace, number) / EVALUATION
     last = read_record(newest, Evaluation) if newest.is_file() else None
-    for inputs in _lineage(workspace, number):
+    lineage = _lineage(workspace, number)
+    descent = {BASE, *(f"release {inputs.parent}" for inputs in lineage)}
+    for inputs in lineage:
         file = cycle_folder(workspace, inputs.number) / EVALUATION
-        new = tuple(leaf for leaf in inputs.new if leaf not in known)
+        new = tuple(leaf for leaf in _trained(workspace, inputs) if leaf not in known)
         known.update(new)
         if not file.is_file():
             continue
         evaluation = read_record(file, Evaluation)
-        trained[list(evaluation.models)[-1]] = new
+        own = list(evaluation.models)[-1]
+        trained[own] = new
         if unlike(evaluation, last or evaluation):
             continue
-        for model in evaluation.models:
+        for model in [name for name in evaluation.models if name in {*descent, own}]:
             scores = {leaf: evaluation.rate(model, leaf) for leaf in evaluation.leaves}
             rates[model] = rates.get(model, {}) | scores
     rows = [Row(name=name, first_trained=trained.get(name, ()), rates=scores) for name, scores in rates.items()]
     base = next((row for row in rows if row.name == BASE), None)
     return Matrix(base=base, rows=tuple(row for row in rows if row is not base)) if base else None
+
+
+def _trained(workspace: Workspace, inputs: Inputs) -> tuple[str, ...]:
+    """The leaves that a cycle trained as new: where it starts from the base, as with another student, all of them."""
+    entries = cycle_folder(workspace, inputs.number) / ENTRIES
+    return tuple(read_json(entries)) if inputs.parent == 0 and entries.is_file() else inputs.new
 
 
 def _lineage(workspace: Workspace, number: int) -> list[Inputs]:

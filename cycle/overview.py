@@ -72,19 +72,21 @@ def leaf_states(workspace: Workspace, paths: list[str], progress: Progress) -> l
 def scores_over_releases(workspace: Workspace, leaf_id: str) -> list[Score]:
     """What the base and each release answered, as their evaluations have it, the newest where there are several.
 
-    Evaluations by another judge or under other settings than the last one's are left out. Raises DataError when a
-    cycle's file is missing or broken.
+    Evaluations by another judge or under other settings than the last one's are left out, and those that are not there
+    any more. Raises DataError when one is broken.
     """
     rates: dict[str, Rate] = {}
     findings: dict[str, str] = {}
-    made = [(release, cycle_folder(workspace, release.cycle)) for release in releases(workspace)]
+    folders = [(release, cycle_folder(workspace, release.cycle)) for release in releases(workspace)]
+    made = [(release, folder) for release, folder in folders if (folder / EVALUATION).is_file()]
     evaluations = [read_record(folder / EVALUATION, Evaluation) for _, folder in made]
     for (release, folder), evaluation in zip(made, evaluations, strict=True):
         if unlike(evaluation, evaluations[-1]):
             continue
         if leaf_id in evaluation.leaves:
             rates |= {model: evaluation.rate(model, leaf_id) for model in evaluation.models}
-        for item in read_record(folder / JUDGEMENT, Judgement).comparisons:
+        judgement = folder / JUDGEMENT
+        for item in read_record(judgement, Judgement).comparisons if judgement.is_file() else ():
             if item.leaf == leaf_id and item.verdict in {"learned", "forgotten"}:
                 findings[release.name] = item.verdict
     return [Score(model, rate, findings.get(model, "")) for model, rate in rates.items()]

@@ -95,7 +95,7 @@ def report_data(workspace: Workspace, number: int, done: Done) -> shown.ReportDa
         contamination=_contamination(folder / CONTAMINATION),
         stages=stage_reports(folder, new, trained, evaluation, inputs.config),
         ledger=tuple(_cost(entry) for entry in entries),
-        releases=tuple(_release(release) for release in releases(workspace) if release.number <= _upto(done, inputs)),
+        releases=tuple(_release(release) for release in releases(workspace) if release.cycle <= number),
         settings=_settings(inputs, entries),
     )
 
@@ -113,18 +113,14 @@ def _what_came(done: Done) -> str:
     return f"release {done.release}" if done.release else "no release"
 
 
-def _upto(done: Done, inputs: Inputs) -> int:
-    return done.release or inputs.parent
-
-
 def _phase(folder: Path, phase: PhaseResult) -> shown.PhaseReport:
     steps = list(read_records(folder / phase.folder / METRICS_NAME, Step))
     mix = phase.mix
-    origins = {} if mix is None else mix.by_origin
+    origins = {} if mix is None else mix.origins_an_epoch
     return shown.PhaseReport(
         name=phase.phase,
-        samples=mix.total.samples if mix else 0,
-        tokens=mix.total.trained_tokens if mix else 0,
+        samples=mix.an_epoch.samples if mix else 0,
+        tokens=mix.an_epoch.trained_tokens if mix else 0,
         replayed={_ORIGINS[origin]: tally.samples for origin, tally in origins.items() if origin in _ORIGINS},
         epochs=phase.settings.epochs if phase.settings else 0,
         seconds=phase.seconds,

@@ -60,6 +60,8 @@ class Mix(Record):
     an_epoch: Tally
     """Of it, what one epoch trains, on average: replayed samples take turns. All of it, where nothing else is said."""
     by_origin: Mapping[str, Tally]
+    origins_an_epoch: Mapping[str, Tally] = {}
+    """`an_epoch`, by origin."""
     by_kind: Mapping[str, Tally]
     by_leaf: Mapping[str, Tally]
     replayed: Mapping[str, Mapping[str, Replayed]] = {}
@@ -91,7 +93,7 @@ class Mix(Record):
     @model_validator(mode="before")
     @classmethod
     def _whole_epochs(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {"an_epoch": values.get("total"), **values}
+        return {"an_epoch": values.get("total"), "origins_an_epoch": values.get("by_origin"), **values}
 
 
 @dataclass(frozen=True)
@@ -336,6 +338,10 @@ def _write_mix(phase: Phase, chosen: _Chosen, student: Student, folder: Path, co
         total=_tally([row for _, row in kept]),
         an_epoch=an_epoch,
         by_origin=_tallies((item.origin, row) for item, row in kept),
+        origins_an_epoch={
+            origin: _an_epoch([each for each in kept if each[0].origin == origin], phase.epochs)
+            for origin in sorted({item.origin for item, _ in kept})
+        },
         by_kind=_tallies((item.kind, row) for item, row in kept),
         by_leaf=_tallies((item.source.leaf, row) for item, row in kept),
         replayed={drawn.source.origin: _replayed(drawn, kept) for drawn in chosen.selected.replayed},
@@ -376,7 +382,7 @@ def _with_turns(
 
 
 def _an_epoch(kept: Sequence[tuple[TrainingItem, Row]], epochs: int) -> Tally:
-    """What an epoch trains: all of them the same number of samples."""
+    """What an epoch trains of them, on average: of all together each the same number of samples."""
     shares = [(len(item.epochs or range(epochs)) / epochs, row) for item, row in kept]
     return Tally(
         samples=round(sum(share for share, _ in shares)),

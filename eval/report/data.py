@@ -45,11 +45,11 @@ class PhaseReport(Record):
 
     name: str
     samples: int
-    """Samples trained on, replayed ones included."""
+    """Samples trained on in one epoch, replayed ones included; each epoch may replay others."""
     tokens: int
     """Tokens that bear loss in one epoch."""
     replayed: Mapping[str, int]
-    """Samples from elsewhere, by where they came from: an earlier phase's name, "earlier cycles"."""
+    """Samples from elsewhere in one epoch, by where they came from: an earlier phase's name, "earlier cycles"."""
     epochs: float
     seconds: float
     """In optimizer steps."""

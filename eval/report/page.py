@@ -157,7 +157,7 @@ def _page(template: Template, data: ReportData, drawn: Mapping[str, Any], shown:
         measured=list(
             dict.fromkeys(name for phase in data.phases for epoch in phase.measured for name in epoch.numbers)
         ),
-        worst=_first(worst(data.evaluation, data.parent, data.candidate), min(_MOST_FLIPS, shown)),
+        worst=_first(worst(data.evaluation, data.parent, data.candidate), _MOST_FLIPS),
         best=_first(best(data.evaluation, data.parent, data.candidate), min(_MOST_FLIPS, shown)),
         questions={leaf: _thinned(data.evaluation.of_leaf(leaf), shown) for leaf in leaves if leaf in measured},
         samples={

@@ -7,7 +7,7 @@ from tilth.core.config import Config
 from tilth.core.records import Question
 from tilth.core.workspace import Workspace
 from tilth.cycle.history import read_matrix
-from tilth.cycle.journal import EVALUATION, Inputs, begin, cycle_folder
+from tilth.cycle.journal import ENTRIES, EVALUATION, Inputs, begin, cycle_folder
 from tilth.cycle.releases import Release, add_release
 from tilth.eval.continual import summarise
 from tilth.eval.evaluation import Answer, Evaluation, Settings
@@ -108,3 +108,16 @@ def test_what_other_settings_examined_is_left_out(tmp_path: Path) -> None:
     assert matrix
     assert set(matrix.base.rates) == {"a", "b"}
     assert [(row.name, row.first_trained) for row in matrix.rows] == [("release 1", ("a",)), ("candidate", ("b",))]
+
+
+def test_another_student_descends_from_no_release_and_has_learned_all_leaves_at_once(tmp_path: Path) -> None:
+    made = Workspace(tmp_path / "coast", Config())
+    turn(made, 1, 0, "a", {"base": {"a": 0}, "release 1": {"a": 4}})
+    release(made, 1, 1, 0)
+    scores = {"base": {"a": 1, "b": 1}, "release 1": {"a": 4, "b": 3}, "candidate": {"a": 3, "b": 4}}
+    turn(made, 2, 0, "b", scores)
+    write_json(cycle_folder(made, 2) / ENTRIES, {"a": "a-0", "b": "b-0"})
+    matrix = read_matrix(made, 2)
+    assert matrix
+    assert [(row.name, row.first_trained) for row in matrix.rows] == [("candidate", ("a", "b"))]
+    assert summarise(matrix, seed=1).forward_transfer is None

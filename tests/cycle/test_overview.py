@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -41,3 +42,12 @@ def test_what_was_asked_under_other_settings_stands_beside_no_other_score(tmp_pa
     write_json(path, told | {"settings": told["settings"] | {"max_new_tokens": 99}})
     left = [score.model for score in scores_over_releases(made.workspace, "knowledge/mill")]
     assert left == ["base", "release 2", "release 3"]
+
+
+def test_the_scores_of_a_release_whose_cycle_is_lost_are_left_out(tmp_path: Path) -> None:
+    made = Made.at(tmp_path / "coast")
+    first, second = (made.release(number, scores={"knowledge/mill": 3 + number}) for number in (1, 2))
+    for older, younger in ((first, first), (first, second)):
+        made.compared(older, younger)
+    shutil.rmtree(made.workspace.state / "cycles/0002")
+    assert [score.model for score in scores_over_releases(made.workspace, "knowledge/mill")] == ["base", "release 1"]

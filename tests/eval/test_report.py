@@ -199,6 +199,20 @@ def test_a_huge_cycle_stays_under_the_limit(report_data: ReportData):
     assert text.count("(3,000 more characters)") == 300
 
 
+def test_the_worst_regressions_are_shown_however_large_the_cycle(report_data: ReportData):
+    asked = [Question.new(f"leaf {number % 600}", f"{number}?", ("yes",)) for number in range(1_200)]
+    said = Answer(outcome="right", exact=False, f1=0, text="y" * 900)
+    right = {question.id: said for question in asked}
+    lost = right | {question.id: said.model_copy(update={"outcome": "wrong"}) for question in asked[:12]}
+    answers = {model: right for model in report_data.evaluation.models} | {report_data.candidate: lost}
+    large = report_data.evaluation.model_copy(update={"questions": tuple(asked), "answers": answers})
+    text = render(report_data.model_copy(update={"evaluation": large}))
+    assert len(text.encode()) < MAX_BYTES
+    assert "10 of 12 shown" in text
+    assert text.count('<article class="flip">') == 10
+    assert "No question is answered worse" not in text
+
+
 def test_of_hundreds_of_releases_the_newest_are_shown(report_data: ReportData):
     base, *rows = (report_data.history.base, *report_data.history.rows)
     older = tuple(rows[0].model_copy(update={"name": f"early {number}", "first_trained": ()}) for number in range(200))

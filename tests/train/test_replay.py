@@ -156,6 +156,10 @@ def test_each_epoch_replays_the_next_samples_and_the_first_again_after_the_last(
     rows = tokenize(tokenizer, written, "")
     tokens = [len(item.epochs or range(4)) * row.tokens for item, row in zip(written, rows, strict=True)]
     assert ready.mix.an_epoch.tokens == round(sum(tokens) / 4)
+    epoch, whole = ready.mix.origins_an_epoch, ready.mix.by_origin
+    assert {origin: tally.samples for origin, tally in epoch.items()} == {"new": 16, "earlier_cycle": 4}
+    assert epoch["new"] == whole["new"]
+    assert whole["earlier_cycle"].samples == 10
 
 
 def test_answers_that_are_dropped_leave_fewer_an_epoch(make: Any) -> None:
