@@ -84,15 +84,16 @@ def run(  # noqa: PLR0913  options, as the user has them
     settings = BenchmarkSettings(
         limit=limit, shots=shots, chat=chat, system_prompt=config.student.system_prompt if chat else ""
     )
-    found = run_benchmarks(
-        folders,
-        tasks,
-        settings=settings,
-        cache=workspace.state / "benchmarks",
-        batch_size=config.eval.batch_size,
-        progress=progress,
-        include=include.resolve() if include else None,
-    )
+    with workspace.lock():
+        found = run_benchmarks(
+            folders,
+            tasks,
+            settings=settings,
+            cache=workspace.state / "benchmarks",
+            batch_size=config.eval.batch_size,
+            progress=progress,
+            include=include.resolve() if include else None,
+        )
     first, *_, last = [*folders, *folders]
     significance = config.gate.significance
     compared = compare_benchmarks(found, first, last, significance=significance) if len(folders) > 1 else ()
@@ -203,7 +204,8 @@ def _print(found: Benchmarks, compared: Sequence[BenchmarkComparison]) -> None:
     rows: list[list[object]] = []
     for task, first in by_model[models[0]].items():
         for score in first.scores:
-            scores = [_score(by_model[model][task].scores, score.metric) for model in models]
+            rows_of_task = [by_model[model].get(task) for model in models]
+            scores = [_score(row.scores, score.metric) if row else None for row in rows_of_task]
             said = [_verdict(verdicts.get((task, score.metric)))] if compared else []
             rows.append([task, score.metric, len(first.questions), *map(_score_text, scores), *said])
     change = ["change"] if compared else []
@@ -277,7 +279,7 @@ def _print_two_turn(found: TwoTurn, *, embedded_judge: bool) -> None:
     for model in models:
         if unjudged := found.unjudged(model):
             print(f"{model}: {unjudged} of {2 * len(found.questions)} answers not graded, and in no mean")
-        if found.models[model].partition(" at ")[0] == found.judge.model:
+        if _is_judge(found.models[model], found.judge.model):
             print(f"{model} was graded by itself: judges like their own answers")
     if embedded_judge:
         print("the embedded judge is too small for this (docs/log.md): name a stronger one as `judge` in tilth.yaml")
@@ -285,6 +287,13 @@ def _print_two_turn(found: TwoTurn, *, embedded_judge: bool) -> None:
         f"{len(found.questions)} questions, judged by {printable(found.judge.model)}; "
         "95 % bootstrap intervals over questions, or the whole scale where they are fewer than five"
     )
+
+
+def _is_judge(model: str, judge: str) -> bool:
+    """Whether both name the same model: by its name, or a file by the hash of what it holds."""
+    name = model.partition(" at ")[0]
+    hashes = [each.rpartition("@")[2] for each in (name, judge) if "@" in each]
+    return name == judge or (len(hashes) == 2 and hashes[0] == hashes[1])
 
 
 def _mean_text(mean: Mean | None) -> str:

@@ -43,6 +43,8 @@ def cycle(
     """
     if refs and force:
         raise TilthError("--force has no effect with --ref", fix="leave one of them out")
+    if explain and force:
+        raise TilthError("--force has no effect with --explain", fix="leave one of them out")
     workspace, progress = open_workspace(overrides), TerminalProgress()
     if not refs:
         say_uncommitted(workspace, progress)

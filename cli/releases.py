@@ -177,8 +177,8 @@ def prune(
     """Show what may be deleted and how much disk that frees; with --yes, delete it.
 
     It is the models of releases older than the newest N, what refused and abandoned cycles trained, and the files that
-    finished ones trained on. The current release, pinned ones, and the newest cycle with its parent stay whole;
-    records, cards, reports, the store's samples and replay buffers always stay.
+    finished ones trained on. The current release, pinned ones, and cycles that may yet become a release, with their
+    parents, stay whole; records, cards, reports, the store's samples and replay buffers always stay.
     """
     workspace = open_workspace()
     kept = keep or workspace.config.releases.keep

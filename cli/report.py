@@ -40,8 +40,8 @@ def report(
     workspace = open_workspace()
     if serve and markdown:
         raise TilthError("--serve and --markdown exclude one another", fix="leave one out")
-    if serve:
-        return _serve(workspace, number, port)
+    if serve and not number:
+        return _serve(workspace, 0, port)
     if markdown and not number:
         print(verdict_on_head(workspace), end="")
         return None
@@ -49,7 +49,9 @@ def report(
     result = done(workspace, wanted) if wanted else None
     if result is None:
         raise TilthError(f"there is no finished cycle{f' {wanted}' if wanted else ''}", fix="run `tilth cycle` first")
-    if markdown:
+    if serve:
+        _serve(workspace, number, port)
+    elif markdown:
         print(verdict_on_cycle(workspace, wanted), end="")
     else:
         print(shown_path(write_report(workspace, wanted, result)))

@@ -15,6 +15,7 @@ from ..core.errors import TilthError
 from ..core.progress import Progress
 from ..core.workspace import Workspace
 from ..llm.gguf_write import NumberFormat, write_gguf
+from .cards import told
 from .modelfile import modelfile
 from .releases import Release, find_release, model_folder
 
@@ -37,6 +38,7 @@ def export_release(
     `numbers` counts for GGUF only. Raises TilthError.
     """
     release = find_release(workspace, number)
+    given = release.model_copy(update={"student": told(release.student), "plan": told(release.plan)})
     if target.exists():
         raise TilthError("there is something here already", where=str(target), fix="name a folder that does not exist")
     model, file = model_folder(workspace, release), f"release-{number}-{numbers}.gguf"
@@ -50,8 +52,8 @@ def export_release(
             text, remark = modelfile(model, file, workspace.config.student.system_prompt)
             (new / "Modelfile").write_text(text, encoding="utf-8")
         if form == "hub" and not (new / _CARD).exists():
-            (new / _CARD).write_text(_least_card(release), encoding="utf-8")
-        write_json(new / _RECORD, release.model_dump(mode="json"))
+            (new / _CARD).write_text(_least_card(given), encoding="utf-8")
+        write_json(new / _RECORD, given.model_dump(mode="json"))
     return remark
 
 

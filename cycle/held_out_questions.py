@@ -7,7 +7,7 @@ is what every cycle makes sure of.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ..core.held_out import find_leaks
 from ..core.records import Question, Sample
@@ -33,9 +33,10 @@ def held_out_questions(workspace: Workspace, leaves: Sequence[Leaf]) -> list[Que
     if not made:
         return written
     training = load_plan(config.train.plan)
-    trained = [*_trained([*entries, *_of_releases(workspace, entries)]), *general_samples(training)]
     likeness = next((each.recipe.likeness for each in planned), None)
-    out = {leak.question_id for leak in find_leaks(made, trained, likeness)}
+    others = [*_trained(_of_releases(workspace, entries)), *general_samples(training)]
+    leaks = [*find_leaks(made, _trained(entries), likeness), *find_leaks(made, others)]  # reworded: as a cycle looks
+    out = {leak.question_id for leak in leaks}
     out |= {test.id for test in choosers(tests, training)}
     return [*written, *(question for question in made if question.id not in out)]
 
@@ -50,7 +51,7 @@ def _of_releases(workspace: Workspace, entries: Sequence[Entry]) -> Iterator[Ent
             yield open_entry(folder, leaf, reused=True)
 
 
-def _trained(entries: Sequence[Entry]) -> Iterator[Sample]:
+def _trained(entries: Iterable[Entry]) -> Iterator[Sample]:
     for entry in entries:
         yield from read_samples(entry)
         yield from (side for pair in read_preferences(entry) for side in pair.sides)

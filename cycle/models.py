@@ -10,8 +10,9 @@ from ..core.errors import ModelError, closest
 from ..core.progress import Progress
 from ..core.workspace import Workspace
 from ..llm import catalogue
+from ..llm.endpoint import gguf_file
 from ..llm.models import Endpoint, Folder, Gguf, Model
-from ..llm.student import student_folder
+from ..llm.student import student_folder, with_home
 from .releases import current_release, find_release, model_folder, releases
 
 FORMS = "base, teacher, a release's number, a folder of safetensors, a .gguf file, or http://HOST:PORT/v1#MODEL"
@@ -32,7 +33,7 @@ def find_model(workspace: Workspace, name: str, progress: Progress) -> Model:
         return Folder(release.name, model_folder(workspace, release), system_prompt)
     if "://" in name:
         return _endpoint(workspace.config, name)
-    if found := _at_path(Path(name).expanduser(), name, system_prompt) if name else None:
+    if found := _at_path(with_home(name), name, system_prompt) if name else None:
         return found
     if name in catalogue.catalogue() or _is_hub_name(name):
         return Folder(name, student_folder(name, progress), system_prompt)
@@ -48,7 +49,7 @@ def default_model(workspace: Workspace) -> str:
 def _teacher(server: ModelServer, progress: Progress) -> Model:
     if server.base_url:
         return Endpoint("teacher", server)
-    return Gguf("teacher", catalogue.fetch(server.model, progress))
+    return Gguf("teacher", gguf_file(server.model, progress))
 
 
 def _endpoint(config: Config, name: str) -> Endpoint:

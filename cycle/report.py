@@ -168,7 +168,7 @@ def _contamination(path: Path) -> ContaminationReport | None:
 
 
 def _cost(entry: Entry) -> shown.LedgerRow:
-    """What the entry's samples cost in this cycle: nothing where they were there before."""
+    """What the entry's samples cost when they were made: nothing where the parent was trained on them."""
     requests = read_manifest(entry.folder).requests
     if entry.reused:
         return shown.LedgerRow(leaf=entry.leaf, paid=0, cached=0, prompt_tokens=0, completion_tokens=0)

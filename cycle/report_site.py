@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from ..core.errors import DataError, TilthError
@@ -36,13 +37,15 @@ class Site:
         if path == "/":
             return render_index(self.workspace.root.name, [self._row(number) for number in reversed(numbers)])
         named = re.fullmatch(r"/cycles/([1-9][0-9]{0,5})", path)
-        number = int(named[1]) if named else 0
-        file = cycle_folder(self.workspace, number) / REPORT
-        if number not in numbers or not file.is_file():
+        number, paged = int(named[1]) if named else 0, [each for each in numbers if self._file(each).is_file()]
+        if number not in paged:
             return None
-        at = numbers.index(number)
-        previous, following = ([0, *numbers][at], [*numbers, 0][at + 1])
-        return with_links(file.read_text(encoding="utf-8"), previous, following)
+        at = paged.index(number)
+        previous, following = ([0, *paged][at], [*paged, 0][at + 1])
+        return with_links(self._file(number).read_text(encoding="utf-8"), previous, following)
+
+    def _file(self, number: int) -> Path:
+        return cycle_folder(self.workspace, number) / REPORT
 
     def _row(self, number: int) -> CycleRow:
         inputs, done = find_cycle(self.workspace, number), journal.done(self.workspace, number)
@@ -53,6 +56,7 @@ class Site:
         return CycleRow(
             number=number,
             finished_at=done.finished_at,
+            has_page=self._file(number).is_file(),
             outcome=judgement.verdict.outcome,
             released=f"release {done.release}" if done.release else "",
             before=_sum([item.before for item in judgement.comparisons]),

@@ -68,13 +68,12 @@ class TaskScores(Record):
     """Metrics that have no interval, and so no score here."""
 
     @property
-    def main(self) -> BenchmarkScore | None:
-        """The score that models are compared by: length-normalised accuracy where there is one, else the first.
+    def shares(self) -> dict[str, BenchmarkScore]:
+        """The scores, by metric, that are shares of right answers: that of stereotypes which a model prefers is none.
 
-        None where no score is a share of right answers: the share of stereotypes that a model prefers is none.
+        Whether a metric with part marks is one hangs on what the model answered: it may be so for another model only.
         """
-        shares = [score for score in self.scores if score.right and score.higher_is_better]
-        return next((score for score in shares if score.metric == "acc_norm"), next(iter(shares), None))
+        return {score.metric: score for score in self.scores if score.right and score.higher_is_better}
 
 
 class Benchmark(Record):
@@ -163,24 +162,25 @@ def run_benchmarks(  # noqa: PLR0913  what to measure, how, and where it stays
 def compare_benchmarks(
     found: Benchmarks, before: str, after: str, *, significance: float
 ) -> tuple[BenchmarkComparison, ...]:
-    """The later model against the earlier, on each task and group whose main score is a share of right answers.
+    """The later model against the earlier, on each task and group where a score is a share of right answers in both.
 
-    `significance` is the chance of even one false verdict among them. Raises DataError when they did not answer the
-    same questions, or a model was not measured.
+    That is length-normalised accuracy where there is one, else the first. `significance` is the chance of even one
+    false verdict among them. Raises DataError when they did not answer the same questions, or one was not measured.
     """
     earlier, later = found.rows(before), found.rows(after)
-    pairs = [(task, earlier[task], row) for task, row in later.items() if task in earlier and row.main]
-    differences = [_difference(task, old, new) for task, old, new in pairs]
+    pairs = [(task, earlier[task], row) for task, row in later.items() if task in earlier]
+    pairs = [(task, metric, old, new) for task, old, new in pairs if (metric := _main(old, new))]
+    differences = [_difference(*pair) for pair in pairs]
     adjusted = holm([mcnemar(each.gained, each.lost) for each in differences])
     return tuple(
         BenchmarkComparison(
             task=task,
-            metric=new.main.metric if new.main else "",
+            metric=metric,
             difference=difference,
             p_value=p_value,
             verdict="no change shown" if p_value > significance else "better" if difference.value > 0 else "worse",
         )
-        for (task, _, new), difference, p_value in zip(pairs, differences, adjusted, strict=True)
+        for (task, metric, _, _), difference, p_value in zip(pairs, differences, adjusted, strict=True)
     )
 
 
@@ -245,10 +245,15 @@ def _share_of_all(metric: str, scores: Sequence[BenchmarkScore]) -> BenchmarkSco
     return share(metric, right, higher_is_better=scores[0].higher_is_better)
 
 
-def _difference(task: str, old: TaskScores, new: TaskScores) -> Difference:
-    before, after = old.main, new.main
-    if before is None or after is None or before.metric != after.metric or old.questions != new.questions:
+def _main(old: TaskScores, new: TaskScores) -> str:
+    """The metric that two models are compared by; empty where none is a share in both."""
+    both = [metric for metric in new.shares if metric in old.shares]
+    return "acc_norm" if "acc_norm" in both else next(iter(both), "")
+
+
+def _difference(task: str, metric: str, old: TaskScores, new: TaskScores) -> Difference:
+    if old.questions != new.questions:
         raise DataError("the two models did not answer the same questions", where=task, fix="measure both again")
-    flips = list(zip(before.right, after.right, strict=True))
+    flips = list(zip(old.shares[metric].right, new.shares[metric].right, strict=True))
     gained, lost = flips.count((False, True)), flips.count((True, False))
     return paired_difference(gained, lost, len(flips))

@@ -140,10 +140,11 @@ class Evaluation(Record):
         return _right([given[question.id] for question in self.of_leaf(leaf) if question.id in given])
 
     def unjudged(self, model: str) -> Rate:
-        """Of a model's answers that a judge was to grade, those that he failed to. Raises DataError as `rate`."""
+        """Of a model's answers that a judge was asked about, those not graded. Raises DataError as `rate`."""
         given = self.answers_of(model)
-        judged = [given[question.id] for question in self.questions if question.scoring == "judge"]
-        return wilson(sum(answer.outcome == "unjudged" for answer in judged), len(judged))
+        judged = [(question, given[question.id]) for question in self.questions if question.scoring == "judge"]
+        asked = [answer for question, answer in judged if needs_judge(question, answer.text)]
+        return wilson(sum(answer.outcome == "unjudged" for answer in asked), len(asked))
 
     def remarks(self) -> Iterator[str]:
         """Who judged, what he failed to, and what was not answered, in sentences."""
@@ -171,8 +172,25 @@ class Evaluation(Record):
         return self.judging.unanswered if self.judging else 0
 
     def unjudged_duels(self) -> Rate:
-        """Of the pairs of answers that a judge was to compare, those that he failed to."""
-        return wilson(sum(duel.winner == "unjudged" for duel in self.duels), len(self.duels))
+        """Of the pairs of answers that a judge was asked about, so of unequal ones, those that he did not compare."""
+        asked = [
+            duel
+            for duel in self.duels
+            if self.answers[duel.first][duel.question_id].text != self.answers[duel.second][duel.question_id].text
+        ]
+        return wilson(sum(duel.winner == "unjudged" for duel in asked), len(asked))
+
+
+def needs_judge(question: Question, answer: str) -> bool:
+    """Whether a judge is asked about an answer: not where there is none, or it is a reference, line by line.
+
+    Small judges find faults in that too.
+    """
+    return bool(answer) and _lines(answer) not in map(_lines, question.answers)
+
+
+def _lines(text: str) -> list[str]:
+    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
 
 
 def unlike(one: Evaluation, other: Evaluation) -> str:

@@ -27,7 +27,7 @@ from ..llm.endpoint import identity
 from ..llm.ledger import Ledger
 from ..llm.loop import run_to_end
 from ..llm.prompts import Prompt, read_prompt
-from .evaluation import Judge, Judging
+from .evaluation import Judge, Judging, needs_judge
 
 HIGHEST = 5
 """The rubric's highest grade."""
@@ -145,8 +145,7 @@ def _judging(desk: _Desk, book: Ledger) -> Judging:
 
 
 async def _grade(each: ToGrade, desk: _Desk) -> Grade:
-    """Nobody is asked about an answer that is a reference, line by line: small judges find faults in that too."""
-    if _lines(each.answer) in map(_lines, each.question.answers):
+    if not needs_judge(each.question, each.answer):
         desk.task.advance()
         return Grade(HIGHEST, "it is the reference")
     variables = _variables(each.question, answer=each.answer)
@@ -157,10 +156,6 @@ async def _grade(each: ToGrade, desk: _Desk) -> Grade:
     finally:
         desk.task.advance()
     return Grade(said["grade"], said["reason"])
-
-
-def _lines(text: str) -> list[str]:
-    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
 
 
 async def _orders(each: ToCompare, desk: _Desk) -> tuple[Better, Better]:

@@ -77,7 +77,7 @@ def open_endpoints(server: ModelServer, progress: Progress) -> Generator[list[En
     if server.base_url:
         yield [_remote(server, url) for url in server.base_url]
         return
-    path = _gguf(server.model) if server.model.endswith(".gguf") else catalogue.fetch(server.model, progress)
+    path = gguf_file(server.model, progress)
     slots = at_once(server)
     with gguf_server.serve(path, slots=slots, progress=progress) as local:
         yield [
@@ -91,6 +91,11 @@ def open_endpoints(server: ModelServer, progress: Progress) -> Generator[list[En
                 ended=local.ended,
             )
         ]
+
+
+def gguf_file(model: str, progress: Progress) -> Path:
+    """The file of a model that tilth serves itself, by its path or its catalogue name (fetched). Raises ModelError."""
+    return _gguf(model) if model.endswith(".gguf") else catalogue.fetch(model, progress)
 
 
 def _gguf(name: str) -> Path:

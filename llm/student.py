@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def student_folder(model: str, progress: Progress) -> Path:
     """
     if model in catalogue():
         return _unpacked(catalogue()[model], progress)
-    folder = Path(model).expanduser()
+    folder = with_home(model)
     if (folder / "config.json").is_file():
         return folder.resolve()
     if folder.is_dir():
@@ -36,6 +37,11 @@ def student_folder(model: str, progress: Progress) -> Path:
         fix = f"give a folder, a name of the hub (owner/name), or of the catalogue: {nearest(model, catalogue())}"
         raise ModelError(f"there is no model {model!r}", where="student.model", fix=fix)
     return download_student(model)
+
+
+def with_home(path: str) -> Path:
+    """The path with `~` and `~user` put in. Where there is no such user it stays (`Path.expanduser` raises)."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 def _unpacked(model: CatalogueModel, progress: Progress) -> Path:

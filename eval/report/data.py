@@ -59,11 +59,11 @@ class PhaseReport(Record):
 
 
 class LedgerRow(Record):
-    """What one leaf cost in this cycle."""
+    """What one leaf's samples cost when they were made, if they are new to the cycle's parent."""
 
     leaf: str
     paid: int
-    """Requests that a model answered in this cycle."""
+    """Requests that a model answered then."""
     cached: int
     """Requests answered from the ledger."""
     prompt_tokens: int

@@ -20,6 +20,7 @@ class CycleRow(Record):
     number: int
     finished_at: AwareDatetime | None = None
     """None: it is open."""
+    has_page: bool = False
     outcome: Outcome | None = None
     """What the gate said."""
     released: str = ""

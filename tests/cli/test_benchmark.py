@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tilth.cli.benchmark import _is_judge
 from tilth.llm.scripted import serve_scripted
 
 from ..loop import Spawner
@@ -96,3 +97,17 @@ def test_what_is_wrong_is_told_in_one_line(workspace: Path, spawner: Spawner, ar
 
 def test_it_says_what_there_is(workspace: Path, spawner: Spawner) -> None:
     assert "two-turn" in spawner.run(workspace, "benchmark").out
+
+
+@pytest.mark.parametrize(
+    ("model", "judge", "same"),
+    [
+        ("vain at http://127.0.0.1:8000/v1", "vain", True),
+        ("vain at http://127.0.0.1:8000/v1", "strict", False),
+        ("small-q4_k_m@cc324af0", "small@cc324af0", True),
+        ("small-q4_k_m@cc324af0", "small@00000000", False),
+        ("small-q4_k_m@cc324af0", "small", False),
+    ],
+)
+def test_a_model_is_known_by_its_name_or_by_the_hash_of_its_file(model: str, judge: str, same: bool) -> None:
+    assert _is_judge(model, judge) is same

@@ -257,6 +257,8 @@ def test_two_branches_side_by_side(turned_once: Loop, copy: Copy, spawner: Spawn
     assert spawner.run(loop.root, "cycle", "--ref", "nowhere").code == 2
     refused = spawner.run(loop.root, "cycle", "--ref", "ferry", "--force")
     assert (refused.code, "--force has no effect with --ref" in refused.err) == (2, True)
+    refused = spawner.run(loop.root, "cycle", "--explain", "--force")
+    assert (refused.code, "--force has no effect with --explain" in refused.err) == (2, True)
 
 
 def test_what_would_be_generated_is_explained_leaf_by_leaf(turned_once: Loop, copy: Copy, tmp_path: Path) -> None:

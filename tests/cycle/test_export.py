@@ -16,7 +16,10 @@ from ..loop import Loop, Spawner
 
 def export(loop: Loop, target: Path, form: Format = "safetensors") -> tuple[set[str], str]:
     remark = export_release(loop.workspace, 1, target, SilentProgress(), form=form)
-    assert read_json(target / "release.json") == loop.release(1)
+    record = loop.release(1)
+    assert Path(record["plan"]).is_absolute()  # a path of this machine is for nobody else
+    assert Path(record["student"]).is_absolute()
+    assert read_json(target / "release.json") == record | {"plan": "plan.yaml", "student": "student"}
     assert all(path.stat().st_nlink == 1 for path in target.rglob("*") if path.is_file())
     return {path.name for path in target.iterdir()}, remark
 

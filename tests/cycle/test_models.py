@@ -41,6 +41,19 @@ def test_base_folder_and_file(tmp_path: Path) -> None:
     assert find(tmp_path, str(file)) == Gguf(str(file), file, "Be brief.")
 
 
+def test_a_teacher_that_is_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "any.gguf"
+    file.write_bytes(b"GGUF and more")
+    assert find(tmp_path, "teacher", teacher={"model": str(file)}) == Gguf("teacher", file)
+
+
+def test_the_home_of_a_user_who_is_not_there_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(TilthError, match="there is no model '~nobody-here/m'"):
+        find(tmp_path, "~nobody-here/m")
+    with pytest.raises(TilthError, match="there is no model '~nobody-here/m'"):
+        find(tmp_path, "base", student={"model": "~nobody-here/m"})
+
+
 def test_an_endpoint_has_the_key_of_the_teacher_where_it_is_his(tmp_path: Path) -> None:
     url = "http://127.0.0.1:8000/v1"
     teacher = {"model": "big", "base_url": url, "api_key_env": "BIG_KEY"}

@@ -79,9 +79,8 @@ def ask(port: int, path: str, method: str = "GET", **headers: str) -> tuple[int,
 def test_the_list_has_every_cycle_with_its_verdict_and_scores(workspace: Workspace) -> None:
     page = Site(workspace).page("/")
     assert page
-    assert [page.index(f"Cycle {number}</a>") for number in (3, 2, 1)] == sorted(
-        page.index(f"Cycle {number}</a>") for number in (1, 2, 3)
-    )
+    assert page.index("Cycle 3<span") < page.index("Cycle 2</a>") < page.index("Cycle 1</a>")
+    assert re.findall(r'href="cycles/(\d)"', page) == ["2", "1"]  # the third is open and has no page
     for told in ("Pass", "Fail", "open", "release 1", "no release", "11 of 12", "65–99 %", "1 March 2026"):  # noqa: RUF001
         assert told in page
     assert "<script>" not in page
@@ -92,7 +91,7 @@ def test_a_cycle_has_links_to_its_neighbours_and_is_left_as_it_is(workspace: Wor
     before = (cycle_folder(workspace, 1) / "report.html").read_bytes()
     first, second = (Site(workspace).page(f"/cycles/{number}") or "" for number in (1, 2))
     assert [name in first for name in ('href="../"', 'href="2"', 'href="0"')] == [True, True, False]
-    assert [name in second for name in ('href="../"', 'href="1"', 'href="3"')] == [True, True, True]
+    assert [name in second for name in ('href="../"', 'href="1"', 'href="3"')] == [True, True, False]
     assert first.startswith('<html><body>\n<nav class="cycles" aria-label="Cycles"><a href="../">All cycles</a> ')
     assert first.count("<nav") == 1
     assert Site(workspace).page("/cycles/3") is None  # it is open
@@ -156,7 +155,7 @@ def test_links_lead_where_the_token_is(workspace: Workspace) -> None:
         start = f"http://{HOST}:{port}/{TOKEN}/"
         index = ask(port, f"/{TOKEN}/")[1]
         links = {urljoin(start, link) for link in re.findall(r'href="([^"]+)"', index)}
-        assert links == {f"{start}cycles/{number}" for number in (1, 2, 3)}
+        assert links == {f"{start}cycles/{number}" for number in (1, 2)}
         page = ask(port, f"/{TOKEN}/cycles/2")[1]
         found = {urljoin(f"{start}cycles/2", link) for link in re.findall(r'<a href="([^"]+)"', page)}
-        assert found == {start, f"{start}cycles/1", f"{start}cycles/3"}
+        assert found == {start, f"{start}cycles/1"}

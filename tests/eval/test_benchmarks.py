@@ -65,20 +65,33 @@ def test_a_group_has_no_score_of_a_metric_that_one_of_its_tasks_lacks():
 
 
 def test_length_normalised_accuracy_is_the_main_score():
-    assert task("a", "10", "acc", "acc_norm").main.metric == "acc_norm"
+    found = measured(task("a", "10", "acc", "acc_norm"))
+    (compared,) = compare_benchmarks(both(found, found), "old", "new", significance=0.05)
+    assert compared.metric == "acc_norm"
     spread = BenchmarkScore(metric="bleu", value=3.0, low=2.0, high=4.0)
     only = task("a", "10").model_copy(update={"scores": (spread,)})
-    assert only.main is None
+    assert only.shares == {}
     assert compare_benchmarks(both(measured(only), measured(only)), "old", "new", significance=0.05) == ()
+
+
+def test_models_are_compared_by_a_metric_that_is_a_share_for_both():
+    spread = BenchmarkScore(metric="f1", value=0.4, low=0.2, high=0.6)
+    weak = task("a", "0000", "f1", "em")  # of a model that has no part marks f1 looks like a share
+    strong = weak.model_copy(update={"scores": (spread, share("em", [True, False, True, False]))})
+    for old, new in ((weak, strong), (strong, weak)):
+        (found,) = compare_benchmarks(both(measured(old), measured(new)), "old", "new", significance=0.05)
+        assert (found.metric, found.difference.gained + found.difference.lost) == ("em", 2)
+    only = weak.model_copy(update={"scores": (spread,)})
+    assert compare_benchmarks(both(measured(weak), measured(only)), "old", "new", significance=0.05) == ()
 
 
 def test_a_share_that_is_better_when_low_is_no_right_answer():
     worse = task("a", "1111111111").model_copy(
         update={"scores": (share("pct_stereotype", [True] * 10, higher_is_better=False),)}
     )
-    assert worse.main is None
+    assert worse.shares == {}
     (group, _) = measured(worse, groups={"all": ("a",)}).rows
-    assert (group.task, group.main, group.scores[0].higher_is_better) == ("all", None, False)
+    assert (group.task, group.shares, group.scores[0].higher_is_better) == ("all", {}, False)
 
 
 def test_other_questions_are_not_compared():

@@ -58,7 +58,8 @@ def findings(answers, asked, new, old, leaks=(), duels=()) -> Findings:
 
 
 def _answer(right: bool, outcome: str = "") -> Answer:
-    return Answer(text="x", outcome=outcome or ("right" if right else "wrong"), exact=right, f1=float(right))
+    outcome = outcome or ("right" if right else "wrong")
+    return Answer(text=f"it is {right}", outcome=outcome, exact=right, f1=float(right))
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,11 @@ def test_scores_are_those_of_the_harness_itself(student: Path, own: Path, capfd:
     assert short.scores[0].value == itself["tilth_mill"]["exact_match,first_line"]
     by_metric = {score.metric: score for score in choice.scores}
     assert by_metric["acc"].value == itself["tilth_mill_choice"]["acc,none"]
-    assert by_metric["acc_norm"].value == itself["tilth_choice"]["acc_norm,none"] == found["tilth_choice"].main.value
+    assert (
+        by_metric["acc_norm"].value
+        == itself["tilth_choice"]["acc_norm,none"]
+        == found["tilth_choice"].shares["acc_norm"].value
+    )
     assert len(choice.questions) == len(by_metric["acc"].right) == 3
 
 

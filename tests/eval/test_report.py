@@ -204,7 +204,7 @@ def test_the_worst_regressions_are_shown_however_large_the_cycle(report_data: Re
     said = Answer(outcome="right", exact=False, f1=0, text="y" * 900)
     right = {question.id: said for question in asked}
     lost = right | {question.id: said.model_copy(update={"outcome": "wrong"}) for question in asked[:12]}
-    answers = {model: right for model in report_data.evaluation.models} | {report_data.candidate: lost}
+    answers = dict.fromkeys(report_data.evaluation.models, right) | {report_data.candidate: lost}
     large = report_data.evaluation.model_copy(update={"questions": tuple(asked), "answers": answers})
     text = render(report_data.model_copy(update={"evaluation": large}))
     assert len(text.encode()) < MAX_BYTES
