@@ -58,11 +58,15 @@ def _print_plan(explained: Explained, outlook: Outlook) -> None:
     print_wrapped(_heading(explained, outlook))
     for number, phase in enumerate(outlook.phases, start=1):
         print()
-        print(f"{number}. {phase.phase}")
+        print(f"{number}. {phase.phase}{', done already' if _is_done(phase) else ''}")
         for label, text in _facts(phase, outlook):
             print_wrapped(f"{label:{_LABELS}}{text}", indent=_INDENT, hanging=_INDENT + _LABELS)
     print()
     print_wrapped(_sum(outlook))
+
+
+def _is_done(phase: PhaseOutlook) -> bool:
+    return not phase.skipped and not phase.because
 
 
 def _heading(explained: Explained, outlook: Outlook) -> str:
@@ -224,14 +228,22 @@ def _time(seconds: float, phase: Resolved) -> str:
 def _sum(outlook: Outlook) -> str:
     if outlook.refused:
         return f"it would not begin: {outlook.refused}"
-    trained = [phase for phase in outlook.phases if not phase.skipped]
+    trained = [phase for phase in outlook.phases if not phase.skipped and not _is_done(phase)]
+    if not trained:
+        return "all of it is done already"
+    asks = any(phase.settings and _asks_models(phase.settings.replay) for phase in trained)
+    besides = ", and what it takes until models have answered the prompts that are replayed" if asks else ""
     time = f"about {_duration(sum(phase.seconds for phase in trained))}"
     most, each = max((phase.memory.total, _each(phase, outlook)) for phase in trained if phase.memory)
     disk = max(phase.disk_bytes for phase in trained)
     return (
-        f"in all {time}, {gigabytes(most)} of memory{each} and {gigabytes(disk)} of disk at most; "
+        f"in all {time}{besides}, {gigabytes(most)} of memory{each} and {gigabytes(disk)} of disk at most; "
         "nothing has been started"
     )
+
+
+def _asks_models(replay: Replay) -> bool:
+    return bool(replay.self_generated or (replay.general and not replay.general_file))
 
 
 def _lora(lora: Lora) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ..core.errors import TilthError
 from ..cycle.explain import explain_training
 from ..cycle.run import run_cycle
 from ..train.launch import join_run
@@ -32,6 +33,8 @@ def train(  # noqa: PLR0913  the verb's options
     """
     given = {"processes": processes, "nodes": nodes, "rendezvous": rendezvous}
     overrides = [*overrides, *(f"train.{name}={value}" for name, value in given.items() if value)]
+    if as_json and not explain:
+        raise TilthError("--json has no effect without --explain", fix="leave it out, or add --explain")
     workspace, progress = open_workspace(overrides), TerminalProgress()
     if node_rank and not explain:
         join_run(workspace.config.train, node_rank, progress)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import TaxonomyError
-from ..core.fingerprint import fingerprint
+from ..core.fingerprint import file_sha256, fingerprint
 from ..core.workspace import Workspace
 from ..eval.judging import judge_of
 from ..eval.report.data import LeafChanges
@@ -20,7 +20,7 @@ from ..taxonomy.source import CommitTree
 from ..taxonomy.tree import read_leaves
 from ..train.data import Files, TrainingInputs
 from ..train.load import weights_sha256
-from ..train.plan import load_plan
+from ..train.plan import by_content, load_plan
 from ..train.replay_buffer import Past
 from ..train.self_generated import GENERAL_ANSWERS_NAME
 from .releases import Dataset, Release, current_release, model_folder
@@ -94,7 +94,7 @@ def _decided_by(workspace: Workspace, planned: list[Planned], parent: Release | 
     parts = {
         "samples": [identity(config.teacher), *leaves],
         "parent": [parent.number, parent.weights_sha256] if parent else [],
-        "plan": load_plan(config.train.plan).model_dump(mode="json"),
+        "plan": {"phases": [by_content(phase, _held) for phase in load_plan(config.train.plan).phases]},
         "student": config.student.model_dump(mode="json") | {"model": _place(config.student.model, workspace.root)},
         "eval": config.eval.model_dump(mode="json", exclude={"batch_size", "open_book"}),
         "judge": judge_of(config).model_dump(),
@@ -103,6 +103,10 @@ def _decided_by(workspace: Workspace, planned: list[Planned], parent: Release | 
         "code": _CODE,
     }
     return {name: fingerprint(part) for name, part in parts.items()}
+
+
+def _held(path: Path) -> str:
+    return weights_sha256(path) if path.is_dir() else file_sha256(path)
 
 
 def _place(model: str, root: Path) -> str:

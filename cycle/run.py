@@ -31,6 +31,7 @@ from ..train.general import general_samples
 from ..train.masking import load_tokenizer
 from ..train.mix import outside_sources
 from ..train.plan import Plan, load_plan
+from ..train.replay_buffer import BUFFER_NAME
 from ..train.results import TrainResult
 from ..train.run import check_plan, run_plan
 from ..train.selection import check_askable
@@ -178,11 +179,13 @@ def _open(workspace: Workspace, basis: Basis) -> Inputs | None:
 def _take_over(workspace: Workspace, inputs: Inputs, start: Release | None) -> None:
     """Give a new cycle what one with the same start has trained: each phase knows whether that is its own.
 
-    A new gate, or another last phase, then costs no training of the phases before.
+    A new gate, or another last phase, then costs no training of the phases before. The buffer is not taken along: its
+    losses are those of the last model, which may be another now.
     """
     if trained := journal.trained_from(workspace, start, inputs.decided_by["samples"]):
         with new_folder(cycle_folder(workspace, inputs.number) / TRAIN) as new:
-            shutil.copytree(trained, new, copy_function=_linked_if_large, dirs_exist_ok=True)
+            buffers = shutil.ignore_patterns(BUFFER_NAME)
+            shutil.copytree(trained, new, copy_function=_linked_if_large, dirs_exist_ok=True, ignore=buffers)
 
 
 def _linked_if_large(file: str, new: str) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,7 +25,7 @@ from ..llm.ask import Gateway, RequestFailed, Unanswered
 from ..llm.endpoint import identity
 from ..llm.ledger import Ledger
 from ..llm.loop import run_to_end
-from ..llm.prompts import Prompt, read_prompt
+from ..llm.prompts import Prompt, harmless, mark, read_prompt
 from .evaluation import Judge, Judging, needs_judge
 
 HIGHEST = 5
@@ -197,22 +196,11 @@ async def _asked(name: str, leaf: str, variables: Mapping[str, Any], desk: _Desk
 
 
 def _variables(question: Question, **answers: str) -> dict[str, Any]:
-    """`mark` is of all that others wrote, so nobody can write it."""
-    written = [question.question, *question.answers, *answers.values()]
     return {
         "question": harmless(question.question),
         "references": [harmless(text) for text in question.answers],
-        "mark": fingerprint(written, length=8),
+        "mark": mark(question.question, *question.answers, *answers.values()),
     } | {name: harmless(text) for name, text in answers.items()}
-
-
-_MARKS_OF_TURNS = re.compile(r"(?<=<)(?=\||/?s>|/?(?:start|end)_of_turn>)|(?<=\|)(?=>)|(?<=\[)(?=/?INST\])")
-"""Within what chat templates set between turns: servers read it as that wherever it stands."""
-
-
-def harmless(text: str) -> str:
-    """What others wrote, as it may stand in a prompt."""
-    return _MARKS_OF_TURNS.sub(" ", text)
 
 
 @functools.cache

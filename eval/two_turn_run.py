@@ -22,11 +22,10 @@ from ..llm.ledger import Ledger
 from ..llm.local_gateway import LocalGateway, LocalModel
 from ..llm.loop import run_to_end
 from ..llm.models import Folder, Gguf, Model
-from ..llm.prompts import Prompt, read_prompt
+from ..llm.prompts import Prompt, harmless, read_prompt
 from ..llm.turns import Turns
 from .answering import say_kept, served_as, server_of
 from .evaluation import Judge
-from .judging import harmless
 from .model_fingerprint import model_fingerprint
 from .two_turn import WORST, GradedAnswer, TwoTurn, TwoTurnQuestion
 

@@ -21,6 +21,8 @@ from .quiet import quiet_hub
 _REACH_S = 2.5
 _STUDENT_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.txt"]
 """Weights as safetensors only, and no code."""
+_NOT_OF_STUDENTS = ["consolidated*"]
+"""The same weights once more, under other names (Mistral)."""
 _TOKEN_ENV = "HF_TOKEN"  # noqa: S105  a name
 _INSTALL = "run `pip install huggingface_hub`"
 _NETWORK = "check the network, then run the same command again"
@@ -77,7 +79,12 @@ def download_student(repository: str) -> Path:
         except _Unreachable:
             offline = True
         try:
-            folder = hub.snapshot_download(repository, allow_patterns=_STUDENT_FILES, local_files_only=offline)
+            folder = hub.snapshot_download(
+                repository,
+                allow_patterns=_STUDENT_FILES,
+                ignore_patterns=_NOT_OF_STUDENTS,
+                local_files_only=offline,
+            )
         except (OSError, hub.errors.HFValidationError) as error:
             fix = "check the network, or give the path of a model's folder"
             raise ModelError(f"cannot fetch this model ({_line(error)})", where=repository, fix=fix) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -172,3 +173,17 @@ def _jinja() -> SandboxedEnvironment:
     return ImmutableSandboxedEnvironment(
         undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
     )
+
+
+_MARKS_OF_TURNS = re.compile(r"(?<=<)(?=\||/?s>|/?(?:start|end)_of_turn>)|(?<=\|)(?=>)|(?<=\[)(?=/?INST\])")
+"""Within what chat templates set between turns: servers read it as that wherever it stands."""
+
+
+def harmless(text: str) -> str:
+    """What others wrote, as it may stand in a prompt, in a fence."""
+    return _MARKS_OF_TURNS.sub(" ", text)
+
+
+def mark(*written: str) -> str:
+    """The mark of fences around what others wrote: it follows from all of it, so nobody can write it."""
+    return fingerprint(written, length=8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -74,9 +75,31 @@ def weights_sha256(model: Path, sha256_of: Callable[[Path], str] = file_sha256) 
     return fingerprint([[file.name, sha256_of(file)] for file in files], length=64)
 
 
+def _of_model(model: Path, files: list[Path]) -> list[Path]:
+    """Of several files those that transformers would read. Raises ModelError for a broken index."""
+    if (whole := model / "model.safetensors") in files:
+        return [whole]
+    index = model / "model.safetensors.index.json"
+    if not index.is_file():
+        return files
+    try:
+        named = {*json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ModelError("the index of the weights is broken", where=str(index), fix="get the model anew") from error
+    missing = named - {file.name for file in files}
+    if missing:
+        raise ModelError(f"{min(map(str, missing))} is missing", where=str(index), fix="get the model anew")
+    return [file for file in files if file.name in named]
+
+
 def weight_files(model: Path) -> list[Path]:
-    """The safetensors files of a model folder. Raises ModelError without any."""
+    """The safetensors files that a model folder's weights are read from. Raises ModelError without any.
+
+    Those of its index, where it has one: beside them some models have the same weights under other names.
+    """
     files = sorted(model.glob("*.safetensors"))
+    if len(files) > 1:
+        files = _of_model(model, files)
     if not files:
         raise ModelError("there are no safetensors weights", where=str(model), fix="name a folder that has them")
     return files

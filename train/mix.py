@@ -195,6 +195,8 @@ def _left_out(plan: Plan, selections: Sequence[Selected], pool: Pool) -> dict[st
         missing = next((reward.model for reward in phase.rollout.rewards if reward.model in reasons), "")
         if not selected.new:
             reasons[phase.name] = _nothing_new(phase, pool)
+        elif phase.method == "kto" and len(selected.items) == 1:
+            reasons[phase.name] = "there is one pair, and kto compares its prompt with the answers to another"
         elif missing:
             reasons[phase.name] = f"phase {missing!r}, whose reward model it asks, is left out"
         elif phase.distill and phase.distill.teacher == PARENT and not moved:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -238,6 +239,27 @@ def load_plan(name_or_path: str | Path) -> Plan:
     return load_yaml(_SHIPPED / f"{name_or_path}.yaml", Plan)
 
 
+def by_content(phase: Phase, held: Callable[[Path], str]) -> dict[str, Any]:
+    """The settings of a phase with what lies on this machine by what `held` says of it instead of by its path.
+
+    Reward functions, general sets and folders of models: where they lie makes no difference, and what they hold does.
+    """
+    told = phase.model_dump(mode="json")
+
+    def replace(settings: dict[str, Any] | None, name: str) -> None:
+        path, colon, function = (settings or {}).get(name, "").rpartition(":")
+        path, function = (path, function) if colon else (function, "")
+        if settings and Path(path).is_absolute() and Path(path).exists():
+            settings[name] = f"{held(Path(path))}{colon}{function}"
+
+    for reward in told["rollout"]["rewards"]:
+        replace(reward, "function")
+        replace(reward, "model")
+    replace(told["distill"], "teacher")
+    replace(told["replay"], "general_file")
+    return told
+
+
 def _from(folder: Path, phase: Phase, plan: Plan) -> Phase:
     """The phase with the paths of what lies beside its plan; what names another phase, or the parent, is no path."""
     named = {"parent", *(each.name for each in plan.phases)}
@@ -260,4 +282,15 @@ def _from(folder: Path, phase: Phase, plan: Plan) -> Phase:
     return phase.model_copy(update={"rollout": rollout, "distill": distill, "replay": replay})
 
 
-__all__ = ["TRAINS_ON", "Lora", "MethodName", "Phase", "Plan", "Replay", "Reward", "load_plan", "shipped_plans"]
+__all__ = [
+    "TRAINS_ON",
+    "Lora",
+    "MethodName",
+    "Phase",
+    "Plan",
+    "Replay",
+    "Reward",
+    "by_content",
+    "load_plan",
+    "shipped_plans",
+]

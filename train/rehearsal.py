@@ -60,11 +60,18 @@ def _optimizer_held(trainer: Any) -> Generator[None]:
 
     held: list[Any] = []
     if device() == "cuda" and not trainer.optimizer.state:
-        trained = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
+        trained = sum(_numel_here(parameter) for parameter in trainer.model.parameters() if parameter.requires_grad)
         gradients = FLOAT if trainer.args.gradient_accumulation_steps > 1 else 0
         held.append(torch.empty(trained * (MOMENTS + gradients), dtype=torch.uint8, device="cuda"))
     yield
     held.clear()
+
+
+def _numel_here(parameter: Any) -> int:
+    """The values of a parameter on this GPU: with FSDP a part of them, and none where they are offloaded."""
+    if parameter.device.type != "cuda":
+        return 0
+    return (parameter.to_local() if hasattr(parameter, "to_local") else parameter).numel()
 
 
 @contextlib.contextmanager

@@ -158,6 +158,8 @@ def _turns(draw: _Draw, draws: Sequence[_Draw], phase: Phase, own: OwnWords) -> 
     if draw.tokens is not None or not _takes_turns(phase, draw.source):
         items = draw.once
         answered = _answered(items, draw.source, phase.replay, own)
+        if draw.tokens is not None:  # the answers are longer or shorter than was thought
+            answered = _first(answered, len(answered), draw.per_leaf, draw.tokens, draw.tokens_of)
         return Drawn(draw.source, answered, len(answered))
     others = {item.id for other in draws if other is not draw for item in other.once}
     items = draw.first(phase.epochs, others)

@@ -32,6 +32,7 @@ from ..core.records import Message
 from ..core.yaml_source import load_yaml
 from ..llm.ask import Gateway, RequestFailed, Unanswered
 from ..llm.ledger import Ledger
+from ..llm.prompts import harmless, mark
 from .load import weights_sha256
 from .reward_model import RewardModel, load_reward_model
 from .settings import Reward
@@ -292,7 +293,8 @@ class _Judge:
         return list(await asyncio.gather(*map(self._grade, answers)))
 
     async def _grade(self, given: Answered) -> float | None:
-        values = {"question": _question(given), "reference": given.expected, "answer": given.answer}
+        written = {"question": _question(given), "reference": given.expected, "answer": given.answer}
+        values = {name: harmless(text) for name, text in written.items()} | {"mark": mark(*written.values())}
         messages = [
             Message(role="system", content=self._prompt.system.strip()),
             Message(role="user", content=self._prompt.user.format(**values).strip()),

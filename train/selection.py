@@ -26,7 +26,7 @@ LEAST = 64
 """Samples held back that `auto` chooses by. Epochs are compared on the same samples, so what counts is how much the
 difference of their losses varies from sample to sample: an eighth of that is the standard error of the mean of 64. Of
 a dozen, the lowest loss is mostly luck, and the phase would miss those samples more than it gains by the choice."""
-_SHARE, _MOST = 0.05, 512
+_SHARE, _MOST, _MOST_SHARE = 0.05, 512, 0.5
 _RISES = 2
 
 
@@ -61,7 +61,7 @@ def held_back(plan: Plan, items: Sequence[Item], seed: int) -> frozenset[str]:
     for phase in plan.phases:
         own = new_items(phase, items, seed)
         missing = _wanted(phase, len(own)) - sum(item.id in held for item in own)
-        spare = [item for item in _beside_one_of_each_fact(own, seed) if item.id not in held]
+        spare = _beside_one_of_each_fact([item for item in own if item.id not in held], seed)
         if missing > 0 and not (_is_auto(phase) and len(spare) < missing):
             held |= {item.id for item in draw(spare, missing, f"{seed}/{phase.name}/validation")}
     return frozenset(held)
@@ -97,7 +97,8 @@ def settled(phase: Phase, new: int, validation: int) -> tuple[Selection, str]:
     if by == "auto":
         by = "validation_loss" if validation >= LEAST else "last"
         held += "" if validation >= LEAST else f", to choose takes {LEAST}"
-    return phase.select.model_copy(update={"by": by, "validation": validation / new}), f"{by} ({held})"
+    share = min(_MOST_SHARE, validation / new)  # what is rounded up, of few that fit, may be more than a plan may ask
+    return phase.select.model_copy(update={"by": by, "validation": share}), f"{by} ({held})"
 
 
 def kept(evaluations: Sequence[Evaluation], select: Selection) -> list[Evaluation]:

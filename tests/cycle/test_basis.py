@@ -89,5 +89,14 @@ def test_a_workspace_elsewhere_goes_on_with_the_same_cycle(tmp_path: Path) -> No
     loop.configure(student={"model": "./models/base"})
     moved = loop.copy(tmp_path / "elsewhere")
     assert read_basis(moved.workspace).identity == read_basis(loop.workspace).identity
+    for each in (loop, moved):
+        (each.root / "plan.yaml").write_text(
+            "phases: [{name: g, method: grpo, kinds: [skill], rollout: {rewards: [{function: 'r.py:f'}]}}]\n"
+        )
+        (each.root / "r.py").write_text("def f(*_):\n    return 1\n")
+        each.configure(student={"model": "./models/base"}, train={"plan": "plan.yaml"})
+    assert read_basis(moved.workspace).identity == read_basis(loop.workspace).identity
+    (moved.root / "r.py").write_text("def f(*_):\n    return 0\n")  # what a reward says decides what is learned
+    assert read_basis(moved.workspace).decided_by["plan"] != read_basis(loop.workspace).decided_by["plan"]
     moved.configure(student={"model": "./models/other"})
     assert read_basis(moved.workspace).decided_by["student"] != read_basis(loop.workspace).decided_by["student"]

@@ -21,7 +21,7 @@ from tilth.train.methods.preference import mismatched
 from tilth.train.methods.setup import Setup
 from tilth.train.methods.table import METHODS
 from tilth.train.metrics import Step
-from tilth.train.mix import Ready, Student, make_mixes
+from tilth.train.mix import Ready, Skipped, Student, make_mixes
 from tilth.train.order import epoch_order
 from tilth.train.plan import MethodName, Phase, Plan
 from tilth.train.reward_model import new_reward_model
@@ -307,3 +307,15 @@ def test_a_new_reward_model_follows_from_the_seed(student: Path) -> None:
     tokenizer = load_tokenizer(student)
     heads = [new_reward_model(student, tokenizer, seed).score.weight.flatten().tolist() for seed in (1, 1, 2)]
     assert heads[0] == heads[1] != heads[2]
+
+
+def test_a_single_pair_leaves_kto_out_before_anything_trains(make: Any, student: Path, tmp_path: Path) -> None:
+    one = Phase(name="p", method="kto", kinds=("preference",), epochs=1)
+    first = Phase(name="s", kinds=("knowledge_short",), epochs=1)
+    pool = Pool([make.pair("Why?", "So.", "No."), *make.samples(9)])
+    folders = [tmp_path / "1", tmp_path / "2"]
+    for folder in folders:
+        folder.mkdir()
+    made = make_mixes(Plan(phases=(first, one)), pool, Student(load_tokenizer(student), 1, 256), folders, Config())
+    assert isinstance(made[1], Skipped)
+    assert made[1].reason == "there is one pair, and kto compares its prompt with the answers to another"

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tilth.core.errors import ConfigError
 from tilth.core.yaml_source import YamlProblems
-from tilth.train.plan import load_plan, shipped_plans
+from tilth.train.plan import by_content, load_plan, shipped_plans
 
 
 def plan_file(folder: Path, text: str) -> Path:
@@ -103,3 +104,31 @@ def test_what_names_another_phase_or_the_parent_is_no_folder_beside_the_plan(tmp
     assert distilled.distill
     assert distilled.distill.teacher == "parent"
     assert [reward.model for reward in rewarded.rollout.rewards] == ["grader", str(tmp_path / "elsewhere")]
+
+
+def test_what_lies_beside_a_plan_counts_by_what_it_holds_and_not_by_where(tmp_path: Path) -> None:
+    def told(folder: Path, code: str) -> list[dict[str, Any]]:
+        folder.mkdir()
+        (folder / "r.py").write_text(code)
+        (folder / "old.jsonl").write_text("[]")
+        (folder / "grader").mkdir()
+        (folder / "grader/config.json").write_text("{}")
+        (folder / "plan.yaml").write_text(
+            "phases:\n"
+            "  - {name: s, kinds: [skill], replay: {general: 0.1, general_file: old.jsonl}}\n"
+            "  - {name: g, method: grpo, kinds: [skill], rollout: {rewards: [{function: 'r.py:f'}, {model: grader}]}}\n"
+        )
+
+        def held(path: Path) -> str:
+            return "weights" if path.is_dir() else path.read_text()
+
+        return [by_content(phase, held) for phase in load_plan(folder / "plan.yaml").phases]
+
+    first, moved, changed = told(tmp_path / "a", "one"), told(tmp_path / "b", "one"), told(tmp_path / "c", "two")
+    assert first == moved
+    assert first[0] == changed[0]
+    rewards = [settings[1]["rollout"]["rewards"] for settings in (first, changed)]
+    assert [each[0]["function"] for each in rewards] == ["one:f", "two:f"]
+    assert rewards[0][1]["model"] == "weights"
+    shipped = load_plan("lab")
+    assert [by_content(phase, str) for phase in shipped.phases] == shipped.model_dump(mode="json")["phases"]

@@ -332,3 +332,14 @@ def test_a_replay_that_makes_no_sense_is_refused(settings: dict[str, Any], messa
 def test_own_answers_are_for_supervised_phases() -> None:
     with pytest.raises(ValidationError, match="are for sft"):
         Phase(name="p", method="dpo", kinds=("preference",), replay=Replay(self_generated=0.1))
+
+
+def test_a_budget_counts_the_answers_that_models_gave(make: Any) -> None:
+    asked = plan(general=0.4, at_most="500 tokens")
+    long = OwnWords(base=lambda samples: [make.sample(item.messages[0].content, "word " * 80) for item in samples])
+
+    def words(item: Any) -> int:
+        return sum(len(message.content.split()) for message in item.messages)
+
+    items = select(asked, 0, Pool(make.samples(30)), 1, words, long).items
+    assert 0 < sum(words(item) for item in items if item.origin == "general") <= 500

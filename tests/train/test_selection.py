@@ -227,3 +227,19 @@ def test_a_selection_that_cannot_be_is_refused(tmp_path: Path, line: str, messag
     file.write_text(f"phases:\n  - name: one\n    learning_rate: 1.0e-5\n{kinds}    {line}\n")
     with pytest.raises(YamlProblems, match=message):
         load_plan(file)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_fact_loses_all_its_samples_where_phases_overlap(make: Any, seed: int) -> None:
+    items = [make.sample(f"Q{fact}.{form}?", "A.", fact=str(fact)) for fact in range(30) for form in range(2)]
+    half = Selection(by="validation_loss", validation=0.5)
+    both = plan(phase("one", select=half), phase("two", "knowledge_short", "knowledge_long", select=half))
+    left = {item.source.fact for item in items if item.id not in held_back(both, items, seed)}
+    assert len(left) == 30
+
+
+def test_what_is_held_back_of_few_samples_is_no_more_than_a_plan_may_ask(make: Any, tmp_path: Path) -> None:
+    asked = plan(phase(select=Selection(by="validation_loss", validation=0.5)))
+    [ready] = mixes(asked, Pool(make.samples(5), []), make, tmp_path)
+    assert ready.mix.validation.samples == 3
+    assert Selection.model_validate(ready.phase.select.model_dump()) == ready.phase.select
