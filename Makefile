@@ -9,7 +9,7 @@ fast_tests = OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow" -n auto
 audit = $(BIN)/python .ci/audit .venv/audit constraints.txt
 DEMO ?= tilth-demo
 
-setup: .venv/.dev-stamp  ## install tilth with all extras, editable
+setup: .venv/.dev-stamp  ## install tilth with all extras but docs, editable
 
 check: setup  ## lint, types, fast tests, known vulnerabilities
 	$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .

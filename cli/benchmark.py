@@ -40,10 +40,11 @@ from .terminal import TerminalProgress, printable, room, table
 
 benchmark = typer.Typer(add_completion=False, rich_markup_mode=None, subcommand_metavar="[run|export|two-turn]")
 
-Models = Annotated[
-    list[str] | None,
-    typer.Option("--model", metavar="MODEL", help=f"{FORMS}; repeatable. Default: base and the current release."),
-]
+_DEFAULT = "repeatable. Default: base and the current release."
+_WEIGHTS = "base, a release's number, or a folder of safetensors"
+
+Models = Annotated[list[str] | None, typer.Option("--model", metavar="MODEL", help=f"{FORMS}; {_DEFAULT}")]
+WithWeights = Annotated[list[str] | None, typer.Option("--model", metavar="MODEL", help=f"{_WEIGHTS}; {_DEFAULT}")]
 
 
 @benchmark.callback(invoke_without_command=True)
@@ -56,7 +57,7 @@ def overview(context: typer.Context) -> None:
 @benchmark.command()
 def run(  # noqa: PLR0913  options, as the user has them
     tasks: Annotated[list[str], typer.Argument(metavar="TASK", help="Tasks and groups as lm-eval names them.")],
-    models: Models = None,
+    models: WithWeights = None,
     include: Annotated[
         Path | None, typer.Option("--include", metavar="DIR", help="A folder of tasks of your own, or exported ones.")
     ] = None,
@@ -189,7 +190,7 @@ def _models(workspace: Workspace, models: list[str] | None, progress: TerminalPr
 def _folder(workspace: Workspace, name: str, progress: TerminalProgress) -> tuple[str, Path]:
     model = find_model(workspace, name, progress)
     if not isinstance(model, Folder):
-        fix = "name base, a release, or a folder of safetensors"
+        fix = f"name {_WEIGHTS}"
         raise ModelError("benchmarks need the weights of a model", where=name, fix=fix)
     return model.name, model.path
 

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .. import __version__
 from ..core.workspace import Workspace
-from ..taxonomy.ci_files import HOOK, SWITCH_ON, CiFile, write_ci_files, write_cycle_workflow
+from ..taxonomy.ci_files import FROM, HOOK, SWITCH_ON, CiFile, write_ci_files, write_cycle_workflow
 from .options import open_workspace
 
 
@@ -35,7 +34,9 @@ def ci(
         print(f"wrote {file.path}" if file.written else f"kept {file.path}: it is there already")
     new = {file.path for file in written if file.written}
     if new - {HOOK}:
-        print(f"the workflow installs tilth {__version__} from the package index; say in it if yours is from elsewhere")
+        print(
+            f"say where the workflow gets tilth from, in the repository's variable {FROM}: git+https://HOST/PATH@COMMIT"
+        )
     if HOOK in new:
         print(f"the hook is off; a contributor switches it on with: {SWITCH_ON}")
 

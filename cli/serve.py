@@ -14,7 +14,7 @@ import typer
 from ..core.environment import withhold
 from ..core.errors import ModelError, TilthError
 from ..core.progress import Progress
-from ..cycle.models import FORMS, default_model, find_model
+from ..cycle.models import default_model, find_model
 from ..llm.chat import CONTEXT_TOKENS
 from ..llm.gguf_server import Listening
 from ..llm.gguf_server import serve as serve_gguf
@@ -26,10 +26,11 @@ from .terminal import TerminalProgress
 _SLOTS = 4
 """Answers at a time of a GGUF file; each takes memory for its context."""
 _LOOK_S = 0.2
+_FORMS = "base, teacher, a release's number, a folder of safetensors, or a .gguf file"
 
 
 def serve(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"{FORMS}; default: the current release.")] = "",
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"{_FORMS}; default: the current release.")] = "",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8000,
     host: Annotated[str, typer.Option(help="0.0.0.0: every address of this machine.")] = "127.0.0.1",
     token_env: Annotated[

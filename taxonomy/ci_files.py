@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import __version__
 from ..core import atomic
 from ..core.errors import TaxonomyError
 from .repository import git_output
@@ -21,6 +20,11 @@ from .schema import SECTIONS
 WORKFLOW, HOOK = ".github/workflows/tilth.yml", ".githooks/pre-commit"
 CYCLE_WORKFLOW = ".github/workflows/tilth-cycle.yml"
 SWITCH_ON = "git config core.hooksPath .githooks"
+
+FROM = "TILTH_FROM"
+"""The repository's variable that says where its workflows install tilth from."""
+_FROM = f"${{{FROM}:?set this variable of the repository, for example to git+https://HOST/PATH@COMMIT}}"
+"""For a shell: empty, it ends the step with that message."""
 
 _WORKFLOW = f"""\
 # Checks every pull request; written by `tilth ci`. What lint finds is shown beside the lines that it is about.
@@ -40,10 +44,12 @@ jobs:
       - uses: actions/setup-python@v5
         with:
           python-version: "3.12"
-      # From the package index, in the version that wrote this file. If yours comes from elsewhere, say here where from:
-      # "tilth @ git+https://HOST/PATH@COMMIT", or the address of a wheel.
+      # tilth is on no package index, and what is called so there is somebody else's. The repository's variable
+      # TILTH_FROM says where yours comes from.
       - name: Install tilth
-        run: python -m pip install "tilth=={__version__}"
+        env:
+          TILTH_FROM: ${{{{ vars.TILTH_FROM }}}}
+        run: python -m pip install "tilth @ {_FROM}"
       - name: Lint
         run: tilth lint --format github
       - name: What this pull request changes
@@ -100,13 +106,18 @@ jobs:
           rm -f .tilth
           ln -s "$state" .tilth
           touch "$RUNNER_TEMP/begun"
-      # Installed once, in the version that wrote this file. If yours comes from elsewhere, or your machine wants
-      # another build of PyTorch, say so here; if the runner has tilth on its PATH, remove this step.
+      # tilth is on no package index, and what is called so there is somebody else's. The repository's variable
+      # TILTH_FROM says where yours comes from; what that names is installed once. If your machine wants another build
+      # of PyTorch, say so here; if the runner has tilth on its PATH, remove this step.
       - name: Install tilth
+        env:
+          TILTH_FROM: ${{ vars.TILTH_FROM }}
         run: |
-          python3 -m venv "$RUNNER_TOOL_CACHE/tilth-@VERSION@"
-          "$RUNNER_TOOL_CACHE/tilth-@VERSION@/bin/pip" install --quiet "tilth[train,teacher]==@VERSION@"
-          echo "$RUNNER_TOOL_CACHE/tilth-@VERSION@/bin" >> "$GITHUB_PATH"
+          wanted="tilth[train,teacher] @ @FROM@"
+          place="$RUNNER_TOOL_CACHE/tilth-$(printf %s "$wanted" | sha256sum | cut -c -16)"
+          python3 -m venv "$place"
+          "$place/bin/pip" install --quiet "$wanted"
+          echo "$place/bin" >> "$GITHUB_PATH"
       - name: Cycle
         id: cycle
         env:
@@ -167,7 +178,7 @@ def write_cycle_workflow(root: Path, key_names: Iterable[str], settings: Iterabl
     paths = [*(f"{section}/**" for section in SECTIONS), *sorted({_around(file, root) for file in settings})]
     text = _CYCLE_WORKFLOW
     for mark, value in {
-        "@VERSION@": __version__,
+        "@FROM@": _FROM,
         "@BRANCH@": json.dumps(branch),
         "@IS_BRANCH@": "'{}'".format(branch.replace("'", "''")),
         "@PATHS@": ", ".join(map(json.dumps, paths)),

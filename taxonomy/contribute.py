@@ -41,7 +41,7 @@ _LONGEST_NAME = 100
 
 
 def init_repository(root: Path) -> bool:
-    """Make `root` a git repository that ignores `.tilth/`; one that is there is kept. Raises TaxonomyError.
+    """Make `root` a git repository that ignores `.tilth`; one that is there is kept. Raises TaxonomyError.
 
     Returns whether `.gitignore` was written.
     """
@@ -57,7 +57,7 @@ def init_repository(root: Path) -> bool:
                 Repo.init(root, initial_branch="main").close()
     ignore = root / ".gitignore"
     lines = ignore.read_bytes().splitlines() if ignore.exists() else []
-    wanted = f"{STATE_NAME}/".encode()
+    wanted = STATE_NAME.encode()  # without a slash: it may be a link
     if wanted in lines:
         return False
     atomic.write_bytes(ignore, b"\n".join([*lines, wanted]) + b"\n")

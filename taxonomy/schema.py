@@ -98,7 +98,7 @@ class Pair(_Part):
     """A question about a context, and its answer."""
 
     question: Annotated[Text, Field(description="A question that the context answers and that makes sense by itself.")]
-    answer: Annotated[Text, Field(description="The answer, from the context alone, in a whole sentence.")]
+    answer: Annotated[Text, Field(description="The answer, from the context alone, in few words where a few will do.")]
 
 
 class PairV3(Pair):

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import yaml
-from tilth import __version__
 from tilth.core.atomic import read_json
 from tilth.taxonomy.ci_files import CYCLE_WORKFLOW, write_cycle_workflow
 from tilth.taxonomy.contribute import commit_files, init_repository
@@ -37,7 +36,9 @@ def written(untouched: Loop, copy: Copy, spawner: Spawner) -> Loop:
     loop = copy(untouched)
     ran = spawner.run(loop.root, "ci", "--cycle")
     assert (ran.code, ran.err) == (0, "")
-    said = f"the workflow installs tilth {__version__} from the package index; say in it if yours is from elsewhere"
+    said = (
+        "say where the workflow gets tilth from, in the repository's variable TILTH_FROM: git+https://HOST/PATH@COMMIT"
+    )
     assert ran.out == f"wrote {CYCLE_WORKFLOW}\n{said}\n"
     return loop
 
@@ -163,6 +164,15 @@ def publish(loop: Loop) -> None:
     """Commit the workflow and the settings, so that a checkout has them."""
     write_cycle_workflow(loop.root, [])
     commit_files(loop.root, [loop.root / name for name in (CYCLE_WORKFLOW, "tilth.yaml", "plan.yaml")], "Settings")
+
+
+def test_tilth_comes_from_where_the_repository_says(untouched: Loop, copy: Copy, runner: Runner) -> None:
+    loop = copy(untouched)
+    publish(loop)
+    runner.job(loop.root)
+    refused = runner.step("Install tilth")
+    assert refused.returncode != 0
+    assert "TILTH_FROM: set this variable of the repository" in refused.stderr
 
 
 def test_the_state_outlives_the_checkout(turned_twice: Loop, copy: Copy, runner: Runner) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tilth import __version__
 from tilth.core.errors import TaxonomyError
 from tilth.taxonomy.ci_files import HOOK, SWITCH_ON, WORKFLOW, write_ci_files
 
@@ -70,7 +69,14 @@ def test_the_workflow_runs(repository: Repository, skill: dict[str, object], tmp
     assert workflow[True] == "pull_request"  # YAML 1.1 reads the key `on` so; GitHub does not
     assert workflow["permissions"] == {"contents": "read"}
     install, lint, diff = [step["run"] for step in workflow["jobs"]["leaves"]["steps"] if "run" in step]
-    assert f'"tilth=={__version__}"' in install
+    refused = shell(clone, f"python() {{ echo ran; }}; {install}", TILTH_FROM="")
+    assert (refused.returncode != 0, "set this variable of the repository" in refused.stderr, refused.stdout) == (
+        True,
+        True,
+        "",
+    )
+    installed = shell(clone, f'python() {{ echo "$4"; }}; {install}', TILTH_FROM="git+https://host/tilth@c0ffee")
+    assert installed.stdout == "tilth @ git+https://host/tilth@c0ffee\n"
     linted = shell(clone, lint)
     assert linted.returncode == 1, linted.stderr
     assert "::error file=compositional_skills/broken/qna.yaml,line=" in linted.stdout

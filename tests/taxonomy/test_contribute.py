@@ -29,7 +29,7 @@ def test_a_repository_is_made_once_and_ignores_the_state(tmp_path):
     init_repository(root)
     init_repository(root)
     assert Repo(root).active_branch.name == "main"
-    assert (root / ".gitignore").read_text() == ".tilth/\n"
+    assert (root / ".gitignore").read_text() == ".tilth\n"
 
 
 def test_a_repository_that_is_there_keeps_its_branch_and_its_rules(tmp_path):
@@ -37,7 +37,7 @@ def test_a_repository_that_is_there_keeps_its_branch_and_its_rules(tmp_path):
     (tmp_path / ".gitignore").write_text("*.log")
     init_repository(tmp_path)
     assert Repo(tmp_path).active_branch.name == "trunk"
-    assert (tmp_path / ".gitignore").read_text() == "*.log\n.tilth/\n"
+    assert (tmp_path / ".gitignore").read_text() == "*.log\n.tilth\n"
 
 
 def add_leaf(root, kind, leaf_id, *documents, created_by=""):
