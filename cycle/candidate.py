@@ -72,9 +72,7 @@ def release_candidate(cycle: OpenCycle, trained: TrainResult, entries: Sequence[
         plan=workspace.config.train.plan,
         seed=workspace.config.seed,
         datasets=tuple(_dataset(entry) for entry in entries),
-        weights_sha256=[
-            each.weights_sha256 for each in trained.phases if each.status == "trained" and each.makes == "policy"
-        ][-1],
+        weights_sha256=trained.weights_sha256,
         scores={leaf: evaluation.rate(f"release {number}", leaf) for leaf in evaluation.leaves},
         verdict=verdict,
         forced=not verdict.passed,

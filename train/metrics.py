@@ -29,7 +29,7 @@ class Step(Record):
     grad_norm: float
     """Before clipping."""
     tokens: int
-    """Tokens that went through the model, padding left out."""
+    """Of all rows of the step, padding left out; what rows share counts in each, though it may go through once."""
     trained_tokens: int
     seconds: float
     """Wall clock since the step before (or since training began)."""
