@@ -204,8 +204,8 @@ def _print(found: Benchmarks, compared: Sequence[BenchmarkComparison]) -> None:
     by_model = {model: found.rows(model) for model in models}
     rows: list[list[object]] = []
     for task, first in by_model[models[0]].items():
+        rows_of_task = [by_model[model].get(task) for model in models]
         for score in first.scores:
-            rows_of_task = [by_model[model].get(task) for model in models]
             scores = [_score(row.scores, score.metric) if row else None for row in rows_of_task]
             said = [_verdict(verdicts.get((task, score.metric)))] if compared else []
             rows.append([task, score.metric, len(first.questions), *map(_score_text, scores), *said])

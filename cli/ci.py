@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..core.workspace import Workspace
-from ..taxonomy.ci_files import FROM, HOOK, SWITCH_ON, CiFile, write_ci_files, write_cycle_workflow
+from ..taxonomy.ci_files import HOOK, SOURCE_VARIABLE, SWITCH_ON, CiFile, write_ci_files, write_cycle_workflow
 from .options import open_workspace
 
 
@@ -34,9 +34,8 @@ def ci(
         print(f"wrote {file.path}" if file.written else f"kept {file.path}: it is there already")
     new = {file.path for file in written if file.written}
     if new - {HOOK}:
-        print(
-            f"say where the workflow gets tilth from, in the repository's variable {FROM}: git+https://HOST/PATH@COMMIT"
-        )
+        example = "git+https://HOST/PATH@COMMIT"
+        print(f"say where the workflow gets tilth from, in the repository's variable {SOURCE_VARIABLE}: {example}")
     if HOOK in new:
         print(f"the hook is off; a contributor switches it on with: {SWITCH_ON}")
 

@@ -143,7 +143,7 @@ class Evaluation(Record):
         """Of a model's answers that a judge was asked about, those not graded. Raises DataError as `rate`."""
         given = self.answers_of(model)
         judged = [(question, given[question.id]) for question in self.questions if question.scoring == "judge"]
-        asked = [answer for question, answer in judged if needs_judge(question, answer.text)]
+        asked = [answer for question, answer in judged if answer.text and not is_reference(question, answer.text)]
         return wilson(sum(answer.outcome == "unjudged" for answer in asked), len(asked))
 
     def remarks(self) -> Iterator[str]:
@@ -181,12 +181,9 @@ class Evaluation(Record):
         return wilson(sum(duel.winner == "unjudged" for duel in asked), len(asked))
 
 
-def needs_judge(question: Question, answer: str) -> bool:
-    """Whether a judge is asked about an answer: not where there is none, or it is a reference, line by line.
-
-    Small judges find faults in that too.
-    """
-    return bool(answer) and _lines(answer) not in map(_lines, question.answers)
+def is_reference(question: Question, answer: str) -> bool:
+    """Whether it is one of the references, line by line. Nobody is asked then: small judges find faults in that too."""
+    return _lines(answer) in map(_lines, question.answers)
 
 
 def _lines(text: str) -> list[str]:

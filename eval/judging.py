@@ -26,7 +26,7 @@ from ..llm.endpoint import identity
 from ..llm.ledger import Ledger
 from ..llm.loop import run_to_end
 from ..llm.prompts import Prompt, harmless, mark, read_prompt
-from .evaluation import Judge, Judging, needs_judge
+from .evaluation import Judge, Judging, is_reference
 
 HIGHEST = 5
 """The rubric's highest grade."""
@@ -144,7 +144,7 @@ def _judging(desk: _Desk, book: Ledger) -> Judging:
 
 
 async def _grade(each: ToGrade, desk: _Desk) -> Grade:
-    if not needs_judge(each.question, each.answer):
+    if is_reference(each.question, each.answer):
         desk.task.advance()
         return Grade(HIGHEST, "it is the reference")
     variables = _variables(each.question, answer=each.answer)

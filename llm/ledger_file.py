@@ -104,15 +104,11 @@ _PLACE = re.compile(r"(?:~\w*|[A-Za-z]:)?[/\\](?:.*[/\\])?(?P<name>[^/\\]+)")
 def _without_folder(body: str) -> str:
     """The body with its model's file by name alone (llama.cpp's server tells its path)."""
     try:
-        model = json.loads(body).get("model")
-    except (ValueError, AttributeError):
+        told = json.loads(body)
+    except ValueError:  # damaged: who imports it is told
         return body
-    place = _PLACE.fullmatch(model) if isinstance(model, str) else None
-    return body.replace(_text(model), _text(place["name"])) if place else body
-
-
-def _text(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    place = _PLACE.fullmatch(model) if isinstance(model := told.get("model"), str) else None
+    return json.dumps(told | {"model": place["name"]}) if place else body
 
 
 def _line(value: Any) -> bytes:

@@ -21,9 +21,9 @@ WORKFLOW, HOOK = ".github/workflows/tilth.yml", ".githooks/pre-commit"
 CYCLE_WORKFLOW = ".github/workflows/tilth-cycle.yml"
 SWITCH_ON = "git config core.hooksPath .githooks"
 
-FROM = "TILTH_FROM"
+SOURCE_VARIABLE = "TILTH_FROM"
 """The repository's variable that says where its workflows install tilth from."""
-_FROM = f"${{{FROM}:?set this variable of the repository, for example to git+https://HOST/PATH@COMMIT}}"
+_SOURCE = f"${{{SOURCE_VARIABLE}:?set this variable of the repository, for example to git+https://HOST/PATH@COMMIT}}"
 """For a shell: empty, it ends the step with that message."""
 
 _WORKFLOW = f"""\
@@ -49,7 +49,7 @@ jobs:
       - name: Install tilth
         env:
           TILTH_FROM: ${{{{ vars.TILTH_FROM }}}}
-        run: python -m pip install "tilth @ {_FROM}"
+        run: python -m pip install "tilth @ {_SOURCE}"
       - name: Lint
         run: tilth lint --format github
       - name: What this pull request changes
@@ -113,10 +113,12 @@ jobs:
         env:
           TILTH_FROM: ${{ vars.TILTH_FROM }}
         run: |
-          wanted="tilth[train,teacher] @ @FROM@"
+          wanted="tilth[train,teacher] @ @SOURCE@"
           place="$RUNNER_TOOL_CACHE/tilth-$(printf %s "$wanted" | sha256sum | cut -c -16)"
-          python3 -m venv "$place"
-          "$place/bin/pip" install --quiet "$wanted"
+          if [ ! -e "$place/bin/tilth" ]; then
+            python3 -m venv "$place"
+            "$place/bin/pip" install --quiet "$wanted"
+          fi
           echo "$place/bin" >> "$GITHUB_PATH"
       - name: Cycle
         id: cycle
@@ -178,7 +180,7 @@ def write_cycle_workflow(root: Path, key_names: Iterable[str], settings: Iterabl
     paths = [*(f"{section}/**" for section in SECTIONS), *sorted({_around(file, root) for file in settings})]
     text = _CYCLE_WORKFLOW
     for mark, value in {
-        "@FROM@": _FROM,
+        "@SOURCE@": _SOURCE,
         "@BRANCH@": json.dumps(branch),
         "@IS_BRANCH@": "'{}'".format(branch.replace("'", "''")),
         "@PATHS@": ", ".join(map(json.dumps, paths)),
