@@ -306,36 +306,64 @@ class _Chosen:
     outside_sha256: str
 
 
+@dataclass(frozen=True)
+class _Fitted:
+    """What of a phase's items it trains, and as which rows."""
+
+    phase: Resolved
+    reasons: dict[str, str]
+    whole: Sequence[Row]
+    """Each item's row."""
+    fitting: Sequence[Row | None]
+    """The same as they fit; None: dropped."""
+    kept: list[tuple[TrainingItem, Row]]
+    packed: Sequence[Row]
+    """As they go through the model."""
+
+
 def _write_mix(phase: Phase, chosen: _Chosen, student: Student, folder: Path, config: Config) -> Ready:
-    selected = chosen.selected.items
-    rows = _rows(phase, student.tokenizer, selected, config.student.system_prompt)
+    fit = _fit(phase, chosen.selected, student, config)
+    write_records(folder / DATA_NAME, (item for item, _ in fit.kept))
+    measured, held = _write_validation(chosen.validation, fit.phase, student, folder / VALIDATION_NAME, config)
+    new = sum(item.origin == "new" for item, _ in fit.kept) + measured.samples
+    select, why = settled(fit.phase, new, measured.samples)
+    reasons = fit.reasons | ({"select": why} if phase.select.by == "auto" else {})
+    mix = _described(fit, chosen, folder, measured, held)
+    write_json(folder / MIX_NAME, mix.model_dump(mode="json"))
+    return Ready(fit.phase.model_copy(update={"select": select}), reasons, mix)
+
+
+def _fit(phase: Phase, selected: Selected, student: Student, config: Config) -> _Fitted:
+    """Resolve the phase by its rows, and cut or drop those that it has no room for."""
+    items = selected.items
+    rows = _rows(phase, student.tokenizer, items, config.student.system_prompt)
     method, longest = METHODS[phase.method], max(row.length for row in rows)
     packed = method.packed(rows, min(phase.max_length or longest, student.context))
     resolved, reasons = resolve(
         phase,
-        len(packed) - sum(len(drawn.items) - drawn.an_epoch for drawn in chosen.selected.replayed),
+        len(packed) - sum(len(drawn.items) - drawn.an_epoch for drawn in selected.replayed),
         max(row.length for row in (*rows, *packed)),
         parameters=student.parameters,
         context=student.context,
         processes=for_phase(config, phase).train.total_processes,
     )
     fitting = fitted(rows, resolved)
-    check_lost(rows, fitting, resolved, new=len(chosen.selected.new), context=student.context)
-    kept = [(item, row) for item, row in zip(selected, fitting, strict=True) if row]
-    kept = _with_turns(kept, chosen.selected.replayed, phase.epochs)
+    check_lost(rows, fitting, resolved, new=len(selected.new), context=student.context)
+    kept = [(item, row) for item, row in zip(items, fitting, strict=True) if row]
+    kept = _with_turns(kept, selected.replayed, phase.epochs)
     packed = method.packed([row for _, row in kept], resolved.max_length)
-    largest = longest_rows(packed, resolved.micro_batch_size)
-    an_epoch = _an_epoch(kept, phase.epochs)
-    resting = len(kept) - an_epoch.samples
-    write_records(folder / DATA_NAME, (item for item, _ in kept))
-    measured, held = _write_validation(chosen.validation, resolved, student, folder / VALIDATION_NAME, config)
-    whole_and_fitting = [*zip(rows, fitting, strict=True), *held]
+    return _Fitted(resolved, dict(reasons), rows, fitting, kept, packed)
+
+
+def _described(
+    fit: _Fitted, chosen: _Chosen, folder: Path, measured: Tally, held: Sequence[tuple[Row, Row | None]]
+) -> Mix:
+    """All that is known of a phase's data once it is written; `held` are the rows that are held back."""
+    phase, kept, packed = fit.phase, fit.kept, fit.packed
+    an_epoch, largest = _an_epoch(kept, phase.epochs), longest_rows(packed, phase.micro_batch_size)
+    whole_and_fitting = [*zip(fit.whole, fit.fitting, strict=True), *held]
     cut = [(whole, row) for whole, row in whole_and_fitting if row and row.length < whole.length]
-    new = sum(item.origin == "new" for item, _ in kept) + measured.samples
-    select, why = settled(resolved, new, measured.samples)
-    resolved = resolved.model_copy(update={"select": select})
-    reasons |= {"select": why} if phase.select.by == "auto" else {}
-    mix = Mix(
+    return Mix(
         phase=phase.name,
         total=_tally([row for _, row in kept]),
         an_epoch=an_epoch,
@@ -353,20 +381,18 @@ def _write_mix(phase: Phase, chosen: _Chosen, student: Student, folder: Path, co
             tokens=sum(whole.tokens - row.tokens for whole, row in cut),
             trained_tokens=sum(whole.trained - row.trained for whole, row in cut),
         ),
-        lengths=length_profile([row.length for row in rows]),
+        lengths=length_profile([row.length for row in fit.whole]),
         longest=max(row.length for row in packed),
         largest=_tally(largest),
         places=trained_places(largest),
         shared=shared_tokens(packed),
-        steps=math.ceil((len(packed) - resting) / resolved.batch_size) * phase.epochs,
+        steps=math.ceil((len(packed) - len(kept) + an_epoch.samples) / phase.batch_size) * phase.epochs,
         data_sha256=file_sha256(folder / DATA_NAME),
         tokens_sha256=_tokens_sha256([row for _, row in kept]),
         validation=measured,
         validation_sha256=file_sha256(folder / VALIDATION_NAME) if measured.samples else "",
         outside_sha256=chosen.outside_sha256,
     )
-    write_json(folder / MIX_NAME, mix.model_dump(mode="json"))
-    return Ready(resolved, reasons, mix)
 
 
 def _with_turns(
