@@ -41,10 +41,11 @@ from tilth.train.methods.reward import ScoredTokens
 from tilth.train.methods.row import Row
 from tilth.train.methods.setup import Setup
 from tilth.train.methods.table import METHODS
-from tilth.train.mix import Mix, Tally
+from tilth.train.mix import Mix
 from tilth.train.packing import DocumentTokens
 from tilth.train.processes import Place
 from tilth.train.profile import longest_rows, shared_tokens, trained_places
+from tilth.train.tally import Tally
 
 RESULTS = Path(__file__).parent / "results" / "train_memory.json"
 STEPS = 3

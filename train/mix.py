@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,23 +33,9 @@ from .profile import Lengths, check_lost, fitted, length_profile, longest_rows, 
 from .replay import SILENT, Drawn, OwnWords, epochs_of, replayed
 from .rewards import reward_sources
 from .selection import held_back, new_items, settled
+from .tally import Replayed, Tally, epoch_tally, replayed_by_leaf, tallies_by_name, tally_of
 
 DATA_NAME, VALIDATION_NAME, MIX_NAME = "data.jsonl", "validation.jsonl", "mix.json"
-
-
-class Tally(Record):
-    """How much: samples, their tokens, and those of the tokens that are trained."""
-
-    samples: int = 0
-    tokens: int = 0
-    trained_tokens: int = 0
-
-
-class Replayed(Tally):
-    """What was replayed of one leaf, and out of how many."""
-
-    available: float = 0.0
-    """The leaf's samples there, each counted by its weight: leaves are drawn from in proportion to it."""
 
 
 class Mix(Record):
@@ -360,22 +346,22 @@ def _described(
 ) -> Mix:
     """All that is known of a phase's data once it is written; `held` are the rows that are held back."""
     phase, kept, packed = fit.phase, fit.kept, fit.packed
-    an_epoch, largest = _an_epoch(kept, phase.epochs), longest_rows(packed, phase.micro_batch_size)
+    an_epoch, largest = epoch_tally(kept, phase.epochs), longest_rows(packed, phase.micro_batch_size)
     whole_and_fitting = [*zip(fit.whole, fit.fitting, strict=True), *held]
     cut = [(whole, row) for whole, row in whole_and_fitting if row and row.length < whole.length]
     return Mix(
         phase=phase.name,
-        total=_tally([row for _, row in kept]),
+        total=tally_of([row for _, row in kept]),
         an_epoch=an_epoch,
-        by_origin=_tallies((item.origin, row) for item, row in kept),
+        by_origin=tallies_by_name((item.origin, row) for item, row in kept),
         origins_an_epoch={
-            origin: _an_epoch([each for each in kept if each[0].origin == origin], phase.epochs)
+            origin: epoch_tally([each for each in kept if each[0].origin == origin], phase.epochs)
             for origin in sorted({item.origin for item, _ in kept})
         },
-        by_kind=_tallies((item.kind, row) for item, row in kept),
-        by_leaf=_tallies((item.source.leaf, row) for item, row in kept),
-        replayed={drawn.source.origin: _replayed(drawn, kept) for drawn in chosen.selected.replayed},
-        too_long=_tally([whole for whole, row in whole_and_fitting if not row]),
+        by_kind=tallies_by_name((item.kind, row) for item, row in kept),
+        by_leaf=tallies_by_name((item.source.leaf, row) for item, row in kept),
+        replayed={drawn.source.origin: replayed_by_leaf(drawn, kept) for drawn in chosen.selected.replayed},
+        too_long=tally_of([whole for whole, row in whole_and_fitting if not row]),
         cut=Tally(
             samples=len(cut),
             tokens=sum(whole.tokens - row.tokens for whole, row in cut),
@@ -383,7 +369,7 @@ def _described(
         ),
         lengths=length_profile([row.length for row in fit.whole]),
         longest=max(row.length for row in packed),
-        largest=_tally(largest),
+        largest=tally_of(largest),
         places=trained_places(largest),
         shared=shared_tokens(packed),
         steps=math.ceil((len(packed) - len(kept) + an_epoch.samples) / phase.batch_size) * phase.epochs,
@@ -409,16 +395,6 @@ def _with_turns(
     return [(item.model_copy(update={"epochs": turns(item.origin)}), row) for item, row in kept]
 
 
-def _an_epoch(kept: Sequence[tuple[TrainingItem, Row]], epochs: int) -> Tally:
-    """What an epoch trains of them, on average: of all together each the same number of samples."""
-    shares = [(len(item.epochs or range(epochs)) / epochs, row) for item, row in kept]
-    return Tally(
-        samples=round(sum(share for share, _ in shares)),
-        tokens=round(sum(share * row.tokens for share, row in shares)),
-        trained_tokens=round(sum(share * row.trained for share, row in shares)),
-    )
-
-
 def _write_validation(
     items: Sequence[TrainingItem], phase: Resolved, student: Student, file: Path, config: Config
 ) -> tuple[Tally, list[tuple[Row, Row | None]]]:
@@ -429,31 +405,7 @@ def _write_validation(
     file.unlink(missing_ok=True)
     if kept:
         write_records(file, (item for item, _ in kept))
-    return _tally([row for _, row in kept]), list(zip(rows, fitting, strict=True))
-
-
-def _tally(rows: Sequence[Row]) -> Tally:
-    return Tally(
-        samples=len(rows),
-        tokens=sum(row.tokens for row in rows),
-        trained_tokens=sum(row.trained for row in rows),
-    )
-
-
-def _tallies(pairs: Iterable[tuple[str, Row]]) -> dict[str, Tally]:
-    groups: defaultdict[str, list[Row]] = defaultdict(list)
-    for name, row in pairs:
-        groups[name].append(row)
-    return {name: _tally(groups[name]) for name in sorted(groups)}
-
-
-def _replayed(drawn: Drawn, kept: Iterable[tuple[TrainingItem, Row]]) -> dict[str, Replayed]:
-    source = drawn.source
-    tallies = _tallies((item.source.leaf, row) for item, row in kept if item.origin == source.origin)
-    return {
-        leaf: Replayed(available=round(weight, 6), **tallies.get(leaf, Tally()).model_dump())
-        for leaf, weight in sorted(source.weights.items())
-    }
+    return tally_of([row for _, row in kept]), list(zip(rows, fitting, strict=True))
 
 
 def _tokens_sha256(rows: Sequence[Row]) -> str:

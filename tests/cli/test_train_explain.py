@@ -11,7 +11,8 @@ from tilth.cycle.explain import Explained
 from tilth.train.auto import Resolved
 from tilth.train.explain import Outlook, PhaseOutlook
 from tilth.train.memory import Memory
-from tilth.train.mix import Mix, Tally
+from tilth.train.mix import Mix
+from tilth.train.tally import Tally
 
 from ..loop import FERRY, Loop, Spawner, Teacher, knowledge_files
 

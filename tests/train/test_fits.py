@@ -12,7 +12,7 @@ from tilth.core.errors import CheckFailed
 from tilth.train import fits, memory
 from tilth.train.fits import check_memory, free_memory
 from tilth.train.memory import PROCESS
-from tilth.train.mix import Tally
+from tilth.train.tally import Tally
 
 from .test_memory import ANSWERS, GB, SMALL, mix, phase, train
 

@@ -24,10 +24,11 @@ from tilth.core.yaml_source import YamlProblems, YamlSource
 from tilth.train import distributed, launch
 from tilth.train.auto import Resolved
 from tilth.train.launch import check_adapters, check_machine, join_run, launching
-from tilth.train.mix import Mix, Ready, Tally
+from tilth.train.mix import Mix, Ready
 from tilth.train.phase import Models, PhaseJob
 from tilth.train.plan import Plan
 from tilth.train.selection import check_askable
+from tilth.train.tally import Tally
 from tilth.train.worker import Work, read_work
 
 from .forks import Forks

@@ -18,9 +18,10 @@ from tilth.train.masking import IGNORED
 from tilth.train.memory import Batch, Sharing, estimate, longest_batch, read_shape
 from tilth.train.methods.setup import Setup
 from tilth.train.methods.table import METHODS
-from tilth.train.mix import Mix, Ready, Tally, make_mixes, read_rows
+from tilth.train.mix import Mix, Ready, make_mixes, read_rows
 from tilth.train.plan import MethodName, Plan
 from tilth.train.run import read_student
+from tilth.train.tally import Tally
 from tilth.train.trainer import Watch, adapter_config
 
 GB = 1e9

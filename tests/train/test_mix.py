@@ -11,11 +11,12 @@ from tilth.core.errors import CheckFailed
 from tilth.core.jsonl import read_records
 from tilth.train.data import Files, Pool, TrainingInputs, TrainingItem, TrainingSample
 from tilth.train.drawing import draw
-from tilth.train.mix import Mix, Ready, Skipped, Tally, in_words, make_mixes, read_rows, select
+from tilth.train.mix import Mix, Ready, Skipped, in_words, make_mixes, read_rows, select
 from tilth.train.mix import Student as Model
 from tilth.train.order import epoch_order
 from tilth.train.phase import Models, PhaseJob
 from tilth.train.plan import Phase, Plan, Replay
+from tilth.train.tally import Tally
 
 
 @pytest.fixture(scope="module")
