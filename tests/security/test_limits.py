@@ -27,8 +27,8 @@ REGEXES = r"""
 import resource, sys
 from types import SimpleNamespace
 from tilth.core import answers, choices, normalise, reworded
-from tilth.eval import forms, judging, refusal
-from tilth.llm import ask
+from tilth.eval import forms, refusal
+from tilth.llm import ask, prompts
 from tilth.sdg import card, coverage, words
 from tilth.sdg.filters import content, form, like_seeds
 from tilth.sdg.flows import multi_hop, passage, questions, skills, texts
@@ -50,7 +50,7 @@ TRIED = {
     "sentences": words.sentences,
     "reworded": reworded._SENTENCE_END.split,
     "refusal": refusal.is_refusal,
-    "turns": lambda text: judging._MARKS_OF_TURNS.sub("x", text),
+    "turns": prompts.harmless,
     "covered": coverage._spans,
     "stands alone": lambda text: form.stands_alone(sample("larch", text)),
     "answer": lambda text: form.is_answer(sample(text)),
