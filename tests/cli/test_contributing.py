@@ -144,7 +144,10 @@ def test_proposals_in_a_terminal(root: Path, clever: Teacher) -> None:
 
 
 def answer(terminal: int, keys: list[bytes]) -> bytes:
-    """Type the next keys whenever we are asked, until the terminal closes. Returns what was shown."""
+    """Type the next keys whenever we are asked, until the terminal closes. Returns what was shown.
+
+    The blank after a question is written apart from it, when the keys are waited for: what is typed before may be lost.
+    """
     shown = b""
     while select.select([terminal], [], [], 60)[0]:
         try:
@@ -152,7 +155,7 @@ def answer(terminal: int, keys: list[bytes]) -> bytes:
         except OSError:  # closed
             break
         shown += data
-        if shown.rstrip().endswith(b"[q]uit:") and keys:
+        if shown.endswith(b"[q]uit: ") and keys:
             os.write(terminal, keys.pop(0))
     os.close(terminal)
     return shown
