@@ -93,8 +93,7 @@ def _facts(phase: PhaseOutlook, outlook: Outlook) -> Iterator[tuple[str, str]]:
         yield "only", narrowed
     yield "samples", _samples(mix, settings)
     if settings.replay != Replay():
-        there = "" if len(mix.by_origin) > 1 else "; there is nothing yet"
-        yield "replay", _replay(settings.replay) + there
+        yield "replay", _replay(settings.replay) + _none_of_it(mix)
     if settings.method in LEARNS_FROM_ANSWERS:
         yield "answers", _answers(settings.rollout)
     if settings.rollout.rewards:
@@ -146,6 +145,14 @@ def _replay(replay: Replay) -> str:
     asked += [f"at most {replay.at_most}"] if replay.at_most else []
     asked += [f"at most {replay.per_leaf} of a leaf"] if replay.per_leaf else []
     return ", ".join(asked) + _RATHER[replay.weight]
+
+
+def _none_of_it(mix: Mix) -> str:
+    """Why nothing is replayed, where nothing is."""
+    if len(mix.by_origin) > 1:
+        return ""
+    there = any(leaf.available for leaves in mix.replayed.values() for leaf in leaves.values())
+    return "; that is less than one beside so few new samples" if there else "; there is nothing yet"
 
 
 def _answers(rollout: Rollout) -> str:

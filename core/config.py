@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -70,10 +71,19 @@ class Section(BaseModel):
     @classmethod
     def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         """To pydantic `seed: yes` would be 1."""
-        wanted = cls.model_fields[info.field_name or ""].annotation
-        if isinstance(value, bool) and (wanted is int or wanted is float):
-            raise PydanticKnownError("int_type" if wanted is int else "float_type")
+        wanted = _alternatives(cls.model_fields[info.field_name or ""].annotation)
+        if isinstance(value, bool) and bool not in wanted and wanted & {int, float}:
+            raise PydanticKnownError("int_type" if int in wanted else "float_type")
         return value
+
+
+def _alternatives(annotation: Any) -> set[Any]:
+    """The types of which a value may be one, without what is said about them."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in {Union, UnionType}:
+        return {each for part in get_args(annotation) for each in _alternatives(part)}
+    return {annotation}
 
 
 class Prices(Section):

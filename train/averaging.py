@@ -19,20 +19,17 @@ from .plan import Phase
 def average(model: Path, parent: Path, share: float) -> None:
     """Replace the weights in the folder `model` by their mean with those in `parent`, which weigh `share`.
 
-    Each file is replaced whole. A tensor that the parent does not have stays as it is. Raises ModelError where one has
-    another shape there.
+    Each file is replaced whole, and one tensor at a time is in memory. Raises ModelError where the parent does not have
+    a tensor, or in another shape.
     """
     from safetensors import safe_open
-    from safetensors.torch import save
 
     before = _Tensors(parent)
     for file in weight_files(model):
-        with safe_open(str(file), framework="pt") as opened:
-            trained = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
-            metadata = opened.metadata()
-        averaged = {name: _mean(name, tensor, before.get(name), share, model) for name, tensor in trained.items()}
-        with new_file(file) as new:
-            new.write(save(averaged, metadata))
+        with safe_open(str(file), framework="pt") as trained, new_file(file) as new:
+            new.write(_head(file))
+            for name in trained.offset_keys():
+                new.write(_bytes(_mean(name, trained.get_tensor(name), before.get(name), share, model)))
 
 
 def averaged_in_words(phase: Phase) -> str:
@@ -42,16 +39,31 @@ def averaged_in_words(phase: Phase) -> str:
 
 
 def _mean(name: str, trained: Any, before: Any, share: float, model: Path) -> Any:
-    if before is None:
-        return trained
-    if before.shape != trained.shape:
-        what = f"{name} has another shape than in the model that the phase started from"
+    if before is None or before.shape != trained.shape:
+        how = "is not" if before is None else "has another shape"
+        what = f"{name} {how} in the model that the phase started from"
         raise ModelError(what, where=str(model), fix="leave `average` out of the phase")
     return trained.lerp(before.to(trained.dtype), share)
 
 
+def _head(file: Path) -> bytes:
+    """What a safetensors file begins with: its length, in eight bytes, and which tensor is where."""
+    with file.open("rb") as opened:
+        length = opened.read(8)
+        return length + opened.read(int.from_bytes(length, "little"))
+
+
+def _bytes(tensor: Any) -> bytes:
+    import torch
+
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
 class _Tensors:
-    """Those of a model's folder, read one by one."""
+    """Those of a model's folder, read one by one, by the names that a causal model has for them.
+
+    As a model came its files may name them without what comes before the first point, as GPT-2's do.
+    """
 
     def __init__(self, folder: Path) -> None:
         from safetensors import safe_open
@@ -65,7 +77,8 @@ class _Tensors:
         """The tensor, or None."""
         from safetensors import safe_open
 
-        if name not in self._file_of:
+        there = name if name in self._file_of else name.partition(".")[2]
+        if there not in self._file_of:
             return None
-        with safe_open(str(self._file_of[name]), framework="pt") as opened:
-            return opened.get_tensor(name)
+        with safe_open(str(self._file_of[there]), framework="pt") as opened:
+            return opened.get_tensor(there)

@@ -58,6 +58,11 @@ def newest_whole(folder: Path, logged: int) -> Path | None:
     return None
 
 
+def newest_step(folder: Path) -> int:
+    """The most steps that a checkpoint there has, whole or not; none where there is none."""
+    return max(map(step_of, _checkpoints(folder)), default=0)
+
+
 def step_of(checkpoint: Path | None) -> int:
     """The optimizer steps that a checkpoint has behind it; none where there is none."""
     return int(checkpoint.name.removeprefix(_PREFIX)) if checkpoint else 0

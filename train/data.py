@@ -77,6 +77,8 @@ class Pool:
     new: list[Item]
     earlier: list[Item] = field(default_factory=list[Item])
     past: Past = field(default_factory=Past)
+    held: frozenset[str] = frozenset()
+    """Ids of the new items that no phase trains."""
 
     @classmethod
     def read(cls, inputs: TrainingInputs) -> Pool:

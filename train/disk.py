@@ -1,7 +1,7 @@
 """How much disk a run will need at most, foreseen: a full one would stop it hours later, while a checkpoint is written.
 
 A new checkpoint is whole before an old one goes, and so is a new best model; the models of all phases stay, and so do
-those of other epochs that are kept.
+those of other epochs that are kept. A mean with the parent is written beside each model that it takes the place of.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def disk_of(phase: Resolved, shape: Shape, *, keep_checkpoints: int, distributed
     again = 0 if phase.method in LEARNS_FROM_ANSWERS else _WRITTEN_AGAIN.get(distributed, 0)  # one process trains those
     checkpoint = (FLOAT + MOMENTS + again) * trained
     model = FLOAT * shape.parameters
-    beside = (phase.select.keep - 1) * model
+    beside = (min(phase.select.keep, phase.epochs) - 1) * model
     aside = model + beside if phase.select.by != "last" else 0
-    # A checkpoint or a better model while it trains; at its end what is aside is copied.
-    most = keep_checkpoints * checkpoint + aside + max(checkpoint, model + beside)
+    # A checkpoint or a better model while it trains; at its end what is aside is copied, and averaged.
+    most = keep_checkpoints * checkpoint + aside + max(checkpoint, model + beside + (model if phase.average else 0))
     return Disk(checkpoint, model, beside, most)
 
 
@@ -62,7 +62,8 @@ def check_disk(
         need, free = kept + disk.most, there + shutil.disk_usage(_nearest(folder)).free
         if need > free:
             each = f"{keep_checkpoints + 1} checkpoints of {gigabytes(disk.checkpoint)}"
-            parts = f"{each}, models of {gigabytes(disk.model)}"
+            models = 1 + disk.beside // disk.model
+            parts = f"{each}, {models} {'models' if models > 1 else 'model'} of {gigabytes(disk.model)}"
             what = f"it needs up to {gigabytes(need)} of disk ({parts}), but only {gigabytes(free)} are free"
             smaller = ", or train with `adapter: lora`" if phase.adapter == "none" else ""
             fix = f"free some (`tilth releases prune` shows what may go){smaller}"

@@ -88,6 +88,7 @@ def thin_flops(rows: int) -> float:
     import torch
 
     side = _SIDE_FROM_MEMORY[device()]
+    rows = min(rows, side)
     matrix = torch.randn(side, side, device=device()).to(compute_dtype())
     return 2 * rows * side**2 / min(_seconds(matrix[:rows], matrix) for _ in range(_TRIES))
 

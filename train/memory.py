@@ -194,6 +194,7 @@ def estimate(
     alone = fit and sharing == Sharing() and phase.batch_size == phase.micro_batch_size
     moving = first + (max(gradients + layer + momentary, passing) if alone else gradients + passing)
     others, process = _others(shape, phase), PROCESS if device() == "cpu" else 0
+    most = max(moving, _beside_a_step(shape, phase))
     return Memory(
         weights=weights,
         gradients=gradients,
@@ -202,7 +203,7 @@ def estimate(
         logits=logits,
         others=others,
         process=process,
-        total=weights + optimizer + moving + others + process + (host if device() == "cpu" else 0),
+        total=weights + optimizer + most + others + process + (host if device() == "cpu" else 0),
         host=host,
     )
 
@@ -246,6 +247,17 @@ def _others(shape: Shape, phase: Resolved) -> int:
     return found + sum(
         _compute_bytes() * _parameters(reward.model, shape) for reward in rollout.rewards if reward.model
     )
+
+
+def _beside_a_step(shape: Shape, phase: Resolved) -> int:
+    """Bytes that the end of an epoch takes, when activations are gone.
+
+    There the merged weights of an adapter are made, in main memory (`merge`), or a model answers held-out questions.
+    """
+    merged = 0 if phase.adapter == "none" or device() != "cpu" else FLOAT * shape.in_layers
+    if phase.adapter == "qlora" and merged:  # beside the weights that those in 4 bits were made from
+        merged += FLOAT * shape.parameters
+    return max(merged, _compute_bytes() * shape.parameters if phase.select.by == "held_out" else 0)
 
 
 def _parameters(model: str, shape: Shape) -> int:

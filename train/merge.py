@@ -25,5 +25,7 @@ def merged_weights(model: Any, whole: dict[str, Any] | None = None) -> dict[str,
         if hasattr(module, "get_delta_weight"):
             with torch.no_grad():
                 base = whole[f"{name}.weight"] if whole else module.base_layer.weight
-                weights[f"{name}.weight"] = base + module.get_delta_weight("default").to(base)
+                merged = base + module.get_delta_weight("default").to(base)
+            # A GPU that trains need not have room for a second model; one that is shared out is fetched by its owner.
+            weights[f"{name}.weight"] = merged if hasattr(merged, "full_tensor") else merged.cpu()
     return {name: weights.get(name, tensor) for name, tensor in whole.items()} if whole else weights

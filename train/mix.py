@@ -9,8 +9,8 @@ import hashlib
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from .plan import LEARNS_FROM_ANSWERS, LOSS_ON_ROWS, Phase, Plan
 from .profile import Lengths, check_lost, fitted, length_profile, longest_rows, shared_tokens, trained_places
 from .replay import SILENT, Drawn, OwnWords, epochs_of, replayed
 from .rewards import reward_sources
-from .selection import held_back, new_items, settled
+from .selection import held_back, new_items, settled, trained_items
 from .tally import Replayed, Tally, epoch_tally, replayed_by_leaf, tallies_by_name, tally_of
 
 DATA_NAME, VALIDATION_NAME, MIX_NAME = "data.jsonl", "validation.jsonl", "mix.json"
@@ -144,16 +144,15 @@ def make_mixes(
 
     Raises CheckFailed when nothing can be trained at all or too much is too long, ModelError from the chat template.
     """
-    held = held_back(plan, pool.new, config.seed)
-    trained = Pool([item for item in pool.new if item.id not in held], pool.earlier, pool.past)
+    pool = replace(pool, held=held_back(plan, pool.new, config.seed))
     selections = [
-        select(plan, index, trained, config.seed, _counter(phase, student, config), own)
+        select(plan, index, pool, config.seed, _counter(phase, student, config), own)
         for index, phase in enumerate(plan.phases)
     ]
-    validations = [_validation(phase, pool, held, config.seed) for phase in plan.phases]
+    validations = [_validation(phase, pool, config.seed) for phase in plan.phases]
     outsides = [_outside_sha256(plan, index, student, config) for index in range(len(plan.phases))]
     chosen = map(_Chosen, selections, validations, outsides)
-    left_out = _left_out(plan, selections, trained)
+    left_out = _left_out(plan, selections, pool)
     if all(phase.name in left_out for phase in plan.phases if METHODS[phase.method].makes == "policy"):
         kinds = ", ".join(sorted(plan.kinds))
         narrow = any(phase.leaves != ("**",) for phase in plan.phases)
@@ -228,7 +227,7 @@ def select(
 
     Raises DataError from a general instruction set, ModelError from the model that answers.
     """
-    new = new_items(plan.phases[index], pool.new, seed)
+    new = trained_items(plan.phases[index], pool, seed)
     return Selected(new, replayed(plan, index, pool, new=len(new), seed=seed, own=own, tokens_of=tokens_of))
 
 
@@ -276,11 +275,11 @@ def _outside_sha256(plan: Plan, index: int, student: Student, config: Config) ->
     return fingerprint(sources, length=64) if sources else ""
 
 
-def _validation(phase: Phase, pool: Pool, held: Container[str], seed: int) -> list[TrainingItem]:
+def _validation(phase: Phase, pool: Pool, seed: int) -> list[TrainingItem]:
     """The samples that a phase measures by: what is held back of those that it is about."""
     if phase.method not in LOSS_ON_ROWS or phase.select.validation == 0:
         return []
-    return [of_origin(item, "new") for item in new_items(phase, pool.new, seed) if item.id in held]
+    return [of_origin(item, "new") for item in new_items(phase, pool.new, seed) if item.id in pool.held]
 
 
 @dataclass(frozen=True)

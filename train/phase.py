@@ -146,7 +146,7 @@ def run_phase(
     checkpoint or the result on disk; ModelError, DataError, CheckFailed.
     """
     with errors_told(job):
-        checkpoint_folder = _clear(job, job.inputs(models), config)
+        checkpoint_folder = _clear(job, job.inputs(models), config, progress)
         checkpoint, metrics = _newest_checkpoint(job, checkpoint_folder), job.folder / METRICS_NAME
     done = checkpoints.step_of(checkpoint)
     with (
@@ -217,11 +217,11 @@ def train_model(
     _give_back_memory()
 
 
-def _clear(job: PhaseJob, inputs: str, config: Config) -> Path:
+def _clear(job: PhaseJob, inputs: str, config: Config, progress: Progress) -> Path:
     """Delete what other inputs or a kill left of the phase, and the run's buffer; return where its checkpoints go.
 
     A checkpoint is one of so many processes, each with its own random state and perhaps its share of the weights, and
-    of a micro-batch: another would round, and draw dropout, otherwise.
+    of a micro-batch: another would round, and draw dropout, otherwise. That such ones go is said.
     """
     (job.folder / RESULT_NAME).unlink(missing_ok=True)
     (job.folder.parent / BUFFER_NAME).unlink(missing_ok=True)
@@ -230,11 +230,22 @@ def _clear(job: PhaseJob, inputs: str, config: Config) -> Path:
     leftovers = [*job.folder.glob(f"*{MODEL_NAME}*"), *(job.folder / _CHECKPOINTS_NAME).glob("*")]
     for path in leftovers:
         if path != own:
+            if path.name.startswith(inputs) and (step := checkpoints.newest_step(path)):
+                progress.say(f"phase {job.phase.name} begins anew: {_of_others(path, step)}")
             shutil.rmtree(path, ignore_errors=True)
     if not own.exists():
         (job.folder / EVALUATIONS_NAME).unlink(missing_ok=True)
     own.mkdir(parents=True, exist_ok=True)
     return own
+
+
+def _of_others(folder: Path, step: int) -> str:
+    """To what the checkpoints in a folder of `_clear`'s belong, in words."""
+    micro_batch_size, processes, distributed = folder.name.split("-")[-3:]
+    return (
+        f"its checkpoint of step {step} is of micro_batch_size {micro_batch_size}, "
+        f"{processes} process{'es' * (processes != '1')} and `distributed: {distributed}`"
+    )
 
 
 def _newest_checkpoint(job: PhaseJob, folder: Path) -> Path | None:
@@ -358,7 +369,7 @@ def errors_told(job: PhaseJob) -> Generator[None]:
 
 
 def _memory_full(whose: str, job: PhaseJob) -> ModelError:
-    fix = f"lower micro_batch_size (now {job.phase.micro_batch_size}) or max_length"
+    fix = f"lower micro_batch_size (now {job.phase.micro_batch_size}) or max_length; the phase then begins anew"
     return ModelError(f"{whose} memory is full", where=f"phase {job.phase.name!r}", fix=fix)
 
 

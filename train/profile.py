@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ..core.errors import CheckFailed
 from ..core.records import Record
 from .masking import Tokens
+from .methods.prompts import PromptTokens
 from .methods.row import Row
 from .packing import DocumentTokens
 from .varlen import shared_beginning
@@ -107,5 +108,8 @@ def _fix(rows: Sequence[Row], phase: Resolved, context: int) -> str:
             return f"raise its max_length to {length}"
     if lengths[-1] <= context:
         return f"raise its max_length to {lengths[-1]}"
+    room = max(row.max_new_tokens if isinstance(row, PromptTokens) else 0 for row in rows)
+    if 0 <= lengths[-1] - context < room:
+        return f"{context} is all the model holds: lower its rollout.max_new_tokens to {room - lengths[-1] + context}"
     more = ", or allow more by too_long.lost_share" if lengths[0] <= context else ""
     return f"{context} is all the model holds: make the samples shorter{more}"

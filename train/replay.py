@@ -27,7 +27,7 @@ from .data import Item, Origin, Pool, TrainingInputs
 from .drawing import ordered
 from .general import general_prompts, may_be_right, read_general
 from .plan import LOSS_ON_ROWS, TRAINS_ON, Phase, Plan
-from .selection import new_items
+from .selection import trained_items
 from .self_generated import (
     GENERAL_ANSWERS_NAME,
     GENERAL_TOKENS,
@@ -168,7 +168,10 @@ def _turns(draw: _Draw, draws: Sequence[_Draw], phase: Phase, own: OwnWords) -> 
 
 
 def _takes_turns(phase: Phase, source: Source) -> bool:
-    """Whether each epoch replays other samples: where rows are trained one by one, and none costs an answer."""
+    """Whether each epoch replays other samples: where rows are trained one by one.
+
+    Not of what the student is to answer anew in every cycle; the base model answers general prompts once.
+    """
     return phase.method in LOSS_ON_ROWS - {"pretrain"} and source.origin != "self_generated"
 
 
@@ -219,8 +222,8 @@ def _answered(items: list[Item], source: Source, replay: Replay, own: OwnWords) 
 def _trained_before(plan: Plan, index: int, pool: Pool, seed: int) -> list[Item]:
     """What is new in the phases before it, those of reward models left out, and not in this one."""
     before = [phase for phase in plan.phases[:index] if phase.method != "reward"]
-    items = {item.id: item for phase in before for item in new_items(phase, pool.new, seed)}
-    own = {item.id for item in new_items(plan.phases[index], pool.new, seed)}
+    items = {item.id: item for phase in before for item in trained_items(phase, pool, seed)}
+    own = {item.id for item in trained_items(plan.phases[index], pool, seed)}
     return [item for id_, item in items.items() if id_ not in own]
 
 

@@ -32,7 +32,7 @@ class PhaseResult(Record):
     epoch: int = 0
     """The epoch whose model this is: the last one trained, or the best by the phase's `select`."""
     final_loss: float = 0.0
-    """Mean over the trained tokens of the last epoch, in nats."""
+    """Mean over the last epoch's steps, each weighing as much as it trained tokens; of `sft` and `pretrain` in nats."""
     seconds: float = 0.0
     """In optimizer steps, over all runs that it took."""
     tokens_per_s: float = 0.0

@@ -16,7 +16,7 @@ from typing import Literal
 from ..core.config import Config
 from ..core.errors import CheckFailed, ConfigError
 from ..core.records import Record
-from .data import Item, in_leaves
+from .data import Item, Pool, in_leaves
 from .distributed import for_phase
 from .drawing import draw
 from .plan import LEARNS_FROM_ANSWERS, LOSS_ON_ROWS, Phase, Plan
@@ -53,6 +53,11 @@ def new_items(phase: Phase, items: Sequence[Item], seed: int) -> list[Item]:
     """The new items that a phase is about, those held back among them."""
     found = [item for item in items if item.kind in phase.kinds and in_leaves(item, phase.leaves)]
     return draw(found, math.ceil(len(found) * phase.share), f"{seed}/{phase.name}/new") if phase.share < 1 else found
+
+
+def trained_items(phase: Phase, pool: Pool, seed: int) -> list[Item]:
+    """Those of them that it trains."""
+    return [item for item in new_items(phase, pool.new, seed) if item.id not in pool.held]
 
 
 def held_back(plan: Plan, items: Sequence[Item], seed: int) -> frozenset[str]:

@@ -24,7 +24,7 @@ AutoCount = Annotated[Positive | None, BeforeValidator(_auto)]
 
 
 def _budget(value: object) -> object:
-    if value and not re.fullmatch(r"[1-9][0-9]* (samples|tokens)", str(value)):
+    if value and not re.fullmatch(r"[1-9][0-9]{0,11} (samples|tokens)", str(value)):
         raise ValueError("at_most is a number and what it counts: write `500 samples` or `20000 tokens`")
     return value
 

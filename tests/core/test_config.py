@@ -47,7 +47,14 @@ def test_an_unknown_key_is_refused_with_its_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["teacher: {concurrency: 0}", "gate: {significance: 1}", "train: {checkpoint_every_s: .nan}"]
+    "line",
+    [
+        "teacher: {concurrency: 0}",
+        "gate: {significance: 1}",
+        "train: {checkpoint_every_s: .nan}",
+        "seed: yes",
+        "releases: {keep: yes}",  # 1 would delete models
+    ],
 )
 def test_a_value_out_of_range_is_refused(tmp_path: Path, line: str) -> None:
     with pytest.raises(TilthError, match=r"^tilth\.yaml:1:\d+: "):

@@ -22,22 +22,34 @@ def model(folder: Path, **files: dict[str, Any]) -> Path:
 
 
 def test_the_mean_is_that_of_the_weights_whatever_file_they_are_in(tmp_path: Path) -> None:
-    parent = model(tmp_path / "parent", all={"a": torch.zeros(2), "b": torch.ones(2, dtype=torch.bfloat16)})
-    own = model(
-        tmp_path / "own", one={"a": torch.ones(2), "new": torch.full((1,), 5.0)}, two={"b": torch.full((2,), 3.0)}
+    parent = model(
+        tmp_path / "parent", all={"a": torch.zeros(2), "b": torch.ones(2, dtype=torch.bfloat16), "c": torch.zeros(())}
     )
+    own = model(tmp_path / "own", one={"a": torch.ones(2), "c": torch.ones(())}, two={"b": torch.full((2,), 3.0)})
+    written = (own / "two.safetensors").read_bytes()
     average(own, parent, 0.25)
     assert load_file(own / "one.safetensors")["a"].tolist() == [0.75, 0.75]
-    assert load_file(own / "one.safetensors")["new"].tolist() == [5.0]
+    assert load_file(own / "one.safetensors")["c"].tolist() == 0.75
     assert load_file(own / "two.safetensors")["b"].tolist() == [2.5, 2.5]
     assert load_file(parent / "all.safetensors")["a"].tolist() == [0.0, 0.0]
+    assert (own / "two.safetensors").read_bytes()[:-8] == written[:-8]  # but for the two numbers
 
 
-def test_a_tensor_of_another_shape_is_told(tmp_path: Path) -> None:
+def test_a_parent_as_it_came_may_name_its_tensors_without_what_comes_first(tmp_path: Path) -> None:
+    parent = model(tmp_path / "parent", all={"h.0.bias": torch.zeros(2)})
+    own = model(tmp_path / "own", all={"transformer.h.0.bias": torch.ones(2)})
+    average(own, parent, 0.5)
+    assert load_file(own / "all.safetensors")["transformer.h.0.bias"].tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(("name", "how"), [("a", "has another shape"), ("b", "is not")])
+def test_a_tensor_without_a_counterpart_is_told_and_nothing_changed(tmp_path: Path, name: str, how: str) -> None:
     parent = model(tmp_path / "parent", all={"a": torch.zeros(2)})
-    own = model(tmp_path / "own", all={"a": torch.zeros(3)})
-    with pytest.raises(ModelError, match=r"a has another shape .*leave `average` out"):
+    own = model(tmp_path / "own", all={name: torch.zeros(3)})
+    before = (own / "all.safetensors").read_bytes()
+    with pytest.raises(ModelError, match=rf"{name} {how} in the model .*leave `average` out"):
         average(own, parent, 0.5)
+    assert (own / "all.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize(

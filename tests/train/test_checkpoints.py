@@ -114,7 +114,7 @@ def test_a_disk_that_is_too_small_is_refused_with_the_numbers(tmp_path: Path, mo
         disk.check_disk(phases, shape(1_000_000_000), keep_checkpoints=1)
 
     message = (
-        r"'two': it needs up to 28\.0 GB of disk \(2 checkpoints of 12\.0 GB, models of 4\.0 GB\), "
+        r"'two': it needs up to 28\.0 GB of disk \(2 checkpoints of 12\.0 GB, 1 model of 4\.0 GB\), "
         r"but only 26\.0 GB are free; free some \(`tilth releases prune` shows what may go\), or train with "
         r"`adapter: lora`"
     )

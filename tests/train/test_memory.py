@@ -166,6 +166,10 @@ def test_the_models_of_several_epochs_need_disk_for_each(tmp_path: Path, monkeyp
         return disk_of(phase(select={"by": "validation_loss", "keep": keep}), SMALL, keep_checkpoints=1)
 
     model = 4 * SMALL.parameters
+    lora = {"adapter": "lora", "select": {"by": "last"}}
+    plain, mean = (disk_of(phase(**lora, average=share), SMALL, keep_checkpoints=1) for share in (0.0, 0.1))
+    assert mean.most - plain.most == model
+    assert disk(1_000_000) == disk(10)  # there are no more epochs
     assert (disk(1).beside, disk(1).most) == (0, 3 * model + model + 3 * model)
     assert (disk(4).beside, disk(4).most) == (3 * model, 3 * model + 4 * model + 4 * model)
     kept, last = phase(select={"by": "held_out", "keep": 4}), phase(select={"by": "last"})
@@ -173,6 +177,20 @@ def test_the_models_of_several_epochs_need_disk_for_each(tmp_path: Path, monkeyp
     check_disk([(kept, tmp_path), (last, tmp_path)], SMALL, keep_checkpoints=1)  # in the second: 4 of the first's, 6
     with pytest.raises(CheckFailed, match="it needs up to"):
         check_disk([(kept, tmp_path), (kept, tmp_path)], SMALL, keep_checkpoints=1)
+
+
+def test_the_end_of_an_epoch_takes_memory_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def beside_weights(**settings: Any) -> int:
+        found = estimate(LLAMA_8B, phase(**settings), Batch(1, 8, 8, 8, joined=True))
+        return found.total - found.weights - found.optimizer - found.process
+
+    asked = {"select": {"by": "held_out"}}
+    assert beside_weights(adapter="lora", **asked) == 2 * LLAMA_8B.parameters  # a second model answers
+    assert beside_weights(**asked) > beside_weights(adapter="lora", **asked)  # gradients take more
+    assert beside_weights(adapter="lora") < GB  # merged weights are made in main memory
+    monkeypatch.setattr(memory, "device", lambda: "cpu")
+    assert beside_weights(adapter="lora") == 4 * LLAMA_8B.in_layers
+    assert beside_weights(adapter="qlora") == 4 * (LLAMA_8B.in_layers + LLAMA_8B.parameters)
 
 
 ANSWERS: dict[str, Any] = {"kinds": ["skill"], "rollout": {"beta": 0.1, "rewards": [{"answer": "exact"}]}}

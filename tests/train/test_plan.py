@@ -71,6 +71,9 @@ def test_an_unknown_plan_names_the_nearest() -> None:
         ("lora: {rank: 4}", "no effect without `adapter: lora`"),
         ("name: Not/A/Folder", "use small letters, digits, - and _"),
         ("replay: {at_most: 20}", "write `500 samples` or `20000 tokens`"),
+        (f"replay: {{at_most: {'9' * 400} samples}}", "write `500 samples` or `20000 tokens`"),
+        ("learning_rate: yes", "learning_rate is true; write a number"),
+        ("batch_size: on", "batch_size is true; write a whole number"),
         ("method: grpo\n    rollout: {rewards: [{answer: exact, weight: 0}]}", "no answer earns anything"),
     ],
 )

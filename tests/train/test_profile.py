@@ -24,10 +24,10 @@ def tokenizer(make: Any) -> Any:
     return make.tokenizer(make.chatml, ("<|im_start|>", "<|im_end|>"), eos="<|im_end|>")
 
 
-def mixed(samples: list[Any], tokenizer: Any, out: Path, **settings: Any) -> Ready:
+def mixed(samples: list[Any], tokenizer: Any, out: Path, context: int = 1 << 20, **settings: Any) -> Ready:
     given = {"batch_size": 8, "micro_batch_size": 4, "learning_rate": 1e-3, **settings}
     plan = Plan(phases=(Phase.model_validate({"name": "short", "kinds": ["knowledge_short"], **given}),))
-    [mix] = make_mixes(plan, Pool(samples), Model(tokenizer, 1_000_000, tokenizer.model_max_length), [out], Config())
+    [mix] = make_mixes(plan, Pool(samples), Model(tokenizer, 1_000_000, context), [out], Config())
     assert isinstance(mix, Ready)
     return mix
 
@@ -81,6 +81,19 @@ def test_the_refusal_names_the_shortest_length_that_would_do(make: Any, tokenize
     assert mixed(samples, tokenizer, tmp_path, max_length=needed).mix.too_long.samples == 1  # the long question
     with pytest.raises(CheckFailed):
         mixed(samples, tokenizer, tmp_path, max_length=needed - 1)
+
+
+def test_room_for_answers_that_is_too_large_is_what_is_to_be_lowered(make: Any, tokenizer: Any, tmp_path: Path) -> None:
+    grpo: dict[str, Any] = {"method": "grpo", "batch_size": 4, "context": 256}
+    asked = {"rewards": [{"answer": "exact"}], "completions": 4}
+    with pytest.raises(
+        CheckFailed, match=r"all the model holds: lower its rollout\.max_new_tokens to (\d+)$"
+    ) as refused:
+        mixed(make.samples(8), tokenizer, tmp_path, **grpo, rollout={**asked, "max_new_tokens": 250})
+    room = int(str(refused.value).rsplit(" ", 1)[-1])
+    assert mixed(make.samples(8), tokenizer, tmp_path, **grpo, rollout={**asked, "max_new_tokens": room})
+    with pytest.raises(CheckFailed):
+        mixed(make.samples(8), tokenizer, tmp_path, **grpo, rollout={**asked, "max_new_tokens": room + 1})
 
 
 def test_only_answers_can_be_cut() -> None:

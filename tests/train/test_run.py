@@ -239,6 +239,18 @@ def test_a_checkpoint_that_is_damaged_or_of_other_settings_is_not_used(
     assert train().phases[0].weights_sha256 == straight.phases[0].weights_sha256
 
 
+def test_that_checkpoints_of_another_micro_batch_are_of_no_use_is_said(
+    train: Callable[..., TrainResult], tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(progress=Told(4, ask_to_stop))
+    told = Told()
+    train(phase(micro_batch_size=1), progress=told)
+    whose = "its checkpoint of step 4 is of micro_batch_size 2, 1 process and `distributed: none`"
+    assert told.said.count(f"phase short begins anew: {whose}") == 1
+    assert sum(told.amounts) == 6
+
+
 def test_no_checkpoint_is_ahead_of_the_lines_of_its_steps(
     train: Callable[..., TrainResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,6 +102,12 @@ def test_what_one_phase_measures_by_no_phase_trains_or_replays(make: Any, tmp_pa
     assert made[0].auto["select"] == "last (10 of 40 new samples held back, to choose takes 64)"
 
 
+def test_what_is_held_back_of_a_share_is_part_of_it(make: Any, tmp_path: Path) -> None:
+    tenth = phase(share=0.1, select=Selection(by="validation_loss", validation=0.5))
+    [ready] = mixes(plan(tenth), Pool(make.samples(200), []), make, tmp_path)
+    assert (ready.mix.total.samples, ready.mix.validation.samples, ready.phase.select.validation) == (10, 10, 0.5)
+
+
 def test_enough_held_back_selects_by_it_and_says_so(make: Any, tmp_path: Path) -> None:
     [ready] = mixes(plan(phase(select=Selection(validation=0.5))), Pool(make.samples(130), []), make, tmp_path)
     assert (ready.phase.select.by, ready.phase.select.validation) == ("validation_loss", 0.5)
