@@ -35,6 +35,7 @@ def _addresses(urls: tuple[str, ...]) -> tuple[str, ...]:
         try:
             parts = urlsplit(url)
             right, told = parts.scheme in {"http", "https"} and bool(parts.hostname), "@" in parts.netloc
+            _ = parts.port  # raises for one that is none
         except ValueError:
             right = told = False
         if told:
@@ -226,8 +227,9 @@ class Eval(Section):
 class Gate(Section):
     """What a candidate must prove before it becomes a release."""
 
-    significance: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
-    """Level of the tests, over all leaves, that call a leaf learned or forgotten, and of bounds held to a margin."""
+    significance: Annotated[float, Field(ge=0.001, lt=0.5)] = 0.05
+    """Level of the tests, over all leaves, that call a leaf learned or forgotten, and of bounds held to a margin. The
+    draws of the bootstrap tell no smaller one."""
     min_gain: Share = 0.0
     """What the changed leaves must gain, as a share of their held-out questions: the lower bound of all together lies
     above this, and so does what each was seen to gain."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.errors import TaxonomyError
+from ..core.errors import ModelError, TaxonomyError
 from ..core.fingerprint import file_sha256, fingerprint
 from ..core.workspace import Workspace
 from ..eval.judging import judge_of
+from ..eval.model_fingerprint import FileHashes, hashes_file
 from ..eval.report.data import LeafChanges
 from ..llm.endpoint import identity
 from ..sdg.generate import Planned, plan
@@ -25,7 +27,7 @@ from ..train.replay_buffer import Past
 from ..train.self_generated import GENERAL_ANSWERS_NAME
 from .releases import Dataset, Release, current_release, model_folder
 
-_CODE = 1
+_CODE = 2
 """To be raised with a change of scoring, tests or gate by which equal answers come to another verdict: what was judged
 before is then judged again."""
 
@@ -77,25 +79,37 @@ def read_basis(workspace: Workspace, ref: str = "HEAD") -> Basis:
 def training_start(workspace: Workspace) -> Release | None:
     """The release that training starts from now; None: the student as it came. Raises DataError."""
     current = current_release(workspace)
-    return current if current and _is_of(workspace.config.student.model, current) else None
+    return current if current and _is_of(workspace, current) else None
 
 
-def _is_of(student: str, release: Release) -> bool:
-    """Whether a release grew from this student, though its folder may lie elsewhere by now."""
-    if student == release.student:
-        return True
-    return Path(student).is_dir() and weights_sha256(Path(student)) == release.student_sha256
+def _is_of(workspace: Workspace, release: Release) -> bool:
+    """Whether a release grew from the student, by its weights: its folder may lie elsewhere by now, or hold others."""
+    if (weights := _student_sha256(workspace)) and release.student_sha256:
+        return weights == release.student_sha256
+    return workspace.config.student.model == release.student
+
+
+def _student_sha256(workspace: Workspace) -> str:
+    """Of its weights where it is a folder of the user's, else nothing: models of the catalogue are pinned."""
+    folder = Path(workspace.config.student.model)
+    with contextlib.suppress(ModelError):
+        if folder.is_dir():
+            return weights_sha256(folder, FileHashes(hashes_file(workspace.state / "answers")).of)
+    return ""
 
 
 def _decided_by(workspace: Workspace, planned: list[Planned], parent: Release | None) -> dict[str, str]:
     config = workspace.config
     # Not the store's folders: of two leaves with equal content one finds the other's, once it is there.
     leaves = sorted((each.leaf.id, each.leaf.fingerprint, each.recipe.fingerprint) for each in planned)
+    student = {"model": _place(config.student.model, workspace.root), "weights": _student_sha256(workspace)}
+    asked = [question for each in planned for question in each.leaf.questions]
     parts = {
         "samples": [identity(config.teacher), *leaves],
+        "questions": sorted((each.leaf, each.id, each.must_pass, each.judged) for each in asked),
         "parent": [parent.number, parent.weights_sha256] if parent else [],
         "plan": {"phases": [by_content(phase, _held) for phase in load_plan(config.train.plan).phases]},
-        "student": config.student.model_dump(mode="json") | {"model": _place(config.student.model, workspace.root)},
+        "student": config.student.model_dump(mode="json") | student,
         "eval": config.eval.model_dump(mode="json", exclude={"batch_size", "open_book"}),
         "judge": judge_of(config).model_dump(),
         "gate": config.gate.model_dump(mode="json"),

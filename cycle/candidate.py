@@ -38,7 +38,7 @@ def judge_candidate(cycle: OpenCycle, trained: TrainResult, leaks: Sequence[Leak
 
     `leaks` are those found in what was trained on.
     """
-    evaluation, basis, gate = _evaluate(cycle, CANDIDATE, trained.model), cycle.basis, cycle.workspace.config.gate
+    evaluation, basis, gate = _evaluate(cycle, trained.model), cycle.basis, cycle.workspace.config.gate
     contest = Contest(
         base=BASE,
         parent=basis.parent.name if basis.parent else BASE,
@@ -55,10 +55,15 @@ def judge_candidate(cycle: OpenCycle, trained: TrainResult, leaks: Sequence[Leak
 
 
 def release_candidate(cycle: OpenCycle, trained: TrainResult, entries: Sequence[Entry], verdict: Verdict) -> int:
-    """Make the candidate a release, evaluated under its own name, whatever the verdict. Returns its number."""
+    """Make the candidate a release, whatever the verdict. Returns its number.
+
+    It has the scores that were judged, from `eval.json`, where it gets its name.
+    """
     workspace, inputs = cycle.workspace, cycle.inputs
     number = max(release_numbers(workspace), default=0) + 1
-    evaluation = _evaluate(cycle, f"release {number}", trained.model)
+    judged = read_record(cycle.folder / EVALUATION, Evaluation)
+    evaluation = judged.renamed(CANDIDATE, f"release {number}")
+    write_json(cycle.folder / EVALUATION, evaluation.model_dump(mode="json"))
     buffer = (cycle.folder / TRAIN / BUFFER_NAME).read_bytes()
     release = Release(
         number=number,
@@ -114,7 +119,7 @@ def _cards(
     )
 
 
-def _evaluate(cycle: OpenCycle, name: str, candidate: Path) -> Evaluation:
+def _evaluate(cycle: OpenCycle, candidate: Path) -> Evaluation:
     """Base, parent and candidate on every held-out question, in that order; what was answered before is read."""
     workspace, parent = cycle.workspace, cycle.basis.parent
     models = {BASE: cycle.student}
@@ -122,13 +127,13 @@ def _evaluate(cycle: OpenCycle, name: str, candidate: Path) -> Evaluation:
         models[parent.name] = model_folder(workspace, parent)
     with timed(cycle.folder, "evaluation"):
         evaluation = evaluate(
-            models | {name: candidate},
+            models | {CANDIDATE: candidate},
             [*cycle.questions, *cycle.general],
             config=workspace.config,
             cache=workspace.state / "answers",
             progress=cycle.progress,
             passages=_passages(cycle) if workspace.config.eval.open_book else None,
-            duel=(parent.name if parent else BASE, name) if workspace.config.eval.pairwise else None,
+            duel=(parent.name if parent else BASE, CANDIDATE) if workspace.config.eval.pairwise else None,
             ledger=workspace.ledger,
         )
     write_json(cycle.folder / EVALUATION, evaluation.model_dump(mode="json"))

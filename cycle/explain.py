@@ -23,6 +23,7 @@ from .past import read_past
 
 _OTHER = {
     "samples": "other samples",
+    "questions": "other questions must be passed, or are judged",
     "parent": "another release is current",
     "plan": "another plan",
     "student": "another student",

@@ -7,7 +7,7 @@ import functools
 from ..core.config import ModelServer
 from ..core.progress import Progress
 from ..core.workspace import Workspace
-from ..eval.model_fingerprint import model_fingerprint
+from ..eval.model_fingerprint import hashes_file, model_fingerprint
 from ..llm.catalogue import catalogue
 from ..llm.endpoint import identity
 from ..llm.local_gateway import LocalModel
@@ -39,7 +39,7 @@ def students(workspace: Workspace, parent: Release | None, progress: Progress) -
     def base() -> LocalModel:
         if settings.model in catalogue():
             return LocalModel(identity(ModelServer(model=settings.model)), folder, settings.system_prompt)
-        weights = model_fingerprint(folder(), workspace.state / "answers" / "files.json")
+        weights = model_fingerprint(folder(), hashes_file(workspace.state / "answers"))
         name = settings.model.rstrip("/").rsplit("/", 1)[-1]  # no path of this machine goes into a dataset
         return LocalModel(f"{name}@{weights[:8]}", folder, settings.system_prompt)
 

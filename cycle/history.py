@@ -15,9 +15,9 @@ from .releases import releases
 def read_matrix(workspace: Workspace, number: int) -> Matrix | None:
     """The base, the releases from which the candidate of cycle `number` descends, and the candidate.
 
-    A model that several cycles asked, as their parent or as the base, has the newest of its scores on each leaf. A
-    cycle whose evaluation is not there, or was made by another judge or with other settings than that of cycle
-    `number`, is left out; None where none is. Raises DataError when one is broken.
+    A leaf has the name that it has now. A model that several cycles asked, as their parent or as the base, has the
+    newest of its scores on each leaf. A cycle whose evaluation is not there, or was made by another judge or with other
+    settings than that of cycle `number`, is left out; None where none is. Raises DataError when one is broken.
     """
     rates: dict[str, dict[str, Rate]] = {}
     trained: dict[str, tuple[str, ...]] = {}
@@ -28,6 +28,10 @@ def read_matrix(workspace: Workspace, number: int) -> Matrix | None:
     descent = {BASE, *(f"release {inputs.parent}" for inputs in lineage)}
     for inputs in lineage:
         file = cycle_folder(workspace, inputs.number) / EVALUATION
+        now = dict(inputs.changes.moved)
+        rates = {model: {now.get(leaf, leaf): rate for leaf, rate in of.items()} for model, of in rates.items()}
+        trained = {model: tuple(now.get(leaf, leaf) for leaf in leaves) for model, leaves in trained.items()}
+        known = {now.get(leaf, leaf) for leaf in known}
         new = tuple(leaf for leaf in _trained(workspace, inputs) if leaf not in known)
         known.update(new)
         if not file.is_file():

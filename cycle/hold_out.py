@@ -23,6 +23,7 @@ from ..eval.general import general_questions
 from ..sdg.store import Entry, is_complete, open_entry, read_preferences, read_samples, read_tests
 from ..train.data import Item, TrainingItem
 from ..train.mix import DATA_NAME, VALIDATION_NAME
+from ..train.results import TrainResult
 from .journal import CONTAMINATION, TRAIN
 from .open_cycle import OpenCycle
 from .releases import releases
@@ -53,20 +54,20 @@ def hold_out(cycle: OpenCycle, entries: Sequence[Entry], general: Sequence[Sampl
     return kept
 
 
-def check_trained(cycle: OpenCycle, entries: Sequence[Entry]) -> tuple[Leak, ...]:
-    """The leaks in what a trained cycle was trained on: the phases' own files, and what releases before it saw.
+def check_trained(cycle: OpenCycle, trained: TrainResult, entries: Sequence[Entry]) -> tuple[Leak, ...]:
+    """The leaks in what a trained cycle was trained on: its phases' own files, and what releases before it saw.
 
-    Raises DataError when a file is broken.
+    Other phases that it has taken over from an earlier cycle are no part of it. Raises DataError when a file is broken.
     """
     items: dict[str, TrainingItem] = {}
-    for name in (DATA_NAME, VALIDATION_NAME):
-        for file in sorted((cycle.folder / TRAIN).glob(f"*/{name}")):
-            for line in read_records(file, _Line):
-                items.setdefault(line.root.id, line.root)
-    trained = (each for item in items.values() for each in _trained(item, item.origin))
+    folders = [cycle.folder / TRAIN / phase.folder for phase in trained.phases if phase.status == "trained"]
+    for file in (folder / name for name in (DATA_NAME, VALIDATION_NAME) for folder in folders):
+        for line in read_records(file, _Line) if file.exists() else ():
+            items.setdefault(line.root.id, line.root)
+    seen = (each for item in items.values() for each in _trained(item, item.origin))
     before = (each for each in _of_entries(cycle, entries) if each.sample.id not in items and each.origin != "new")
     questions, likeness = [*cycle.questions, *cycle.general], _likeness(cycle)
-    report = contamination(questions, chain(trained, before), likeness=likeness, as_trained=True)
+    report = contamination(questions, chain(seen, before), likeness=likeness, as_trained=True)
     write_json(cycle.folder / CONTAMINATION, report.model_dump(mode="json"))
     return report.leaks
 

@@ -28,7 +28,7 @@ def find_model(workspace: Workspace, name: str, progress: Progress) -> Model:
         return Folder(name, student_folder(workspace.config.student.model, progress), system_prompt)
     if name == "teacher":
         return _teacher(workspace.config.teacher, progress)
-    if name.isdecimal():
+    if name.isdecimal() and len(name) < 10:
         release = find_release(workspace, int(name))
         return Folder(release.name, model_folder(workspace, release), system_prompt)
     if "://" in name:
@@ -58,6 +58,7 @@ def _endpoint(config: Config, name: str) -> Endpoint:
     try:
         parts = urlsplit(url)
         right = parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.username
+        _ = parts.port  # raises for one that is none
     except ValueError:
         right = False
     if not right or not model:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import re
+import sys
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -42,7 +43,7 @@ class Site:
             return None
         at = paged.index(number)
         previous, following = ([0, *paged][at], [*paged, 0][at + 1])
-        return with_links(self._file(number).read_text(encoding="utf-8"), previous, following)
+        return with_links(self._file(number).read_text(encoding="utf-8", errors="replace"), previous, following)
 
     def _file(self, number: int) -> Path:
         return cycle_folder(self.workspace, number) / REPORT
@@ -75,10 +76,17 @@ def open_server(site: Site, port: int, token: str) -> ThreadingHTTPServer:
         pages, start = site, f"/{token}"
 
     try:
-        return ThreadingHTTPServer((HOST, port), Handler)
+        return _Server((HOST, port), Handler)
     except (OSError, OverflowError) as error:
         fix = "name another one with --port, or leave that out"
         raise TilthError(f"port {port} cannot be used: {error}", where=HOST, fix=fix) from error
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that went away is no news; the standard library would print a traceback."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -98,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(HTTPStatus.FORBIDDEN, "open the address that `tilth report --serve` prints", "text/plain")
         try:
             page = self.pages.page(path)
-        except DataError as error:
+        except (DataError, OSError) as error:
             return self._send(HTTPStatus.INTERNAL_SERVER_ERROR, str(error), "text/plain")
         if page is None:
             return self._send(HTTPStatus.NOT_FOUND, "there is no such page; / lists the cycles", "text/plain")

@@ -120,7 +120,7 @@ def run_cycle(
         trained = _train(cycle, entries)
         if until == "train":
             return CycleResult(inputs.number, "trained")
-        verdict = judge_candidate(cycle, trained, check_trained(cycle, entries))
+        verdict = judge_candidate(cycle, trained, check_trained(cycle, trained, entries))
         if ref or not (verdict.passed or force):
             return _finish(workspace, progress, inputs.number, "judged" if verdict.passed else "refused")
         released = release_candidate(cycle, trained, entries, verdict)

@@ -6,7 +6,9 @@ into a comment (GitHub takes 65,536 characters): long lists are cut, and say so.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from ..core.atomic import read_json
 from ..core.errors import DataError, TilthError
@@ -81,8 +83,13 @@ def verdict_on_head(workspace: Workspace) -> str:
 
 def no_verdict(workspace: Workspace, commit: str, error: str) -> str:
     """What to say where an error kept a cycle from its end, or from its beginning."""
-    said = prose(error.replace(str(workspace.root), workspace.root.name))
+    said = prose(_without_folders(error.replace(str(workspace.root), workspace.root.name)))
     return f"## No verdict: an error stands in the way\n\n{_commit(workspace, commit)}\n\n{said}\n"
+
+
+def _without_folders(text: str) -> str:
+    """Paths of this machine by their last part only."""
+    return re.sub(r"(?<![\w:/.~<])~?/(?:[^\s/'\"`<]+/)+", "", text.replace(str(Path.home()), "~"))
 
 
 def _headline(inputs: Inputs, done: Done, judgement: Judgement) -> str:

@@ -24,7 +24,7 @@ from ..core.records import Record
 from ..core.wording import first_fault
 from .answer_cache import AnswerCache
 from .difference import Difference, paired_difference
-from .model_fingerprint import model_fingerprint
+from .model_fingerprint import hashes_file, model_fingerprint
 from .statistics import holm, mcnemar
 
 
@@ -140,7 +140,7 @@ def run_benchmarks(  # noqa: PLR0913  what to measure, how, and where it stays
     """
     harness_version = _installed()
     wanted = {"version": harness_version, "settings": settings.model_dump(), "include": _content(include)}
-    fingerprints = {name: model_fingerprint(folder, cache / "files.json") for name, folder in models.items()}
+    fingerprints = {name: model_fingerprint(folder, hashes_file(cache)) for name, folder in models.items()}
     found: dict[str, tuple[Benchmark, ...]] = {}
     with ExitStack() as stack:
         harness = None

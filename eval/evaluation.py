@@ -111,6 +111,21 @@ class Evaluation(Record):
         vars(copied).pop("_by_leaf", None)
         return copied
 
+    def renamed(self, name: str, to: str) -> Self:
+        """The same with another name for a model."""
+        called = {model: to if model == name else model for model in self.models}
+        duels = [
+            duel.model_copy(update={side: called[getattr(duel, side)] for side in ("first", "second")})
+            for duel in self.duels
+        ]
+        by_model = {"models": self.models, "answers": self.answers, "open_book": self.open_book}
+        return self.model_copy(
+            update={
+                **{key: {called[model]: of for model, of in each.items()} for key, each in by_model.items()},
+                "duels": tuple(duels),
+            }
+        )
+
     @property
     def leaves(self) -> tuple[str, ...]:
         """The leaves that have questions, sorted; the parts of the general set among them."""

@@ -88,11 +88,11 @@ def _judged(findings: Findings, settings: Gate) -> _Checks:
         failed = findings.evaluation.unjudged(model)
         if failed.total and failed.value > settings.max_unjudged:
             what = f"{failed.correct} of {failed.total} answers of {model} that it was asked about"
-            yield "inconclusive", f"The judge could not grade {what}; at most {settings.max_unjudged:.0%} may be."
+            yield "inconclusive", f"The judge could not grade {what}; at most {_percent(settings.max_unjudged)} may be."
     failed = findings.evaluation.unjudged_duels()
     if failed.total and failed.value > settings.max_unjudged:
         what = f"{failed.correct} of {failed.total} pairs of answers"
-        yield "inconclusive", f"The judge could not compare {what}; at most {settings.max_unjudged:.0%} may be."
+        yield "inconclusive", f"The judge could not compare {what}; at most {_percent(settings.max_unjudged)} may be."
 
 
 def _measured(findings: Findings) -> _Checks:
@@ -118,7 +118,7 @@ def _gained(numbers: str, group: Together, settings: Gate) -> tuple[Outcome, str
     if shown and group.difference.low > settings.min_gain:
         return "pass", f"{numbers}."
     needed = _needed(group, settings.min_gain, settings)
-    above = f" above {settings.min_gain:.0%}" if settings.min_gain else ""
+    above = f" above {_percent(settings.min_gain)}" if settings.min_gain else ""
     return "inconclusive", f"{numbers}: a gain{above} is not shown; {needed}."
 
 
@@ -142,7 +142,7 @@ def _not_risen(sentence: str, item: Comparison, settings: Gate) -> tuple[Outcome
         left = f"{open_questions} question{'' if open_questions == 1 else 's'}"
         return "inconclusive", f"{sentence}: the parent left {left} to learn, too few to show it."
     rise = item.difference(settings.significance).value
-    asked = f"it rose by {rise:.0%}, and more than {settings.min_gain:.0%} is asked for"
+    asked = f"it rose by {_percent(rise)}, and more than {_percent(settings.min_gain)} is asked for"
     return "fail", f"{sentence}: {asked if rise > 0 else 'nothing was learned'}."
 
 
@@ -160,7 +160,7 @@ def _other_leaf(item: Comparison, settings: Gate) -> tuple[Outcome, str]:
         return "fail", f"Other leaf {item.sentence}."
     if lost > settings.max_loss:
         return "inconclusive", (
-            f"Other leaf {item.sentence}: it lost {lost:.0%}, at most {settings.max_loss:.0%} may be, "
+            f"Other leaf {item.sentence}: it lost {_percent(lost)}, at most {_percent(settings.max_loss)} may be, "
             f"and {item.after.total} questions are too few to tell that from chance."
         )
     return "pass", f"Other leaf {item.sentence}."
@@ -177,9 +177,9 @@ def _kept(numbers: str, group: Together, margin: float, settings: Gate) -> tuple
     if found.low > -margin:
         return "pass", f"{numbers}."
     if found.high < -margin:
-        return "fail", f"{numbers}: more than {margin:.0%} was lost."
+        return "fail", f"{numbers}: more than {_percent(margin)} was lost."
     needed = _needed(group, -margin, settings)
-    return "inconclusive", f"{numbers}: that no more than {margin:.0%} was lost is not shown; {needed}."
+    return "inconclusive", f"{numbers}: that no more than {_percent(margin)} was lost is not shown; {needed}."
 
 
 def _needed(group: Together, margin: float, settings: Gate) -> str:
@@ -206,6 +206,10 @@ def _more_to_gain(found: Difference, significance: float) -> int:
     z = NormalDist().inv_cdf(1 - significance / 2)
     times = ((z * math.sqrt(flips) + math.sqrt(z * z * flips + 4 * more)) / (2 * more)) ** 2
     return math.ceil(math.ceil(times * flips) * found.total / flips) - found.total
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g}%"
 
 
 def _short(question: Question) -> str:

@@ -33,19 +33,37 @@ def model_fingerprint(folder: Path, memory: Path) -> str:
 
     Raises ModelError when the folder holds no safetensors.
     """
-    known: dict[str, Any] = read_json(memory) if memory.exists() else {}
-    hashes: dict[str, str] = {}
-    fresh = False
-    for file in _files(folder):
+    hashes = FileHashes(memory)
+    found = fingerprint({file.name: hashes.of(file) for file in _files(folder)})
+    hashes.keep()
+    return found
+
+
+def hashes_file(answers: Path) -> Path:
+    """Where a folder of answers remembers them."""
+    return answers / "files.json"
+
+
+class FileHashes:
+    """SHA-256 of files, by heart where a file's size and time of change are those of before."""
+
+    def __init__(self, memory: Path) -> None:
+        self._memory, self._fresh = memory, False
+        self._known: dict[str, Any] = read_json(memory) if memory.exists() else {}
+
+    def of(self, file: Path) -> str:
+        """A file's. Raises OSError."""
         path, stat = str(file.resolve()), file.stat()
         stamp = [stat.st_size, stat.st_mtime_ns]
-        if known.get(path, {}).get("stamp") != stamp:
-            known[path] = {"stamp": stamp, "sha256": file_sha256(file)}
-            fresh = True
-        hashes[file.name] = known[path]["sha256"]
-    if fresh:
-        write_json(memory, known)
-    return fingerprint(hashes)
+        if self._known.get(path, {}).get("stamp") != stamp:
+            self._known[path] = {"stamp": stamp, "sha256": file_sha256(file)}
+            self._fresh = True
+        return self._known[path]["sha256"]
+
+    def keep(self) -> None:
+        """Remember what was taken."""
+        if self._fresh:
+            write_json(self._memory, self._known)
 
 
 def _files(folder: Path) -> Iterator[Path]:

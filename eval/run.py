@@ -6,6 +6,7 @@ answered or judged before is not asked again, so an evaluation that was stopped 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from .choice import shuffled
 from .evaluation import Answer, Duel, Evaluation, Settings
 from .forms import check_forms
 from .judging import Grade, Judged, ToCompare, ToGrade, judge, judge_of, winner
-from .model_fingerprint import model_fingerprint
+from .model_fingerprint import hashes_file, model_fingerprint
 from .open_book import with_passages
 from .scores import names_right_option, score, score_judged, score_right
 
@@ -52,9 +53,8 @@ def evaluate(  # noqa: PLR0913  all that an evaluation is made of
     settings = _settings(config, known.values())
     by = Answering(config, cache, ledger or cache / "ledger.db", progress)
     closed = [_ask(question, settings) for question in questions]
-    opened = (
-        [_ask(each, settings, passages[each.leaf]) for each in questions if each.leaf in passages] if passages else []
-    )
+    at_hand = _at_hand(questions, passages or {})
+    opened = [_ask(each, settings, [*at_hand[each.id]]) for each in questions if each.leaf in (passages or {})]
     fingerprints = {name: _fingerprint(model, cache) for name, model in known.items()}
     said = {name: answers_of(name, model, fingerprints[name], [*closed, *opened], by) for name, model in known.items()}
     pairs = list(_pairs(closed, said[duel[0]], said[duel[1]])) if duel else []
@@ -70,6 +70,14 @@ def evaluate(  # noqa: PLR0913  all that an evaluation is made of
         duels=tuple(_duels(pairs, judged, *duel)) if duel else (),
         judging=judged.judging,
     )
+
+
+def _at_hand(questions: Sequence[Question], passages: Mapping[str, Sequence[str]]) -> Mapping[str, Mapping[str, None]]:
+    """Question id -> the passages of the leaves that ask it, in order, none twice."""
+    found: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for question in questions:
+        found[question.id] |= dict.fromkeys(passages.get(question.leaf, ()))
+    return found
 
 
 def _as_model(name: str, model: Path | Model, config: Config) -> Model:
@@ -88,7 +96,7 @@ def _settings(config: Config, models: Collection[Model]) -> Settings:
 
 def _fingerprint(model: Model, cache: Path) -> str:
     if isinstance(model, Folder):
-        return model_fingerprint(model.path, cache / "files.json")
+        return model_fingerprint(model.path, hashes_file(cache))
     return served_as(model)
 
 

@@ -26,7 +26,7 @@ from ..llm.prompts import Prompt, harmless, read_prompt
 from ..llm.turns import Turns
 from .answering import say_kept, served_as, server_of
 from .evaluation import Judge
-from .model_fingerprint import model_fingerprint
+from .model_fingerprint import hashes_file, model_fingerprint
 from .two_turn import WORST, GradedAnswer, TwoTurn, TwoTurnQuestion
 
 
@@ -86,7 +86,7 @@ class _Setting(NamedTuple):
 
 def _asked(model: Model, cache: Path) -> _Asked:
     if isinstance(model, Folder):
-        weights = model_fingerprint(model.path, cache / "files.json")
+        weights = model_fingerprint(model.path, hashes_file(cache))
         local = LocalModel(f"{model.name}@{weights[:8]}", lambda: model.path, model.system_prompt)
         return _Asked(weights, local, "")  # the gateway puts it there
     return _Asked(served_as(model), server_of(model), model.system_prompt if isinstance(model, Gguf) else "")

@@ -116,10 +116,11 @@ def test_every_kind_of_schema_is_known_and_its_errors_are_worded() -> None:
         ({"seed": True}, "seed is true; write a whole number"),
         ({"seed": {}}, "seed holds keys and values; write a whole number"),
         ({"seed": 2**32}, "seed is 4294967296; write a number below 4294967296"),
-        ({"gate": {"significance": 0}}, "gate.significance is 0; write a number above 0"),
+        ({"gate": {"significance": 0}}, "gate.significance is 0; write a number of at least 0.001"),
         ({"teacher": {"timeout_s": float("inf")}}, "teacher.timeout_s is inf; write a number"),
         ({"teacher": {"timeout_s": 1e7}}, "teacher.timeout_s is 10000000.0; write a number of at most 1000000"),
         ({"teacher": {"base_url": "x"}}, "teacher.base_url: 'x' is no http address; write it like http://"),
+        ({"teacher": {"base_url": "http://h:99999/v1"}}, "teacher.base_url: 'http://h:99999/v1' is no http address; "),
         ({"teacher": {"modle": "x"}}, "unknown key 'teacher.modle'; did you mean 'model'?"),
     ],
 )

@@ -100,3 +100,19 @@ def test_a_workspace_elsewhere_goes_on_with_the_same_cycle(tmp_path: Path) -> No
     assert read_basis(moved.workspace).decided_by["plan"] != read_basis(loop.workspace).decided_by["plan"]
     moved.configure(student={"model": "./models/other"})
     assert read_basis(moved.workspace).decided_by["student"] != read_basis(loop.workspace).decided_by["student"]
+
+
+def test_what_must_be_passed_and_other_weights_in_the_same_folder_make_another_cycle(tmp_path: Path) -> None:
+    loop, qna = new_loop(tmp_path), yaml.safe_load(knowledge_files(MILL)["qna.yaml"])
+    before = read_basis(loop.workspace)
+    qna["test_questions"][0]["must_pass"] = True
+    loop.commit(MILL, {"qna.yaml": yaml.safe_dump(qna)})
+    strict = read_basis(loop.workspace)
+    assert {part for part in before.decided_by if before.decided_by[part] != strict.decided_by[part]} == {"questions"}
+    loop.student.mkdir()
+    found = [strict]
+    for weights in (b"w", b"x"):
+        (loop.student / "model.safetensors").write_bytes(weights)
+        found.append(read_basis(loop.workspace))
+    assert len({basis.decided_by["student"] for basis in found}) == 3
+    assert not loop.state.joinpath("answers").exists()  # to look writes nothing

@@ -17,7 +17,14 @@ from tilth.eval.report import LeafChanges
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
-def turn(workspace: Workspace, number: int, parent: int, new: str, rights: dict[str, dict[str, int]]) -> None:
+def turn(
+    workspace: Workspace,
+    number: int,
+    parent: int,
+    new: str,
+    rights: dict[str, dict[str, int]],
+    moved: tuple[tuple[str, str], ...] = (),
+) -> None:
     """A cycle about the leaf `new`: model -> leaf -> how many of four questions it answers rightly."""
     leaves = list(next(iter(rights.values())))
     asked = [Question.new(leaf, f"{leaf} {place}?", ("yes",)) for leaf in leaves for place in range(4)]
@@ -35,8 +42,8 @@ def turn(workspace: Workspace, number: int, parent: int, new: str, rights: dict[
         settings=settings, models={model: model for model in rights}, questions=tuple(asked), answers=answers
     )
     inputs = Inputs(
-        number=number, identity=f"{number}", commit="c", parent=parent, changes=LeafChanges(), new=(new,), config={},
-        started_at=NOW,
+        number=number, identity=f"{number}", commit="c", parent=parent, changes=LeafChanges(moved=moved), new=(new,),
+        config={}, started_at=NOW,
     )  # fmt: skip
     begin(workspace, inputs)
     write_json(cycle_folder(workspace, number) / EVALUATION, evaluation.model_dump(mode="json"))
@@ -108,6 +115,21 @@ def test_what_other_settings_examined_is_left_out(tmp_path: Path) -> None:
     assert matrix
     assert set(matrix.base.rates) == {"a", "b"}
     assert [(row.name, row.first_trained) for row in matrix.rows] == [("release 1", ("a",)), ("candidate", ("b",))]
+
+
+def test_a_leaf_that_moved_is_followed(tmp_path: Path) -> None:
+    made = Workspace(tmp_path / "coast", Config())
+    turn(made, 1, 0, "old", {"base": {"old": 0}, "release 1": {"old": 4}})
+    release(made, 1, 1, 0)
+    scores = {"base": {"a": 0, "b": 0}, "release 1": {"a": 4, "b": 0}, "candidate": {"a": 1, "b": 4}}
+    turn(made, 2, 1, "b", scores, moved=(("old", "a"),))
+    matrix = read_matrix(made, 2)
+    assert matrix
+    assert set(matrix.base.rates) == {"a", "b"}
+    assert [(row.name, row.first_trained) for row in matrix.rows] == [("release 1", ("a",)), ("candidate", ("b",))]
+    summary = summarise(matrix, seed=1)
+    assert summary.backward_transfer
+    assert summary.backward_transfer.value == -0.75
 
 
 def test_another_student_descends_from_no_release_and_has_learned_all_leaves_at_once(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from tilth.sdg.recipe import load_recipe
 from tilth.sdg.store import Entry, Requests, open_entry, write_entry
 from tilth.taxonomy.leaf import Leaf
 from tilth.train.data import of_origin
+from tilth.train.results import PhaseResult, TrainResult
 
 SOURCE = Provenance(leaf="a", leaf_fingerprint="b", commit="c", recipe="d", recipe_fingerprint="e", teacher="f")
 NEW = ("knowledge/a", "knowledge/b")
@@ -171,9 +172,14 @@ def test_what_was_trained_is_looked_for_in_the_phases_own_files(tmp_path: Path) 
     better, worse = (Candidate(answer=answer, model="m", score=5) for answer in ("Hello.", "Bye."))
     pair = Preference.new("Greet me.", better, worse, (better, worse), SOURCE)
     phases = trained.folder / TRAIN
+    leak = Sample.new("knowledge_short", "When did the ferry first sail?", "1902", SOURCE)
+    write_records(phases / "01-stacked" / "data.jsonl", [of_origin(leak, "new")])  # of the plan before
     write_records(phases / "01-short" / "data.jsonl", [of_origin(own, "self_generated")])
     write_records(phases / "02-pairs" / "data.jsonl", [of_origin(pair, "new")])
     write_records(phases / "02-pairs" / "validation.jsonl", [of_origin(pair, "new")])
-    assert [(leak.sample_id, leak.kind) for leak in check_trained(trained, [entry])] == [(own.id, "copy")]
+    done = [PhaseResult(phase=name[3:], status="trained", folder=name) for name in ("01-short", "02-pairs")]
+    skipped = PhaseResult(phase="skills", status="skipped", reason="it has nothing")
+    result = TrainResult(model=phases, phases=(*done, skipped))
+    assert [(leak.sample_id, leak.kind) for leak in check_trained(trained, result, [entry])] == [(own.id, "copy")]
     assert report(trained).as_trained
     assert report(trained).samples == {"self_generated": 1, "new": 2, "earlier_cycle": 1}

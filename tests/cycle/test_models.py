@@ -84,6 +84,8 @@ def test_an_endpoint_has_the_key_of_the_teacher_where_it_is_his(tmp_path: Path) 
         ("bare", "bare: the folder has no config.json"),
         ("http://127.0.0.1:8000/v1", "the endpoint's model is missing; write it like http://127.0.0.1:8000/v1#MODEL"),
         ("ftp://host/v1#m", "'ftp://host/v1#m': this is no endpoint"),
+        ("http://127.0.0.1:99999/v1#m", "'http://127.0.0.1:99999/v1#m': this is no endpoint"),
+        ("7" * 200, "there is no model '777"),
         ("http://[/v1#m", "'http://[/v1#m': this is no endpoint"),
     ],
 )

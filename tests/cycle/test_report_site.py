@@ -1,5 +1,7 @@
 import http.client
 import re
+import socket
+import struct
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -120,6 +122,24 @@ def test_nothing_else_is_served(workspace: Workspace, path: str) -> None:
     with served(workspace) as port:
         status, text, _ = ask(port, f"/{TOKEN}{path}")
     assert (status, "secret" in text) == (404, False)
+
+
+def test_a_browser_that_goes_and_a_page_that_was_damaged_are_no_tracebacks(
+    workspace: Workspace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    report = cycle_folder(workspace, 1) / "report.html"
+    report.write_bytes(b"<html><body>\n\xff" + 8_000_000 * b"x")
+    with served(workspace) as port:
+        with socket.create_connection((HOST, port)) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # ends by a reset
+            connection.sendall(f"GET /{TOKEN}/cycles/1 HTTP/1.1\r\nHost: {HOST}:{port}\r\n\r\n".encode())
+            connection.recv(1000)
+        status, text, _ = ask(port, f"/{TOKEN}/cycles/1")
+        assert (status, "\ufffdxxx" in text) == (200, True)
+        report.unlink()
+        report.symlink_to(report.parent)
+        assert ask(port, f"/{TOKEN}/cycles/1")[0] == 404
+    assert capfd.readouterr().err == ""
 
 
 def test_it_answers_this_machine_only_and_writes_nothing(workspace: Workspace) -> None:

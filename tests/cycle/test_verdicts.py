@@ -196,6 +196,10 @@ def test_what_samples_and_judging_cost_is_told_by_the_prices_of_their_models(tur
 def test_an_error_names_no_path_of_this_machine(untouched: Loop) -> None:
     said = f"{untouched.root}: @all, <b>no</b> space left"
     page = no_verdict(untouched.workspace, "0123456789abcdef", said)
+    elsewhere = f"{Path.home()}/.cache/models/smol: no; see (/data/set/a.txt), http://h.example/v1/x or knowledge/a/b"
+    told = no_verdict(untouched.workspace, "0123456789abcdef", elsewhere)
+    assert "smol: no; see (a.txt), " in told.replace("`", "")
+    assert "http://h.example/v1/x or knowledge/a/b" in told.replace("`", "")
     assert page == (
         "## No verdict: an error stands in the way\n\nCommit 0123456789 of `taxonomy`\n\n"
         "taxonomy: `@all`, `<b>no</b>` space left\n"

@@ -82,6 +82,7 @@ def _answer(right: bool, outcome: str = "") -> Answer:
         ({"new": (0, 11, 12)}, {"old": (12, 12, 12)}, (0, 0, 0), "inconclusive", "about 4 more questions are needed"),
         ({"new": (0, 11, 12)}, {"old": (24, 22, 24)}, (0, 0, 0), "inconclusive", "that no more than 15% was lost"),
         ({"new": (0, 11, 12)}, {"old": (9, 9, 60), "odd": (3, 0, 3)}, (0, 0, 0), "inconclusive", "3 questions are too"),
+        ({"new": (0, 11, 12)}, {"old": (9, 9, 60), "odd": (13, 11, 13)}, (0, 0, 0), "inconclusive", "15.4%, at"),
         ({"new": (0, 0, 0)}, {"old": (12, 12, 24)}, (0, 0, 0), "inconclusive", "no changed leaf has held-out"),
         ({"new": (0, 11, 12), "odd": (0, 0, 0)}, {}, (0, 0, 0), "pass", "Changed leaf odd: not measured"),
         ({}, {"old": (12, 12, 24)}, (0, 0, 0), "pass", "Other leaves together"),

@@ -13,7 +13,7 @@ from tilth.core.progress import SilentProgress
 from tilth.core.records import Question
 from tilth.eval import run
 from tilth.eval.answer_cache import AnswerCache
-from tilth.eval.evaluation import Evaluation, Settings
+from tilth.eval.evaluation import Duel, Evaluation, Settings
 from tilth.eval.model_fingerprint import model_fingerprint
 
 from .writer import fake_model, put_writer
@@ -47,6 +47,27 @@ def test_answers_are_scored_and_counted_by_leaf(tmp_path: Path, writer):
         pytest.approx(4 / 6, abs=1e-6),
     )
     assert Evaluation.model_validate(json.loads(found.model_dump_json())) == found
+
+
+def test_a_question_that_two_leaves_ask_has_the_pages_of_both_at_hand(tmp_path: Path, writer):
+    new, asked = writer(), [Question.new(leaf, "Who keeps it?", ("Ann",)) for leaf in ("a", "b", "c")]
+    pages = {"a": ("Ann keeps the mill.", "It is old."), "b": ("Bo keeps the ferry.", "It is old.")}
+    found = evaluate({"base": fake_model(tmp_path / "base")}, tmp_path / "cache", questions=asked, passages=pages)
+    [prompt] = [each for each in new.asked if "Text:" in each]
+    assert prompt.count("It is old.") == prompt.count("Ann keeps") == prompt.count("Bo keeps") == 1
+    assert len(found.open_book["base"]) == 1
+
+
+def test_another_name_for_a_model_changes_nothing_else(tmp_path: Path, writer):
+    writer()
+    models = {name: fake_model(tmp_path / name) for name in ("base", "candidate")}
+    found = evaluate(models, tmp_path / "cache", passages={"a": ("A page.",)})
+    duel = Duel(question_id="q", first="base", second="candidate", winner="tie", orders=("A", "A"))
+    named = found.model_copy(update={"duels": (duel,)}).renamed("candidate", "release 1")
+    assert list(named.models.items()) == [("base", found.models["base"]), ("release 1", found.models["candidate"])]
+    assert named.answers["release 1"] == found.answers["candidate"]
+    assert named.open_book["release 1"] == found.open_book["candidate"]
+    assert (named.duels[0].first, named.duels[0].second) == ("base", "release 1")
 
 
 OPTIONS = [
