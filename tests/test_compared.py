@@ -90,7 +90,8 @@ def test_figures_of_learning() -> None:
     variants = result("continual")["variants"]
     told, joint, off = variants["lab"], variants["lab, joint"], variants["lab, replay off"]
     together = (joint["general"]["lost"] - joint["general"]["gained"]) / joint["general"]["total"]
-    assert says(f"All five in one cycle: {joint['summary']['learning_accuracy']['value']:.2f}, and {together:.2f} down.")
+    at_once = joint["summary"]["learning_accuracy"]["value"]
+    assert says(f"All five in one cycle: {at_once:.2f}, and {together:.2f} down.")
     assert says(f"Without replay {off['summary']['forgetting']['value']:.2f} is forgotten.")
     general, learned, lost = told["general"], told["summary"]["learning_accuracy"], told["summary"]["forgetting"]
     down = (general["lost"] - general["gained"]) / general["total"]
