@@ -69,22 +69,23 @@ def read_basis(workspace: Workspace, ref: str = "HEAD") -> Basis:
     if not leaves:
         raise TaxonomyError("the taxonomy has no committed leaf", where=str(workspace.root), fix="run `tilth add`")
     planned = plan(leaves, workspace.config, workspace.store)
-    parent, start = current_release(workspace), training_start(workspace)
+    parent, weights = current_release(workspace), _student_sha256(workspace)
+    start = parent if parent and _is_of(workspace, weights, parent) else None
     known = {dataset.entry for dataset in parent.datasets} if parent else set[str]()
     new = tuple(each.leaf.id for each in planned if each.folder.name not in known)
     changes = leaf_changes(parent.datasets if parent else (), {leaf.id: leaf.fingerprint for leaf in leaves})
-    return Basis(source, leaves, planned, parent, start, changes, new, _decided_by(workspace, planned, parent))
+    return Basis(source, leaves, planned, parent, start, changes, new, _decided_by(workspace, weights, planned, parent))
 
 
 def training_start(workspace: Workspace) -> Release | None:
     """The release that training starts from now; None: the student as it came. Raises DataError."""
     current = current_release(workspace)
-    return current if current and _is_of(workspace, current) else None
+    return current if current and _is_of(workspace, _student_sha256(workspace), current) else None
 
 
-def _is_of(workspace: Workspace, release: Release) -> bool:
+def _is_of(workspace: Workspace, weights: str, release: Release) -> bool:
     """Whether a release grew from the student, by its weights: its folder may lie elsewhere by now, or hold others."""
-    if (weights := _student_sha256(workspace)) and release.student_sha256:
+    if weights and release.student_sha256:
         return weights == release.student_sha256
     return workspace.config.student.model == release.student
 
@@ -98,11 +99,11 @@ def _student_sha256(workspace: Workspace) -> str:
     return ""
 
 
-def _decided_by(workspace: Workspace, planned: list[Planned], parent: Release | None) -> dict[str, str]:
+def _decided_by(workspace: Workspace, weights: str, planned: list[Planned], parent: Release | None) -> dict[str, str]:
     config = workspace.config
     # Not the store's folders: of two leaves with equal content one finds the other's, once it is there.
     leaves = sorted((each.leaf.id, each.leaf.fingerprint, each.recipe.fingerprint) for each in planned)
-    student = {"model": _place(config.student.model, workspace.root), "weights": _student_sha256(workspace)}
+    student = {"model": _place(config.student.model, workspace.root), "weights": weights}
     asked = [question for each in planned for question in each.leaf.questions]
     parts = {
         "samples": [identity(config.teacher), *leaves],

@@ -109,7 +109,7 @@ def _fix(rows: Sequence[Row], phase: Resolved, context: int) -> str:
     if lengths[-1] <= context:
         return f"raise its max_length to {lengths[-1]}"
     room = max(row.max_new_tokens if isinstance(row, PromptTokens) else 0 for row in rows)
-    if 0 <= lengths[-1] - context < room:
+    if lengths[-1] - context < room:
         return f"{context} is all the model holds: lower its rollout.max_new_tokens to {room - lengths[-1] + context}"
     more = ", or allow more by too_long.lost_share" if lengths[0] <= context else ""
     return f"{context} is all the model holds: make the samples shorter{more}"
