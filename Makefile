@@ -5,7 +5,8 @@
 
 BIN  := .venv/bin
 # One process a core, with one thread each: tiny models gain nothing from more.
-fast_tests = OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow" -n auto
+in_parallel = OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto
+fast_tests = $(in_parallel) -m "not slow and not models"
 audit = $(BIN)/python .ci/audit .venv/audit constraints.txt
 DEMO ?= tilth-demo
 
@@ -22,7 +23,8 @@ audit: setup  ## known vulnerabilities of what constraints.txt locks, looked up 
 
 test: setup  ## the whole suite, the embedded models included
 	$(fast_tests)
-	$(BIN)/pytest -q -m slow
+	$(in_parallel) -m "slow and not models"
+	$(BIN)/pytest -q -m models
 
 demo: .venv/.demo-stamp  ## the whole loop twice on the starter taxonomy, in $(DEMO)
 	$(BIN)/tilth demo $(DEMO)

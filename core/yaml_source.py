@@ -34,10 +34,6 @@ class YamlSource:
         """Line and column, from 1, of what is at `path` (in a mapping: of its key), or of the nearest parent."""
         return _place(self._node(path)[0])
 
-    def value_place(self, path: Path_) -> tuple[int, int]:
-        """As `place`, of the value itself."""
-        return _place(self._node(path)[1])
-
     def written(self, path: Path_) -> str:
         """The scalar at `path` as it is written, less its quotes: `yes` where the data says True. Else empty."""
         node = self._node(path)[1]

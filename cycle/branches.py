@@ -12,6 +12,7 @@ from ..eval.evaluation import Evaluation
 from ..eval.run import evaluate
 from ..train.results import TrainResult
 from .journal import EVALUATION, TRAIN, TRAINED, cycle_folder, done, find_cycle, read_record
+from .models import answering
 from .releases import find_release, model_folder
 
 
@@ -33,10 +34,7 @@ def evaluate_together(workspace: Workspace, cycles: Mapping[str, int], progress:
         {parent.name: model_folder(workspace, parent) for parent in parents}
         | {name: _candidate(workspace, number) for name, number in cycles.items()},
         list(questions.values()),
-        config=workspace.config,
-        cache=workspace.state / "answers",
-        progress=progress,
-        ledger=workspace.ledger,
+        answering(workspace, progress),
     )
 
 

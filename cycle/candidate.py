@@ -25,6 +25,7 @@ from ..train.results import TrainResult
 from .basis import documents_cache
 from .cards import Facts, cards
 from .journal import CONTAMINATION, EVALUATION, JUDGEMENT, TRAIN, Judgement, read_record
+from .models import answering
 from .open_cycle import OpenCycle
 from .past import replay_buffer
 from .releases import Dataset, Release, add_release, model_folder, release_numbers
@@ -129,12 +130,9 @@ def _evaluate(cycle: OpenCycle, candidate: Path) -> Evaluation:
         evaluation = evaluate(
             models | {CANDIDATE: candidate},
             [*cycle.questions, *cycle.general],
-            config=workspace.config,
-            cache=workspace.state / "answers",
-            progress=cycle.progress,
+            answering(workspace, cycle.progress),
             passages=_passages(cycle) if workspace.config.eval.open_book else None,
             duel=(parent.name if parent else BASE, CANDIDATE) if workspace.config.eval.pairwise else None,
-            ledger=workspace.ledger,
         )
     write_json(cycle.folder / EVALUATION, evaluation.model_dump(mode="json"))
     return evaluation

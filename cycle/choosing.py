@@ -16,6 +16,7 @@ from ..core.progress import SilentProgress
 from ..core.records import Question
 from ..eval.run import evaluate
 from ..train.plan import Plan
+from .models import answering
 from .open_cycle import OpenCycle
 
 
@@ -40,13 +41,7 @@ def right_answers(cycle: OpenCycle) -> Callable[[Path], int] | None:
     workspace = cycle.workspace
 
     def count(folder: Path) -> int:
-        evaluation = evaluate(
-            {"epoch": folder},
-            cycle.choosing,
-            config=workspace.config,
-            cache=workspace.state / "answers",
-            progress=SilentProgress(),
-        )
+        evaluation = evaluate({"epoch": folder}, cycle.choosing, answering(workspace, SilentProgress()))
         return sum(answer.correct for answer in evaluation.answers_of("epoch").values())
 
     return count

@@ -1,4 +1,7 @@
-"""What the argument MODEL of a command names: `base`, a release, the teacher, a folder, a GGUF file or an endpoint."""
+"""What the argument MODEL of a command names: `base`, a release, the teacher, a folder, a GGUF file or an endpoint.
+
+And what such models are asked with.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from ..core.config import Config, ModelServer
 from ..core.errors import ModelError, closest
 from ..core.progress import Progress
 from ..core.workspace import Workspace
+from ..eval.answering import Answering
 from ..llm import catalogue
 from ..llm.endpoint import gguf_file
 from ..llm.models import Endpoint, Folder, Gguf, Model
@@ -38,6 +42,11 @@ def find_model(workspace: Workspace, name: str, progress: Progress) -> Model:
     if name in catalogue.catalogue() or _is_hub_name(name):
         return Folder(name, student_folder(name, progress), system_prompt)
     raise _unknown(workspace, name)
+
+
+def answering(workspace: Workspace, progress: Progress) -> Answering:
+    """What models of a workspace are asked with: its settings, and what it knows of their answers."""
+    return Answering(workspace.config, workspace.state / "answers", workspace.ledger, progress)
 
 
 def default_model(workspace: Workspace) -> str:

@@ -17,7 +17,7 @@ from ..taxonomy.source import CommitTree
 from ..taxonomy.tree import read_leaves
 from .basis import documents_cache
 from .held_out_questions import held_out_questions
-from .models import find_model
+from .models import answering, find_model
 from .releases import usable_releases
 
 
@@ -44,11 +44,8 @@ def score_models(
         return evaluate(
             {model.name: model for model in found},
             questions,
-            config=workspace.config,
-            cache=workspace.state / "answers",
-            progress=progress,
+            answering(workspace, progress),
             passages=passages,
-            ledger=workspace.ledger,
         )
 
 

@@ -60,7 +60,9 @@ class Answering(NamedTuple):
 
     config: Config
     cache: Path
+    """The folder of what model folders answered before."""
     ledger: Path
+    """The file of what judge and servers said before."""
     progress: Progress
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from ..core.atomic import read_json, write_json
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from ..core.atomic import write_json
 from ..core.errors import ModelError
 from ..core.fingerprint import file_sha256, fingerprint
 
@@ -44,26 +45,46 @@ def hashes_file(answers: Path) -> Path:
     return answers / "files.json"
 
 
+class _Hash(BaseModel):
+    stamp: tuple[int, int]
+    """The file's size in bytes, and the time of its last change in nanoseconds."""
+    sha256: str
+
+
+_MEMORY = TypeAdapter(dict[str, _Hash])
+
+
 class FileHashes:
-    """SHA-256 of files, by heart where a file's size and time of change are those of before."""
+    """SHA-256 of files, by heart where a file's size and time of change are those of before.
+
+    A memory that cannot be read is begun anew: all that it saves is seconds.
+    """
 
     def __init__(self, memory: Path) -> None:
         self._memory, self._fresh = memory, False
-        self._known: dict[str, Any] = read_json(memory) if memory.exists() else {}
+        self._known = _remembered(memory)
 
     def of(self, file: Path) -> str:
         """A file's. Raises OSError."""
         path, stat = str(file.resolve()), file.stat()
-        stamp = [stat.st_size, stat.st_mtime_ns]
-        if self._known.get(path, {}).get("stamp") != stamp:
-            self._known[path] = {"stamp": stamp, "sha256": file_sha256(file)}
+        stamp = (stat.st_size, stat.st_mtime_ns)
+        known = self._known.get(path)
+        if known is None or known.stamp != stamp:
+            known = self._known[path] = _Hash(stamp=stamp, sha256=file_sha256(file))
             self._fresh = True
-        return self._known[path]["sha256"]
+        return known.sha256
 
     def keep(self) -> None:
         """Remember what was taken."""
         if self._fresh:
-            write_json(self._memory, self._known)
+            write_json(self._memory, _MEMORY.dump_python(self._known, mode="json"))
+
+
+def _remembered(memory: Path) -> dict[str, _Hash]:
+    try:
+        return _MEMORY.validate_json(memory.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return {}
 
 
 def _files(folder: Path) -> Iterator[Path]:

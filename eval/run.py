@@ -12,7 +12,6 @@ from pathlib import Path
 
 from ..core.choices import with_options
 from ..core.config import Config
-from ..core.progress import Progress
 from ..core.records import Question
 from ..llm.models import Folder, Model
 from .answering import Answering, Asked, Said, answers_of, served_as
@@ -29,40 +28,35 @@ FORM_TOKENS = 80
 outcomes are the same with 96 (docs/log.md)."""
 
 
-def evaluate(  # noqa: PLR0913  all that an evaluation is made of
+def evaluate(
     models: Mapping[str, Path | Model],
     questions: Sequence[Question],
+    by: Answering,
     *,
-    config: Config,
-    cache: Path,
-    progress: Progress,
     passages: Mapping[str, Sequence[str]] | None = None,
     duel: tuple[str, str] | None = None,
-    ledger: Path | None = None,
 ) -> Evaluation:
     """Score models by name, each in a folder or served, on the same questions.
 
-    `cache` is a folder; what a model answered before is read from there, and when nothing is missing torch is not
-    imported. `passages` are those of the leaves that have a document: with them models answer open book as well. The
-    judged answers of the two models of `duel` are compared with each other too. `ledger` keeps what judge and servers
-    say; by default it lies in `cache`.
+    What was answered or judged before is not asked for, and where no answer is missing torch is not imported.
+    `passages` are those of the leaves that have a document: with them models answer open book as well. The judged
+    answers of the two models of `duel` are compared with each other too.
 
     Raises ModelError when there is no model or it does not answer, DataError when the cache is broken.
     """
-    known = {name: _as_model(name, model, config) for name, model in models.items()}
-    settings = _settings(config, known.values())
-    by = Answering(config, cache, ledger or cache / "ledger.db", progress)
+    known = {name: _as_model(name, model, by.config) for name, model in models.items()}
+    settings = _settings(by.config, known.values())
     closed = [_ask(question, settings) for question in questions]
     at_hand = _at_hand(questions, passages or {})
     opened = [_ask(each, settings, [*at_hand[each.id]]) for each in questions if each.leaf in (passages or {})]
-    fingerprints = {name: _fingerprint(model, cache) for name, model in known.items()}
+    fingerprints = {name: _fingerprint(model, by.cache) for name, model in known.items()}
     said = {name: answers_of(name, model, fingerprints[name], [*closed, *opened], by) for name, model in known.items()}
     pairs = list(_pairs(closed, said[duel[0]], said[duel[1]])) if duel else []
     graded = [each for told in said.values() for each in _to_grade([*closed, *opened], told)]
-    judged = judge(graded, pairs, config=config, ledger=by.ledger, progress=progress)
+    judged = judge(graded, pairs, config=by.config, ledger=by.ledger, progress=by.progress)
     return Evaluation(
         settings=settings,
-        judge=judge_of(config) if any(each.scoring == "judge" for each in questions) else None,
+        judge=judge_of(by.config) if any(each.scoring == "judge" for each in questions) else None,
         models=fingerprints,
         questions=tuple(questions),
         answers={name: _scored(closed, told[: len(closed)], judged) for name, told in said.items()},

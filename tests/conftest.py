@@ -36,6 +36,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and what `nohup` runs that of a terminal that is closed
 
 
+FAST = "not slow and not models"
+"""Those of `make check`."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Bytecode is kept, whatever a container says: half of collecting is to compile, and tests start Pythons.
 
@@ -45,8 +49,15 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     memory = os.statvfs("/dev/shm")
     roomy = memory.f_bavail * memory.f_frsize > 2 << 30 and not memory.f_flag & os.ST_NOEXEC  # tests write scripts
-    if roomy and config.getoption("markexpr") == "not slow":
+    if roomy and config.getoption("markexpr") == FAST:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that turn a loop, or run a command, are slow without saying so."""
+    for item in items:
+        if isinstance(item, pytest.Function) and {"spawner", "untouched"} & {*item.fixturenames}:
+            item.add_marker(pytest.mark.slow)
 
 
 LOOP = ("tests/cli/", "tests/cycle/", "tests/reliability/", "tests/security/")

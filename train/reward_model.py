@@ -40,16 +40,11 @@ def new_reward_model(parent: Path, tokenizer: Any, seed: int, adapter: str = "no
     return model
 
 
-def scores(folder: Path, conversations: Sequence[Sequence[Message]], system_prompt: str = "") -> list[float]:
-    """What the reward model in a folder gives each conversation, which ends with the answer to be scored.
-
-    `system_prompt` goes before each as in training. Raises ModelError.
-    """
-    return load_reward_model(folder, system_prompt).scores(conversations)
-
-
 def load_reward_model(folder: Path, system_prompt: str = "") -> RewardModel:
-    """A trained reward model, ready to score on `device()`, in the machine's format. Raises ModelError."""
+    """A trained reward model, ready to score on `device()`, in the machine's format.
+
+    `system_prompt` goes before each conversation as in training. Raises ModelError.
+    """
     with quiet_transformers():
         return RewardModel(_load(folder, compute_dtype()).to(device()).eval(), load_tokenizer(folder), system_prompt)
 
@@ -63,7 +58,7 @@ class RewardModel:
     system_prompt: str
 
     def scores(self, conversations: Sequence[Sequence[Message]]) -> list[float]:
-        """As `scores`. Raises ModelError."""
+        """What it gives each conversation, which ends with the answer to be scored. Raises ModelError."""
         return self.scores_of([self.row(conversation, ended=True) for conversation in conversations])
 
     def row(self, conversation: Sequence[Message], *, ended: bool) -> list[int]:

@@ -24,10 +24,9 @@ from typing import Any
 
 from tilth.cli.terminal import TerminalProgress
 from tilth.core.atomic import write_json
-from tilth.core.progress import Progress
 from tilth.core.records import Question
 from tilth.core.workspace import Workspace
-from tilth.eval.evaluation import Evaluation
+from tilth.cycle.models import answering
 from tilth.eval.general import general_questions
 from tilth.eval.run import evaluate
 from tilth.llm.student import student_folder
@@ -51,7 +50,7 @@ def main() -> None:
     student = student_folder(workspace.config.student.model, progress)
     questions = [question for leaf in leaves for question in leaf.questions]
     course = Course(entries, student, workspace.config, options.folder / "runs", progress)
-    ask = functools.partial(_evaluated, workspace=workspace, progress=progress)
+    ask = functools.partial(evaluate, by=answering(workspace, progress))
     setting = _setting(workspace, entries) | {"untaught": untaught(leaves, entries)}
     for variant in [variant for variant in VARIANTS if not options.only or variant.name in options.only]:
         found, last = _run(variant, course, questions, ask)
@@ -98,13 +97,6 @@ def _run(variant: Variant, course: Course, questions: Sequence[Question], ask: A
     last = list(models)[-1]
     general = ask({BASE: course.student, last: models[last]}, general_questions())
     return outcome(variant, leaves, costs, evaluation, general), models[last]
-
-
-def _evaluated(
-    models: dict[str, Path], questions: Sequence[Question], *, workspace: Workspace, progress: Progress
-) -> Evaluation:
-    cache = workspace.state / "answers"
-    return evaluate(models, questions, config=workspace.config, cache=cache, progress=progress)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return loop
 
 
+@pytest.mark.slow
 def test_what_it_says(loop: Loop, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     loop.commit(FERRY, knowledge_files(FERRY))
     export_data("../out", ledger=True)
@@ -97,6 +98,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Generator[list[tuple[str, Any]]]:
     thread.join()
 
 
+@pytest.mark.slow
 def test_the_hub_gets_all_files_in_one_commit(
     loop: Loop, hub: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,6 +117,7 @@ def test_the_hub_gets_all_files_in_one_commit(
     assert json.loads(files["export.json"])["samples_by_leaf"].keys() == {SKILL}
 
 
+@pytest.mark.slow
 def test_a_hub_that_refuses_is_one_line(
     loop: Loop, hub: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ def _inside(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(loop.root)
 
 
+@pytest.mark.slow
 def test_a_cost_that_nothing_adds_to_is_no_limit(loop: Loop) -> None:
     with pytest.raises(ConfigError, match="has no prices"):
         generate(max_cost=1.0)
@@ -41,6 +42,7 @@ def test_a_cost_that_nothing_adds_to_is_no_limit(loop: Loop) -> None:
     assert loop.teacher.requests
 
 
+@pytest.mark.slow
 def test_what_failed_is_told_each_time_with_the_way_out(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
     with serve_scripted(rates={"400": 0.3}) as url:
         told: list[str] = []
@@ -55,6 +57,7 @@ def test_what_failed_is_told_each_time_with_the_way_out(loop: Loop, capsys: pyte
         assert "to ask again what was refused, remove .tilth/store/" in text
 
 
+@pytest.mark.slow
 def test_leaves_that_other_settings_made_are_told_of(capsys: pytest.CaptureFixture[str]) -> None:
     generate()
     assert "another seed" not in capsys.readouterr().out
@@ -62,6 +65,7 @@ def test_leaves_that_other_settings_made_are_told_of(capsys: pytest.CaptureFixtu
     assert "made with another seed or judge: 2 leaves" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_texts_are_indented_and_steer_no_terminal(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
     teach = loop.teacher.reply
 
@@ -81,6 +85,7 @@ def test_texts_are_indented_and_steer_no_terminal(loop: Loop, capsys: pytest.Cap
     assert "  A: one [2J\n     two\n" in told
 
 
+@pytest.mark.slow
 def test_samples_says_what_is_missing(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
     samples()
     assert "2 leaves of 2 without samples: run `tilth generate`" in capsys.readouterr().out
@@ -91,6 +96,7 @@ def test_samples_says_what_is_missing(loop: Loop, capsys: pytest.CaptureFixture[
     assert "1 leaf of 3 without samples" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_leaf_that_is_nowhere_is_refused(tmp_path: Path) -> None:
     generate()
     for verb in (
@@ -131,6 +137,7 @@ def test_cycle_tells_it_too(loop: Loop, capsys: pytest.CaptureFixture[str]) -> N
     assert f"not committed, and left out: {SKILL} (removed)" in told(capsys)[1]
 
 
+@pytest.mark.slow
 def test_a_leaf_or_a_folder_alone(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
     generate([loop.root / "compositional_skills"])
     assert [line.split()[0] for line in told(capsys)[0] if "/" in line] == [SKILL]
@@ -145,6 +152,7 @@ def test_a_leaf_or_a_folder_alone(loop: Loop, capsys: pytest.CaptureFixture[str]
         generate([loop.root / "knowledge/fery"])
 
 
+@pytest.mark.slow
 def test_a_broken_leaf_harms_no_other_and_cycle_insists_on_it(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
     files = knowledge_files(FERRY)
     loop.commit(FERRY, {"qna.yaml": files["qna.yaml"], "attribution.txt": files["attribution.txt"]})

@@ -82,6 +82,7 @@ def sha256_of(root: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["answers.jsonl", "answers.jsonl.gz"])
+@pytest.mark.slow
 def test_the_same_bytes_are_made_elsewhere_with_no_request(
     paid: Path, clone: Path, tmp_path: Path, go: Go, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:

@@ -5,6 +5,7 @@ from tilth.core.rate import wilson
 
 
 @pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
+@pytest.mark.slow
 def test_wilson_is_scipys(level: float):
     from scipy.stats import binomtest  # half a second that no other test needs
 

@@ -70,6 +70,7 @@ def refusal(workspace: Workspace) -> str:
     return caught.value.what
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_told_who_holds_it_until_that_one_dies(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path, Config())
     with holding(tmp_path, "/usr/bin/tilth", "cycle", "--set", "a.b=secret") as process:

@@ -59,6 +59,7 @@ def test_another_prompt_of_the_judge_s_makes_another_cycle(tmp_path: Path, monke
     assert {part for part in before if before[part] != after[part]} == {"judge"}
 
 
+@pytest.mark.slow
 def test_another_document_changes_the_leaf_that_names_it_and_no_other(tmp_path: Path) -> None:
     loop, page = new_loop(tmp_path), "manual/ferry.md"
     qna = yaml.safe_load(knowledge_files(FERRY)["qna.yaml"])

@@ -4,11 +4,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from tilth.core.config import Config
 from tilth.core.progress import SilentProgress
 from tilth.core.records import Question
 from tilth.cycle.choosing import right_answers, set_apart
 from tilth.cycle.open_cycle import OpenCycle
+from tilth.eval.answering import Answering
 from tilth.eval.run import evaluate
 from tilth.train.plan import Phase, Plan
 from tilth.train.settings import Selection
@@ -44,12 +46,12 @@ def test_what_chooses_does_not_judge_and_is_always_the_same_half(tmp_path: Path)
     assert right_answers(whole) is None
 
 
+@pytest.mark.slow
 def test_a_model_is_asked_what_chooses(tmp_path: Path) -> None:
     student = make_student(tmp_path / "student")
     apart = set_apart(cycle(tmp_path, tests=6), plan("held_out"))
-    given = evaluate(
-        {"m": student}, apart.choosing, config=Config(), cache=tmp_path / "answers", progress=SilentProgress()
-    ).answers_of("m")
+    by = Answering(Config(), tmp_path / "answers", tmp_path / "ledger.db", SilentProgress())
+    given = evaluate({"m": student}, apart.choosing, by).answers_of("m")
     first, *others = apart.choosing
     text = given[first.id].text.strip() or "nothing"
     knows = Question.new("a", first.question, (text,))

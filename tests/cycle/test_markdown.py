@@ -43,6 +43,7 @@ def test_hostile_text_is_code(text: str) -> None:
 
 
 @given(st.text(min_size=1))
+@pytest.mark.slow
 def test_any_text_is_inert(text: str) -> None:
     assert not any(LINKED.search(part) for part in texts(f"So {prose(text)} etc"))
 

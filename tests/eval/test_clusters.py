@@ -51,6 +51,7 @@ def test_the_same_seed_gives_the_same_interval():
     assert mean_interval(clusters[:1], level=0.9, seed=1) == (-math.inf, math.inf)
 
 
+@pytest.mark.slow
 def test_forty_documents_cover_what_independent_questions_do_not():
     """In 150 draws; chance moves the share by two points. Where questions flip together, the score interval misses."""
     clustered, alone = _coverage(OFTEN, 40, together=0.2, runs=150, draws=200)

@@ -134,6 +134,7 @@ def test_questions_needed_examples():
 
 
 @pytest.mark.parametrize(("total", "lowest", "mean"), [(10, 0.91, 0.96), (20, 0.92, 0.955), (40, 0.92, 0.95)])
+@pytest.mark.slow
 def test_covers_95_percent_whatever_is_true(total: int, lowest: float, mean: float):
     """Exactly, by every outcome: the mean over true shares in steps of 5 points, and the worst of them."""
     lows, highs = _ends(total, 0.95)

@@ -10,6 +10,7 @@ from tilth.core.errors import ModelError
 from tilth.core.progress import SilentProgress
 from tilth.core.records import Question, TokensUsed
 from tilth.eval import run
+from tilth.eval.answering import Answering
 from tilth.eval.evaluation import Evaluation, Judging, unlike
 from tilth.eval.scores import RIGHT_FROM
 from tilth.llm.ask import Gateway
@@ -37,11 +38,13 @@ def writer(monkeypatch: pytest.MonkeyPatch):
     return put_writer(monkeypatch)
 
 
-def evaluate(url: str, models, folder: Path, questions, **more) -> Evaluation:
+def evaluate(url: str, models, folder: Path, questions, ledger: Path | None = None, **more) -> Evaluation:
     config = Config.model_validate(
         {"teacher": {"model": "grader", "base_url": url}, "eval": {"max_new_tokens": 4, "max_new_tokens_judged": 9}}
     )
-    return run.evaluate(models, questions, config=config, cache=folder / "cache", progress=SilentProgress(), **more)
+    cache = folder / "cache"
+    by = Answering(config, cache, ledger or cache / "ledger.db", SilentProgress())
+    return run.evaluate(models, questions, by, **more)
 
 
 def endpoint(url: str, model: str = "served") -> Endpoint:

@@ -21,6 +21,7 @@ def labelled() -> list[tuple[ToGrade, bool]]:
     return [(ToGrade(question, case["answer"]), case["good"]) for question, cases in asked for case in cases]
 
 
+@pytest.mark.models
 def test_the_cases_are_of_both_kinds():
     cases = labelled()
     assert len({each.key for each, _ in cases}) == len(cases) == 24

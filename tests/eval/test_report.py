@@ -4,6 +4,7 @@ import re
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 
+import pytest
 from tilth.core.config import Gate
 from tilth.core.records import Question, Sample
 from tilth.eval.evaluation import Answer, Evaluation, Settings
@@ -81,6 +82,7 @@ def everywhere_hostile(data: ReportData) -> ReportData:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_section_is_there(report_page: str):
     page = Page(report_page)
     sections = [section["id"] for section in page.named("section") if "id" in section]
@@ -157,6 +159,7 @@ def test_a_matrix_of_two_leaves_is_not_drawn_as_wide_as_a_page(report_data: Repo
     assert "min-width: 576px" in many  # it scrolls on a phone
 
 
+@pytest.mark.slow
 def test_hostile_text_is_inert(report_data: ReportData):
     text = render(everywhere_hostile(report_data))
     page = Page(text)
@@ -187,6 +190,7 @@ def test_the_policy_allows_our_script_and_no_other(report_page: str):
     assert f"script-src 'sha256-{digest}'" in text
 
 
+@pytest.mark.slow
 def test_a_huge_cycle_stays_under_the_limit(report_data: ReportData):
     source = report_data.samples[0].source
     leaves = [source.model_copy(update={"leaf": f"leaf {number}"}) for number in range(30)]
@@ -199,6 +203,7 @@ def test_a_huge_cycle_stays_under_the_limit(report_data: ReportData):
     assert text.count("(3,000 more characters)") == 300
 
 
+@pytest.mark.slow
 def test_the_worst_regressions_are_shown_however_large_the_cycle(report_data: ReportData):
     asked = [Question.new(f"leaf {number % 600}", f"{number}?", ("yes",)) for number in range(1_200)]
     said = Answer(outcome="right", exact=False, f1=0, text="y" * 900)
@@ -213,6 +218,7 @@ def test_the_worst_regressions_are_shown_however_large_the_cycle(report_data: Re
     assert "No question is answered worse" not in text
 
 
+@pytest.mark.slow
 def test_of_hundreds_of_releases_the_newest_are_shown(report_data: ReportData):
     base, *rows = (report_data.history.base, *report_data.history.rows)
     older = tuple(rows[0].model_copy(update={"name": f"early {number}", "first_trained": ()}) for number in range(200))
@@ -232,6 +238,7 @@ def test_of_hundreds_of_releases_the_newest_are_shown(report_data: ReportData):
     assert re.findall(r"24 of (\d+) shown", text) == [f"{200 + len(rows)}", f"{200 + len(report_data.releases)}"]
 
 
+@pytest.mark.slow
 def test_of_thousands_of_leaves_those_are_shown_that_tell_something(report_data: ReportData):
     names = [f"knowledge/rooms/leaf_{number}" for number in range(3_000)]
     same = next(item for item in report_data.comparisons if item.verdict == "no change shown")
@@ -263,6 +270,7 @@ def test_of_thousands_of_leaves_those_are_shown_that_tell_something(report_data:
     assert re.search(r"2992 more, \d+ shown", text)
 
 
+@pytest.mark.slow
 def test_reasons_without_end_are_cut(report_data: ReportData):
     first = report_data.rejects[0]
     rejects = [first.model_copy(update={"reason": f"like sample {number}"}) for number in range(300)]
@@ -272,6 +280,7 @@ def test_reasons_without_end_are_cut(report_data: ReportData):
     assert "like sample 60" not in text
 
 
+@pytest.mark.slow
 def test_control_characters_are_made_visible(report_data: ReportData):
     planted = Sample.new("skill", "a\x00b\x1b[31mc", "line\nline", report_data.samples[0].source)
     text = render(report_data.model_copy(update={"samples": (planted,)}))

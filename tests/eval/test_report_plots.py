@@ -19,6 +19,7 @@ def phase(name: str, losses: Sequence[tuple[int, float]], **more: object) -> Pha
     return PhaseReport.model_validate({"name": name, "losses": tuple(losses), **given})
 
 
+@pytest.mark.slow
 def test_a_figure_takes_the_colours_of_the_page_and_the_same_bytes_come_out(report_data: ReportData):
     again = [forest_plot(report_data.comparisons, report_data.together, report_data.gate) for _ in range(2)]
     assert again[0] == again[1]

@@ -13,6 +13,7 @@ from tilth.core.progress import SilentProgress
 from tilth.core.records import Question
 from tilth.eval import run
 from tilth.eval.answer_cache import AnswerCache
+from tilth.eval.answering import Answering
 from tilth.eval.evaluation import Duel, Evaluation, Settings
 from tilth.eval.model_fingerprint import model_fingerprint
 
@@ -31,7 +32,7 @@ def writer(monkeypatch: pytest.MonkeyPatch):
 
 
 def evaluate(models, cache: Path, config: Config = CONFIG, questions=QUESTIONS, **more) -> Evaluation:
-    return run.evaluate(models, questions, config=config, cache=cache, progress=SilentProgress(), **more)
+    return run.evaluate(models, questions, Answering(config, cache, cache / "ledger.db", SilentProgress()), **more)
 
 
 def test_answers_are_scored_and_counted_by_leaf(tmp_path: Path, writer):
@@ -192,6 +193,11 @@ def test_hashes_are_remembered(tmp_path: Path):
     (one / "model.safetensors").write_bytes(b"X")  # unseen: same size, and the time is put back
     os.utime(one / "model.safetensors", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert model_fingerprint(one, memory) == first
+    for broken in ("", "[]", '{"a": 1}', '{"a": {"stamp": [1], "sha256": ""}}'):
+        memory.write_text(broken)
+        assert model_fingerprint(one, memory) != first
+    memory.unlink()
+    assert model_fingerprint(one, memory) != first
 
 
 def test_a_folder_without_weights(tmp_path: Path):
@@ -224,6 +230,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_real_model_answers_once_and_then_without_torch(tmp_path: Path, tiny_model: Path):
     cache = tmp_path / "cache"
     first = evaluate({"tiny": tiny_model}, cache)
@@ -238,11 +245,13 @@ from tilth.core.config import Config
 from tilth.core.jsonl import read_records
 from tilth.core.progress import SilentProgress
 from tilth.core.records import Question
+from tilth.eval.answering import Answering
 from tilth.eval.run import evaluate
 here, model = map(Path, sys.argv[1:])
 config = Config.model_validate({"eval": {"max_new_tokens": 4, "batch_size": 16}})
 questions = list(read_records(here / "questions.jsonl", Question))
-found = evaluate({"tiny": model}, questions, config=config, cache=here / "cache", progress=SilentProgress())
+by = Answering(config, here / "cache", here / "ledger.db", SilentProgress())
+found = evaluate({"tiny": model}, questions, by)
 print(found.model_dump_json())
 """
     command = [sys.executable, "-c", script, str(tmp_path), str(tiny_model)]

@@ -5,6 +5,7 @@ from tilth.core.rate import wilson
 from tilth.eval.statistics import holm, mcnemar
 
 
+@pytest.mark.slow
 def test_mcnemar_is_the_exact_binomial_test():
     from scipy.stats import binomtest  # half a second that no other test needs
 

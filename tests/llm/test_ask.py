@@ -90,6 +90,7 @@ def test_identical_requests_in_flight_share_one_call(ledger, progress):
     assert sum(answer.cached for answer in answers) == 9
 
 
+@pytest.mark.slow
 def test_a_cancelled_waiter_does_not_take_the_call_with_it(ledger, progress):
     async def run(server):
         async with Gateway(server, ledger, progress) as gateway:
@@ -141,6 +142,7 @@ def test_one_bad_request_leaves_the_others_alone(ledger, progress):
     assert count(ledger) == 3
 
 
+@pytest.mark.slow
 def test_retry_after_is_obeyed(ledger, progress):
     with serve_scripted(script=("429", "ok"), retry_after_s=0.4) as url:
         started = time.monotonic()
@@ -155,6 +157,7 @@ def test_a_retry_after_of_an_hour_is_told_at_once(ledger, progress):
         assert url.stats().requests == 1
 
 
+@pytest.mark.slow
 def test_a_server_that_rations_loses_nothing(ledger, progress):
     prompts = [prompt(number) for number in range(30)]
     with serve_scripted(latency_s=0.02, most_in_flight=1, retry_after_s=0) as url:

@@ -22,6 +22,7 @@ def endpoint(url):
     return Endpoint("it", ModelServer(model="scripted", base_url=(url,)))
 
 
+@pytest.mark.slow
 def test_a_folder_answers_as_in_evaluation(tiny_model, progress):
     pieces = ask(Folder("tiny", tiny_model, "Be brief."), progress, max_tokens=8)
     conversation = [Message(role="system", content="Be brief."), Message(role="user", content="x")]
@@ -31,6 +32,7 @@ def test_a_folder_answers_as_in_evaluation(tiny_model, progress):
         ask(Folder("tiny", tiny_model), progress, "long " * 1000)
 
 
+@pytest.mark.slow
 def test_an_endpoint_answers_in_pieces(progress):
     with serve_scripted() as url:
         assert "".join(ask(endpoint(url), progress))

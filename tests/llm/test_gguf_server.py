@@ -84,7 +84,7 @@ def children_of(pid):
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_a_real_server_answers_asks_for_its_token_and_dies_with_its_parent(progress):
     import openai
 
@@ -112,7 +112,7 @@ def test_a_real_server_answers_asks_for_its_token_and_dies_with_its_parent(progr
     wait_until_gone(child)
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_the_real_teacher_answers_in_the_schema(ledger, progress):
     import asyncio
 

@@ -133,6 +133,7 @@ def same_answers(folder, served, questions, number):
     return found
 
 
+@pytest.mark.slow
 def test_a_small_model_says_the_same_in_llama_cpp(small, llama):
     served = llama(small)
     assert served.tokens(NASTY) == loaded(small)[1](NASTY).input_ids
@@ -225,7 +226,7 @@ def test_an_adapter_alone_and_a_broken_folder_are_refused(tmp_path):
         write_gguf(tmp_path, tmp_path / "a.gguf", "f16", name="a test", progress=SilentProgress())
 
 
-@pytest.mark.slow
+@pytest.mark.models
 @pytest.mark.parametrize("numbers", ["f32", "f16", "q8_0"])
 def test_the_embedded_student_says_the_same_in_llama_cpp(llama, progress, numbers):
     folder = student_folder("smollm2-135m-instruct", progress)

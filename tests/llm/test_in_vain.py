@@ -24,6 +24,7 @@ def kinds(answers: Sequence[object]) -> list[type]:
 
 
 @pytest.mark.parametrize("fault", ["500", "drop", "malformed", "hang"])
+@pytest.mark.slow
 def test_a_prompt_that_the_model_chokes_on_harms_no_other(ledger: Ledger, fault: str) -> None:
     with serve_scripted(always={"About 2.": fault}) as url:
         server = ModelServer(model="scripted", base_url=str(url), concurrency=2, timeout_s=0.2)

@@ -29,6 +29,7 @@ def ask(folder, texts, progress, batch_size=4, max_new_tokens=8):
 TEXTS = ["short", "a rather long question about nothing in particular, really", "middle length here", "x"]
 
 
+@pytest.mark.slow
 def test_what_might_have_been_said_is_what_the_model_thinks_of_each_token(tiny_model, progress):
     import torch
 
@@ -47,6 +48,7 @@ def test_what_might_have_been_said_is_what_the_model_thinks_of_each_token(tiny_m
             torch.testing.assert_close(torch.tensor(of_tokens), there.values, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_batches_answer_in_order_and_as_one_by_one(tiny_model, progress, capfd):
     together = ask(tiny_model, TEXTS, progress, batch_size=3)
     assert together == [ask(tiny_model, [text], progress)[0] for text in TEXTS]
@@ -55,6 +57,7 @@ def test_batches_answer_in_order_and_as_one_by_one(tiny_model, progress, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_log_probs_are_those_of_one_by_one(tiny_model, progress):
     import torch
 
@@ -89,6 +92,7 @@ def changed(tiny_model, tmp_path, file, **changes):
     return folder
 
 
+@pytest.mark.slow
 def test_the_models_own_sampling_settings_do_not_count(tiny_model, tmp_path, progress):
     settings = {
         "do_sample": True,
@@ -101,6 +105,7 @@ def test_the_models_own_sampling_settings_do_not_count(tiny_model, tmp_path, pro
     assert ask(folder, TEXTS, progress) == ask(tiny_model, TEXTS, progress)
 
 
+@pytest.mark.slow
 def test_every_end_of_turn_of_the_model_stops_it(tiny_model, tmp_path, progress):
     from transformers import AutoTokenizer
 
@@ -112,6 +117,7 @@ def test_every_end_of_turn_of_the_model_stops_it(tiny_model, tmp_path, progress)
     assert len(stopped) <= 1  # the stop token itself is an ordinary byte here
 
 
+@pytest.mark.slow
 def test_what_the_template_writes_before_an_answer_is_no_part_of_it(tiny_model, tmp_path, progress):
     (answer,) = ask(tiny_model, ["short"], progress)
     folder = tmp_path / "opening"
@@ -122,6 +128,7 @@ def test_what_the_template_writes_before_an_answer_is_no_part_of_it(tiny_model, 
     assert ask(folder, ["short"], progress) == [answer[2:].strip()]
 
 
+@pytest.mark.slow
 def test_a_model_without_a_chat_template_is_one_line(tiny_model, tmp_path, progress):
     folder = tmp_path / "bare"
     shutil.copytree(tiny_model, folder, ignore=shutil.ignore_patterns("chat_template.jinja"))

@@ -32,6 +32,7 @@ def said(texts, model, ledger, progress, *, pause_s=0.0, **options):
 TEXTS = ["short", "a rather long question about nothing in particular, really", "middle length", "x", "short"]
 
 
+@pytest.mark.slow
 def test_each_is_answered_once_and_paid_by_nobody(tiny_model, tmp_path, progress, monkeypatch):
     asked = []
     whole = local.answer

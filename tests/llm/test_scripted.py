@@ -133,6 +133,7 @@ def test_it_speaks_the_protocol():
         assert url.stats().requests == 4
 
 
+@pytest.mark.slow
 def test_rates_are_kept_and_repeatable():
     def faults():
         with serve_scripted(rates={"garbage": 0.3, "empty": 0.2}) as url:

@@ -94,6 +94,7 @@ def test_models(client):
     assert client.models.retrieve("release-2").owned_by == "tilth"
 
 
+@pytest.mark.slow
 def test_an_answer_whole_and_in_chunks(client, served, tiny_model, progress):
     import torch
 
@@ -124,6 +125,7 @@ def test_an_answer_whole_and_in_chunks(client, served, tiny_model, progress):
     assert chunks[-1].usage == whole.usage
 
 
+@pytest.mark.slow
 def test_a_request_says_how_to_answer(client):
     def ask(**wishes):
         return client.chat.completions.create(model="release-2", messages=user("short"), **wishes).choices[0]

@@ -29,6 +29,7 @@ def answer(model, *asked):
     return together, heard
 
 
+@pytest.mark.slow
 def test_what_is_heard_is_what_evaluation_sees(model, tiny_model, progress):
     together, heard = answer(model, *[(text, Sampling(max_tokens=12)) for text in TEXTS])
     conversations = [[Message(role="user", content=text)] for text in TEXTS]

@@ -239,6 +239,7 @@ def refusing(refused: range, pause_s: float = 0.0) -> Callable[[str, dict[str, A
     return reply
 
 
+@pytest.mark.slow
 def test_quick_refusals_beside_slow_answers_are_matters_of_their_rows(ledger: Ledger) -> None:
     with serve(refusing(range(12), pause_s=0.2)) as url:
         answers = ask_all(ModelServer(model="m", base_url=url, concurrency=16), ledger, range(15))
@@ -341,6 +342,7 @@ def test_who_waited_for_the_first_of_a_kind_pays_for_nothing_that_came_meanwhile
     assert asked_for.count("About the same.") == 1
 
 
+@pytest.mark.slow
 def test_of_requests_that_begin_alike_the_first_goes_alone_while_there_is_other_work(ledger: Ledger) -> None:
     """Four siblings and a line of other requests: the second sibling comes after the first is answered."""
     order: list[tuple[str, str]] = []
@@ -371,6 +373,7 @@ def test_of_requests_that_begin_alike_the_first_goes_alone_while_there_is_other_
     assert len(siblings) == 8
 
 
+@pytest.mark.slow
 def test_one_commit_serves_all_answers_that_came_meanwhile(ledger: Ledger) -> None:
     commits: list[int] = []
     put = ledger._put

@@ -77,6 +77,7 @@ def reading(path: Path) -> Generator[list[int]]:
         reader.join()
 
 
+@pytest.mark.slow
 def test_readers_and_writers_that_are_killed_leave_it_sound(tmp_path: Path) -> None:
     path, rng, all_ = tmp_path / "ledger.db", random.Random(0), list[Writer]()
     with Ledger(path):

@@ -114,6 +114,7 @@ def scripted(port: int) -> Generator[subprocess.Popen[str]]:
         process.kill()
 
 
+@pytest.mark.slow
 def test_a_teacher_that_is_killed_is_waited_for_and_gone_on_with(ledger: Ledger) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -136,6 +137,7 @@ def test_a_teacher_that_is_killed_is_waited_for_and_gone_on_with(ledger: Ledger)
 
 
 @pytest.mark.parametrize("fault", ["503", "500", "cut"])
+@pytest.mark.slow
 def test_a_teacher_that_answers_nobody_for_a_while_loses_no_request(ledger: Ledger, fault: str) -> None:
     ill = [False, False]  # begun, over
     progress = Heard("waiting until it answers", lambda: ill.__setitem__(1, True))

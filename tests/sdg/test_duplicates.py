@@ -33,6 +33,7 @@ def compared_with_all(samples: Sequence[Sample], threshold: float) -> list[Sampl
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.75, 0.8, 0.9, 1.0])
+@pytest.mark.slow
 def test_the_index_finds_what_comparing_with_all_finds(threshold: float) -> None:
     draw = random.Random(threshold)
     questions = [" ".join(draw.choices("abcdefghijkl", k=draw.randint(1, 9))) for _ in range(120)]

@@ -212,6 +212,7 @@ def test_only_exports_are_replaced(made: Path, tmp_path: Path) -> None:
     assert (target / "notes.txt").exists()
 
 
+@pytest.mark.slow
 def test_datasets_reads_every_format(own: Path, tmp_path: Path) -> None:
     import datasets
 

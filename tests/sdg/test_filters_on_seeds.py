@@ -73,6 +73,7 @@ def test_no_held_out_question_is_off_topic_or_leans_on_a_text(seeds: list[Seed])
             assert filters.first_drop(sample, checks) is None, question
 
 
+@pytest.mark.slow
 def test_no_context_of_a_skill_is_taken_for_another_language_than_its_task(seeds: list[Seed]) -> None:
     for _, example, pair in seeds:
         sample = Sample.new("grounded_skill", pair.question, pair.answer, SOURCE)
@@ -91,6 +92,7 @@ def alone(others: list[str]) -> list[filters.Filter]:
     return [filters.shows_what_it_names, filters.other_options(others)]
 
 
+@pytest.mark.slow
 def test_few_tasks_are_unlike_their_leaf_s_others() -> None:
     """Of 437 a riddle in six words, "at the following bus stop", and six that ask in quite other words."""
     dropped: list[str] = []

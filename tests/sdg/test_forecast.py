@@ -66,6 +66,7 @@ def asked_of_servers(entry: Entry) -> int:
 @pytest.mark.parametrize(
     "recipe", ["quick", *(pytest.param(name, marks=pytest.mark.slow) for name in ("standard", "rich"))]
 )
+@pytest.mark.slow
 def test_a_forecast_knows_what_leaves_before_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str) -> None:
     """The scripted teacher writes so much that filters drop that the first guess is three times what it takes."""
     for leaf in (FIRST_KNOWLEDGE, SECOND_KNOWLEDGE):

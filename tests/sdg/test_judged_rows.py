@@ -84,6 +84,7 @@ def test_a_score_below_the_recipe_s_is_a_reject(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("said", [{"verdict": "no"}, "neither yes nor no", 400])
+@pytest.mark.slow
 def test_a_repetition_is_dropped_before_its_judge_is_paid_and_it_is_no_matter_of_timing(
     bench: Bench, said: Any
 ) -> None:

@@ -360,6 +360,7 @@ def tell_all(bench: Bench) -> None:
     }
 
 
+@pytest.mark.slow
 def test_all_of_it_gives_the_same_bytes_whatever_the_order_of_answers(town: Bench) -> None:
     tell_all(town)
     town.use_recipe("knowledge", **ALL)
@@ -371,6 +372,7 @@ def test_all_of_it_gives_the_same_bytes_whatever_the_order_of_answers(town: Benc
     assert files(town.run(state="again")) == files(first)
 
 
+@pytest.mark.slow
 def test_a_quota_ends_the_rounds(town: Bench) -> None:
     tell_all(town)
     town.use_recipe("knowledge", **ALL | {"calls_per_chunk": 500, "quota": {"document": 1}})

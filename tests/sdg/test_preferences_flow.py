@@ -68,6 +68,7 @@ def students(monkeypatch: pytest.MonkeyPatch, answer: Callable[[str], str]) -> S
     )
 
 
+@pytest.mark.slow
 def test_one_model_several_times_and_a_grader(paired: Bench) -> None:
     use(paired)
     knowledge, skill = paired.run()
@@ -222,6 +223,7 @@ def test_the_length_bias_is_in_the_manifest(paired: Bench) -> None:
     )  # the sample's own answers are short, and graded 7
 
 
+@pytest.mark.slow
 def test_timing_changes_no_byte_and_the_file_is_checked(paired: Bench) -> None:
     use(paired)
     paired.teacher.rules["preferences answer"] = lambda asked: f"{asked['question']} 1"

@@ -64,6 +64,7 @@ def url() -> Iterator[ScriptedUrl]:
         yield url
 
 
+@pytest.mark.slow
 def test_the_first_in_order_count_whatever_order_they_end_in(tmp_path: Path, url: ScriptedUrl) -> None:
     found = [run(tmp_path / f"{number}.db", url, {"skill": 6}, every_other_accepted)[0] for number in range(3)]
     assert [[sample.question for sample in samples] for samples in found] == [["1", "3", "5", "7", "9", "11"]] * 3
@@ -74,6 +75,7 @@ def test_siblings_that_are_not_needed_are_stopped(tmp_path: Path, url: ScriptedU
     assert 24 <= paid <= 24 + 2 * 8
 
 
+@pytest.mark.slow
 def test_what_was_made_once_is_made_again_without_a_request(tmp_path: Path, url: ScriptedUrl) -> None:
     first, _ = run(tmp_path / "ledger.db", url, {"skill": 6}, every_other_accepted)
     with socket.create_server(("127.0.0.1", 0)) as nobody:

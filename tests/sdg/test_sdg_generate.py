@@ -61,6 +61,7 @@ def files(entries: list[Entry]) -> list[bytes]:
     return [(entry.folder / name).read_bytes() for entry in entries for name in (SAMPLES, REJECTS)]
 
 
+@pytest.mark.slow
 def test_the_same_answers_give_the_same_bytes_whatever_their_order(bench: Bench) -> None:
     first = bench.run()
     assert told(first) == GOLDEN
@@ -170,6 +171,7 @@ def test_a_moved_leaf_finds_its_samples(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("change", ["recipe", "prompt", "teacher"])
+@pytest.mark.slow
 def test_what_a_leaf_is_made_with_decides_its_folder(bench: Bench, change: str) -> None:
     bench.leaves = bench.leaves[1:2]
     first = bench.run()
@@ -276,6 +278,7 @@ def test_a_passage_without_a_sentence_is_asked_for_a_question(bench: Bench) -> N
         ("When, Orla Mill: in what year did they put it up?", "1702", "held_out_copy"),
     ],
 )
+@pytest.mark.slow
 def test_every_filter_is_at_work(bench: Bench, question: str, answer: str, reason: str) -> None:
     bench.use_recipe("knowledge")
     bench.leaves = bench.leaves[:1]

@@ -44,6 +44,7 @@ def test_every_new_task_is_made_harder_and_both_are_solved(skilled: Bench) -> No
     assert kept[0].startswith("Al has 3 apples. Eve has 1.\n\nSay ")  # the context is kept as it is
 
 
+@pytest.mark.slow
 def test_rounds_of_evolution_follow_one_another_and_no_timing_matters(skilled: Bench) -> None:
     skilled.use_recipe("skills", evolutions=WAYS, evolution_rounds=3, prompts=PROMPTS, tasks_per_call=2)
     first = skilled.run()
@@ -54,6 +55,7 @@ def test_rounds_of_evolution_follow_one_another_and_no_timing_matters(skilled: B
     assert files(skilled.run(state="again")) == files(first)
 
 
+@pytest.mark.slow
 def test_another_seed_draws_other_evolutions(skilled: Bench) -> None:
     skilled.use_recipe("skills", evolutions=WAYS, prompts=PROMPTS, tasks_per_call=3)
     first = told(skilled.run())

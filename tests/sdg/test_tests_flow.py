@@ -136,6 +136,7 @@ def test_no_sample_repeats_a_test(examined: Bench) -> None:
         ("Who is named in the text about Orla Mill?", "Bram Osk", "points_to_text"),
     ],
 )
+@pytest.mark.slow
 def test_what_makes_no_test(examined: Bench, question: str, answer: str, reason: str) -> None:
     use(examined, chunks=1)
     seen: list[str] = []
@@ -172,6 +173,7 @@ def test_questions_that_ask_nearly_the_same_are_asked_once(examined: Bench) -> N
     assert len(rejects) == 2
 
 
+@pytest.mark.slow
 def test_options_stand_in_an_order_that_the_seed_draws(examined: Bench) -> None:
     use(examined, short_per_chunk=0, choice_per_chunk=1)
     [entry] = examined.run()
@@ -196,6 +198,7 @@ def test_options_stand_in_an_order_that_the_seed_draws(examined: Bench) -> None:
         (["oak", "in 1702", "pine"], "options_of_two_kinds"),
     ],
 )
+@pytest.mark.slow
 def test_distractors_are_wrong_different_and_of_one_kind(examined: Bench, distractors: list[str], reason: str) -> None:
     use(examined, short_per_chunk=0, choice_per_chunk=1)
     rule = {"question": "From which tree comes the wheel at Orla Mill?", "answer": "larch", "distractors": distractors}
@@ -229,6 +232,7 @@ def test_what_the_base_knows_measures_nothing(examined: Bench, monkeypatch: pyte
         (lambda asked: "larch" if options_of(asked)["A"] == "larch" else "B", 2, True),
     ],
 )
+@pytest.mark.slow
 def test_a_base_that_guesses_by_chance_knows_nothing(
     examined: Bench, monkeypatch: pytest.MonkeyPatch, says: Any, right: int, kept: bool
 ) -> None:

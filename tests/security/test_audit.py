@@ -42,6 +42,7 @@ def audit(folder: Path, packages: list[dict[str, Any]] | None, first: dict[str, 
         (None, 0, "skipped, pip-audit 2.10.1 cannot be had or does not answer (JSONDecodeError)\n"),
     ],
 )
+@pytest.mark.slow
 def test_what_is_vulnerable_fails_the_audit(tmp_path: Path, packages: Any, code: int, told: str) -> None:
     assert audit(tmp_path, packages) == (code, f"audit: {told}")
 
@@ -51,6 +52,7 @@ def test_a_service_that_knows_nothing_is_not_taken_for_a_clean_lock(tmp_path: Pa
     assert not (tmp_path / "audit/audit.json").exists()  # asked again the next time
 
 
+@pytest.mark.slow
 def test_answers_are_kept_for_a_day_and_for_one_lock(tmp_path: Path) -> None:
     audit(tmp_path, [CLEAN, BAD])
     assert audit(tmp_path, None)[0] == 1

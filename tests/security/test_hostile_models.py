@@ -111,6 +111,7 @@ def test_no_code_of_a_model_folder_is_run(hostile, tmp_path, monkeypatch, kind):
     assert ("custom code" in said["training"]) == (kind == "hostile")  # a known model needs no code of its own
 
 
+@pytest.mark.slow
 def test_every_model_folder_is_opened_without_code() -> None:
     """`from_pretrained` is called where the switches are given, or reads nothing but numbers."""
     numbers = {"GenerationConfig", "LoraConfig"}
@@ -174,6 +175,7 @@ def test_pickled_weights_beside_safetensors_are_not_read(hostile, tmp_path):
     assert not (tmp_path / "mark").exists()
 
 
+@pytest.mark.slow
 def test_an_adapter_s_file_leads_to_no_other_model(hostile):
     named = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "evil/other"}
     said = tried(hostile({"adapter_config.json": json.dumps(named)}))
@@ -196,6 +198,7 @@ def test_a_chat_template_is_sandboxed(hostile, template):
         local.prompt_tokens(tokenizer, [Message(role="user", content="Hi")], folder)
 
 
+@pytest.mark.slow
 def test_checkpoints_are_read_as_numbers_only():
     """States of the optimizer and of the generators are pickles by name: the library may load no objects."""
     import transformers.trainer
@@ -228,6 +231,7 @@ LLAMA = text(b"general.architecture") + struct.pack("<I", 8) + text(b"llama")
     ],
     ids=["tensors", "keys", "string", "array", "shape"],
 )
+@pytest.mark.slow
 def test_a_gguf_file_of_absurd_sizes_is_one_line(tmp_path, data):
     pytest.importorskip("xllamacpp")
     (tmp_path / "model.gguf").write_bytes(data)

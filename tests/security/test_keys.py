@@ -92,6 +92,7 @@ commit_files(root, [root / ".gitignore"], "Begin")
 """The first that a process does with git: GitPython, imported here, asks for git's version."""
 
 
+@pytest.mark.slow
 def test_training_processes_and_git_are_not_given_the_key(key: str, tmp_path: Path) -> None:
     environments = [
         Place(Train(), 0, "127.0.0.1", 1).environment(0),
@@ -131,6 +132,7 @@ def seen(pid: int) -> list[bytes]:
     return [Path(f"/proc/{pid}/{name}").read_bytes() for name in ("environ", "cmdline")]
 
 
+@pytest.mark.slow
 def test_every_child_process_is_started_with_an_environment_of_our_choice() -> None:
     """`cycle/watch.py` starts tilth itself, which is to ask the models."""
     rooms = ("core", "llm", "taxonomy", "sdg", "train", "eval", "cycle", "cli")

@@ -47,6 +47,7 @@ _print_piece(sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_what_a_model_says_piece_by_piece_steers_no_terminal() -> None:
     """Even where nobody has opened the streams."""
     said = f"{STEERING} first\r\nsecond\tthird"

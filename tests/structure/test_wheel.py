@@ -8,6 +8,8 @@ import sys
 import zipfile
 from pathlib import Path, PurePosixPath
 
+import pytest
+
 
 def copy_files(root: Path, files: list[PurePosixPath], target: Path) -> None:
     """Only what is tracked: an old `egg-info` would tell the sdist of files that `pyproject.toml` forgot."""
@@ -16,6 +18,7 @@ def copy_files(root: Path, files: list[PurePosixPath], target: Path) -> None:
         shutil.copy(root / path, target / path)
 
 
+@pytest.mark.slow
 def test_the_wheel_is_the_package(
     root: Path, files: list[PurePosixPath], package_files: list[PurePosixPath], tmp_path: Path
 ) -> None:

@@ -210,6 +210,7 @@ documents = st.lists(lines, max_size=30).map("\n".join) | st.text()
 @given(documents, st.integers(1, 20), st.sampled_from(["a.md", "a.txt"]))
 @example("# A\n\n```\nx", 1, "a.md")
 @example("a\n| a | b |\n|---|---|\n    x\n\n    y", 2, "a.md")
+@pytest.mark.slow
 def test_chunks_are_slices_in_order_that_hold_every_character(text: str, max_tokens: int, path: str) -> None:
     made = found(text, max_tokens, path)
     assert found(text, max_tokens, path) == made
@@ -254,5 +255,6 @@ def test_no_chunk_of_text_is_over_the_budget(text: str, max_tokens: int) -> None
         "." * 50_000 + ")" * 50_000,
     ],
 )
+@pytest.mark.slow
 def test_texts_made_to_be_slow_are_not(text: str) -> None:
     assert "".join("".join(chunk.split()) for _, chunk in chunks(text, 100)).startswith("".join(text.split())[:100])

@@ -54,6 +54,7 @@ def test_a_folder_of_a_repository_is_refused(repository: Repository) -> None:
     assert list(inner.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_workflow_runs(repository: Repository, skill: dict[str, object], tmp_path: Path) -> None:
     """Its commands in a clone of a branch with one good and one broken leaf, but for the one that installs tilth."""
     write_ci_files(repository.root)
@@ -110,6 +111,7 @@ def commits(root: Path, script: str) -> bool:
     return ran.returncode == 0
 
 
+@pytest.mark.slow
 def test_the_hook_is_off_until_it_is_switched_on(repository: Repository) -> None:
     write_ci_files(repository.root)
     repository.write("tilth.yaml", "")
@@ -118,6 +120,7 @@ def test_the_hook_is_off_until_it_is_switched_on(repository: Repository) -> None
     assert not commits(repository.root, f"{SWITCH_ON} && echo >> {GREET}/qna.yaml && git commit -qam on")
 
 
+@pytest.mark.slow
 def test_what_is_staged_counts_and_not_what_is_in_the_folder(hooked: Repository, skill: dict[str, object]) -> None:
     hooked.write(f"{GREET}/qna.yaml", {**skill, "created_by": "bob"})
     hooked.git.git.add(".")

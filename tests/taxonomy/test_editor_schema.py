@@ -28,6 +28,7 @@ def validator(kind: Any = None, version: int | None = None) -> Draft202012Valida
 
 
 @pytest.mark.parametrize("leaf", STARTER_LEAVES)
+@pytest.mark.slow
 def test_the_starter_leaves_are_valid(leaf: str) -> None:
     data = yaml.safe_load(starter_files(leaf)["qna.yaml"])
     kind = "knowledge" if leaf.startswith("knowledge/") else "skill"

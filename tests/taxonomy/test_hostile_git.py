@@ -56,6 +56,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize(("setting", "value"), SETTINGS, ids=[name for name, _ in SETTINGS])
+@pytest.mark.slow
 def test_no_program_that_a_repository_names_is_run(repository, trap, tmp_path, setting, value):
     hooks = Path(f"{trap}.hooks")
     hooks.mkdir()
@@ -136,6 +137,7 @@ def test_replaced_objects_are_read_as_they_were(repository, skill):
         "\x1b[31m",
     ],
 )
+@pytest.mark.slow
 def test_any_name_is_a_name(repository, skill, name):
     leaf = f"compositional_skills/{name}"
     repository.write(f"{leaf}/qna.yaml", skill)

@@ -129,5 +129,6 @@ def test_any_page_is_read(page: str) -> None:
 @pytest.mark.parametrize(
     "part", ["<", "</", "<!", "<!--", "<![", "<a ", "<a '", '<a b="', "&", "&#", "<p>", "<br>", "</p>"]
 )
+@pytest.mark.slow
 def test_pages_made_to_be_slow_are_not(part: str) -> None:
     html_to_markdown((part * 50_000).encode())

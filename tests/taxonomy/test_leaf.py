@@ -123,6 +123,7 @@ def fingerprint_of(qna: dict[str, Any] | str, leaf_id: str = LEAF, document: byt
 
 @settings(max_examples=25)
 @given(st.randoms(use_true_random=False), st.sampled_from([None, '"', "'", "|", ">"]), st.integers(40, 400))
+@pytest.mark.slow
 def test_the_fingerprint_is_blind_to_key_order_style_and_comments(random, style, width):
     parts = [
         yaml.dump({key: value}, sort_keys=False, default_style=style, width=width, Dumper=_PlainNumbers)
@@ -133,6 +134,7 @@ def test_the_fingerprint_is_blind_to_key_order_style_and_comments(random, style,
 
 @settings(max_examples=25)
 @given(st.data(), st.sampled_from("axz"))
+@pytest.mark.slow
 def test_the_fingerprint_sees_every_text(data, letter):
     changed = copy.deepcopy(QNA)
     holder, key = data.draw(st.sampled_from(list(_texts(changed))))

@@ -288,6 +288,7 @@ def test_the_public_trees_have_no_errors_but_old_knowledge(public_tree):
     assert len(errors) == {"instructlab-2024-07": 2, "instructlab-2025-04": 0}[public_tree.name]
 
 
+@pytest.mark.slow
 def test_linting_makes_no_cycles_and_leaves_the_collector_as_it_was():
     """It turns the collector off: what piled up then would be memory lost."""
     files = [(data if isinstance(data, bytes) else data.encode(), path.split("/")[0]) for path, data in BROKEN.items()]

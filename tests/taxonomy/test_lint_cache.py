@@ -97,6 +97,7 @@ def test_a_broken_cache_is_made_anew(leaves, tmp_path, read, broken):
     assert read == []
 
 
+@pytest.mark.slow
 def test_a_cache_cut_off_anywhere_is_no_harm(leaves, tmp_path):
     cache = tmp_path / "lint.db"
     plain = found(leaves, cache_file=cache)
@@ -127,6 +128,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(leaves, tmp_path):
     assert found(leaves, cache_file=tmp_path / "file" / "lint.db") == found(leaves)
 
 
+@pytest.mark.slow
 def test_facts_of_what_is_gone_do_not_pile_up(leaves, tmp_path, skill):
     cache = tmp_path / "lint.db"
     for number in range(20):
@@ -157,6 +159,7 @@ run.lint(WorkingTree(Path(sys.argv[1])), workers=2)
 """
 
 
+@pytest.mark.slow
 def test_workers_end_with_who_started_them_however_that_ends(leaves):
     parent = subprocess.Popen([sys.executable, "-c", KILLED, str(leaves.root)], stdout=subprocess.PIPE, text=True)
     worker = int(parent.stdout.readline())

@@ -73,6 +73,7 @@ def test_what_is_no_archive_is_refused(data: bytes) -> None:
         ({str(number): 0 for number in range(MAX_PARTS + 1)}, "the file unpacks to 0 MB in 10001 parts"),
     ],
 )
+@pytest.mark.slow
 def test_a_bomb_is_refused(sizes: dict[str, int], message: str) -> None:
     bomb = archive({name: b" " * size for name, size in sizes.items()})
     with pytest.raises(Unreadable, match=message):

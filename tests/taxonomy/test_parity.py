@@ -86,6 +86,7 @@ def we_accept(data: bytes, path: str) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_both_judge_every_public_leaf_alike(public_tree: Path) -> None:
     theirs = Theirs()
     paths = [f"{leaf_id}/qna.yaml" for leaf_id in leaf_ids(WorkingTree(public_tree))]

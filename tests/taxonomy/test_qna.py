@@ -216,6 +216,7 @@ def test_no_bytes_make_a_traceback(data):
 
 @settings(max_examples=150)
 @given(st.data())
+@pytest.mark.slow
 def test_no_change_of_a_real_leaf_makes_a_traceback(data):
     """Pieces of a leaf cut out, doubled, or replaced by other pieces, bytes or signs of YAML."""
     leaf, path = data.draw(st.sampled_from(REAL))
@@ -247,6 +248,7 @@ some_keys = st.sampled_from(["version", "created_by", "seed_examples", "document
 
 @settings(max_examples=50)
 @given(st.dictionaries(some_keys, json_values, min_size=1), st.sampled_from([1, 3, 4]))
+@pytest.mark.slow
 def test_no_shape_makes_a_traceback(data, version):
     for path in (SKILL_PATH, KNOWLEDGE_PATH):
         with pytest.raises(LeafProblems, match=r"^[^\n]*$"):

@@ -69,6 +69,7 @@ def test_what_git_lists_nowhere_is_told_where_a_leaf_should_be(repository):
     assert WorkingTree(repository.root).others() == expected
 
 
+@pytest.mark.slow
 def test_no_more_is_read_than_a_document_may_hold(repository, monkeypatch):
     repository.write("most.md", b"x" * (MAX_DOCUMENT_MB << 20))
     with (repository.root / "more.md").open("wb") as file:

@@ -55,6 +55,7 @@ def weights(model: Path, name: str = "model.safetensors") -> dict[str, Any]:
     return load_file(model / name)
 
 
+@pytest.mark.slow
 def test_a_kept_adapter_is_beside_a_model_that_has_it(train: Any, student: Path) -> None:
     import torch
 
@@ -70,6 +71,7 @@ def test_a_kept_adapter_is_beside_a_model_that_has_it(train: Any, student: Path)
     torch.testing.assert_close(after, before + delta)
 
 
+@pytest.mark.slow
 def test_the_next_phase_of_the_same_shape_goes_on_with_the_adapter(train: Any, student: Path, said: list[str]) -> None:
     """All that both phases learned is one adapter of rank 4; with a new one for the second it would be one of 8."""
     import torch

@@ -96,6 +96,7 @@ def padded(student: Path, tmp_path: Path) -> Path:
     return tmp_path / "padded"
 
 
+@pytest.mark.slow
 def test_a_teacher_whose_output_is_padded_teaches_what_it_has_in_common(
     student: Path, padded: Path, make: SimpleNamespace, tmp_path: Path
 ) -> None:

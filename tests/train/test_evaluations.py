@@ -90,6 +90,7 @@ def evaluations(tmp_path: Path, out: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (tmp_path / out / "01-p" / "evaluations.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_every_epoch_is_measured_on_what_is_trained_and_on_what_is_held_back(
     train: Callable[..., TrainResult], student: Path, tmp_path: Path
 ) -> None:
@@ -129,6 +130,7 @@ def test_a_number_that_not_every_step_has_is_the_mean_of_those_that_have_it(tmp_
     assert _means_of_steps(tmp_path / "metrics.jsonl", state) == {"loss": 3.5, "kl": 2, "reward": 0.75}
 
 
+@pytest.mark.slow
 def test_the_epoch_that_answers_most_becomes_the_model(train: Callable[..., TrainResult], tmp_path: Path) -> None:
     right, told = Right(1, 5, 3), Told()
     chosen = train("chosen", epochs=3, held_out=right, progress=told, select=Selection(by="held_out", keep=2), **LORA)
@@ -148,6 +150,7 @@ def test_the_epoch_that_answers_most_becomes_the_model(train: Callable[..., Trai
         assert {path.name for path in model.iterdir()} == {path.name for path in last.model.iterdir()}
 
 
+@pytest.mark.slow
 def test_all_models_that_are_kept_are_averaged_and_that_their_numbers_are_older_is_said(
     train: Callable[..., TrainResult], student: Path
 ) -> None:
@@ -168,6 +171,7 @@ def test_all_models_that_are_kept_are_averaged_and_that_their_numbers_are_older_
             assert found.allclose(own[tensor].lerp(before[tensor], 0.25), atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_kept_model_that_was_damaged_is_not_taken(train: Callable[..., TrainResult], tmp_path: Path) -> None:
     settings: dict[str, Any] = {"select": Selection(by="held_out")}
     with pytest.raises(Killed):
@@ -183,6 +187,7 @@ def test_a_kept_model_that_was_damaged_is_not_taken(train: Callable[..., TrainRe
     assert train("out", held_out=Right(5, 3), **settings).phases[0].epoch == 1
 
 
+@pytest.mark.slow
 def test_training_ends_after_epochs_that_are_no_better(train: Callable[..., TrainResult], tmp_path: Path) -> None:
     told, patient = Told(), Selection(by="held_out", patience=2)
     result = train("out", epochs=9, held_out=Right(4, 7, 7, 6), progress=told, select=patient)
@@ -231,6 +236,7 @@ def test_what_other_settings_measured_is_forgotten(train: Callable[..., TrainRes
     assert one == other
 
 
+@pytest.mark.slow
 def test_measuring_and_keeping_models_changes_nothing_of_the_training(
     train: Callable[..., TrainResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:

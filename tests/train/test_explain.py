@@ -33,6 +33,7 @@ def explained(given: dict[str, Any], *phases: dict[str, Any]) -> Outlook:
     return explain_plan(Plan.model_validate({"phases": phases}), **{"askable": True, **given})
 
 
+@pytest.mark.slow
 def test_what_is_explained_is_what_is_trained(given: dict[str, Any], tmp_path: Path) -> None:
     outlook = explained(given, SHORT, SKILLS, LONG)
     plan = Plan.model_validate({"phases": [SHORT, SKILLS, LONG]})
@@ -66,6 +67,7 @@ def test_memory_disk_and_time_are_foreseen(given: dict[str, Any], monkeypatch: p
     assert two.memory.gradients == 2 * full.memory.gradients
 
 
+@pytest.mark.slow
 def test_the_parent_of_an_adapter_that_is_gone_on_with_is_foreseen(given: dict[str, Any]) -> None:
     adapter = {"adapter": "lora", "lora": {"rank": 2, "merge": False}}
     ppo = {**SHORT, "name": "rewards", "method": "ppo", "epochs": 1, "rollout": ROLLOUT, **adapter, "replay": {}}
@@ -78,6 +80,7 @@ def test_the_parent_of_an_adapter_that_is_gone_on_with_is_foreseen(given: dict[s
 
 
 @pytest.mark.parametrize("method", ["grpo", "rloo", "ppo", "distill"])
+@pytest.mark.slow
 def test_the_time_to_draw_answers_and_to_learn_from_them_is_foreseen(
     given: dict[str, Any], monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
@@ -103,6 +106,7 @@ def test_the_time_to_draw_answers_and_to_learn_from_them_is_foreseen(
         assert seconds(beta=0.1) > 1.01 * once  # the parent is asked as well
 
 
+@pytest.mark.slow
 def test_what_a_phase_trains_on_is_said_before_it_trains(given: dict[str, Any], tmp_path: Path) -> None:
     told = explained(given, SHORT, LONG)
 

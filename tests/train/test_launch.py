@@ -308,6 +308,7 @@ def test_the_other_machines_end_as_the_first_does(
         join_run(settings, 1, SilentProgress())
 
 
+@pytest.mark.slow
 def test_a_first_machine_that_goes_while_it_is_found_is_waited_for(
     two_machines: tuple[Train, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -247,6 +247,7 @@ def test_matrices_of_four_bits_give_float32() -> None:
 @pytest.mark.parametrize("adapter", ["none", "lora"])
 @pytest.mark.parametrize(("joined", "shared"), [(True, 0), (True, 20), (False, 0)], ids=["joined", "shared", "padded"])
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's
+@pytest.mark.slow
 def test_a_layer_keeps_what_autograd_saves(
     adapter: str, joined: bool, shared: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,6 +346,7 @@ def test_logits_that_are_made_in_tiles_are_those_of_a_tile(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(("method", "kinds"), [("sft", ["knowledge_short"]), ("dpo", ["preference"])])
+@pytest.mark.slow
 def test_as_many_positions_go_through_the_output_head_as_are_foreseen(
     method: MethodName, kinds: list[str], student: Path, make: Any, tmp_path: Path
 ) -> None:

@@ -49,6 +49,7 @@ def teacher(student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("adapter", ["lora", QLORA])
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
 def test_a_step_with_an_adapter_changes_the_weights_that_are_left(  # noqa: PLR0917 (fixtures)
     method: MethodName,
     adapter: str,

@@ -118,6 +118,7 @@ def test_prompts_are_mismatched_with_the_answers_to_the_next_one() -> None:
 
 
 @pytest.mark.parametrize("method", PAIRWISE)
+@pytest.mark.slow
 def test_the_ids_that_reach_the_model_are_ours_in_the_order_of_the_epoch(
     method: MethodName, student: Path, pairs: list[TrainingPair], tmp_path: Path
 ) -> None:
@@ -198,6 +199,7 @@ SLOW_TOO = [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(8, marks=py
 @pytest.mark.usefixtures("in_float32")
 @pytest.mark.parametrize("micro_batch_size", SLOW_TOO)
 @pytest.mark.parametrize("method", PAIRWISE)
+@pytest.mark.slow
 def test_the_loss_is_the_papers_mean_over_pairs_however_it_is_accumulated(
     method: MethodName, micro_batch_size: int, student: Path, pairs: list[TrainingPair], tmp_path: Path
 ) -> None:
@@ -249,6 +251,7 @@ def gradients_of(trainer: Any) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("in_float32")
 @pytest.mark.parametrize("method", ["dpo", "kto"])
+@pytest.mark.slow
 def test_the_loss_is_the_librarys_own(
     method: MethodName, student: Path, pairs: list[TrainingPair], tmp_path: Path
 ) -> None:
@@ -282,6 +285,7 @@ LORA = [("dpo", "lora"), *(pytest.param(method, "lora", marks=pytest.mark.slow) 
 
 
 @pytest.mark.parametrize(("method", "adapter"), [*((method, "none") for method in PAIRWISE), *LORA])
+@pytest.mark.slow
 def test_the_better_answers_rise_above_the_worse(
     method: MethodName, adapter: str, student: Path, pairs: list[TrainingPair], tmp_path: Path
 ) -> None:

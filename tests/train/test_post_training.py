@@ -96,6 +96,7 @@ def rollout_phase(*rewards: dict[str, Any], **settings: Any) -> Phase:
     return Phase(name="answers", kinds=("knowledge_short",), rollout=rollout, **given)
 
 
+@pytest.mark.slow
 def test_a_reward_model_of_an_earlier_phase_scores_the_answers(run: Any, tmp_path: Path) -> None:
     result: TrainResult = run(Plan(phases=(reward_phase(batch_size=4), rollout_phase({"model": "judge"}))))
     assert result.model == tmp_path / "out" / "02-answers" / "model"
@@ -108,12 +109,14 @@ def test_a_reward_model_of_an_earlier_phase_scores_the_answers(run: Any, tmp_pat
     assert [set(each["training"]) >= {"loss", "rewards/judge"} for each in evaluations] == [True]
 
 
+@pytest.mark.slow
 def test_a_plan_is_explained_with_room_for_its_answers(run: Any) -> None:
     [outlook] = run(Plan(phases=(rollout_phase({"answer": "exact"}),)), explain=True).phases
     assert outlook.mix.total.trained_tokens == 4 * 4 * 3  # prompts, answers, tokens
     assert outlook.mix.longest == outlook.mix.lengths.longest == outlook.mix.total.tokens / (4 * 4)  # as long as all
 
 
+@pytest.mark.slow
 def test_what_a_reward_function_says_decides_whether_a_phase_is_done(run: Any, tmp_path: Path) -> None:
     plan_file, function = tmp_path / "plan.yaml", tmp_path / "mine.py"
     plan_file.write_text(

@@ -146,6 +146,7 @@ def build(
     return ppo.trainer(setup), steps
 
 
+@pytest.mark.slow
 def test_the_numbers_of_a_step(student: Path, make: SimpleNamespace, tmp_path: Path, letters: Reward) -> None:
     trainer, steps = build(student, make, tmp_path, letters)
     trainer.train()
@@ -162,6 +163,7 @@ def test_the_numbers_of_a_step(student: Path, make: SimpleNamespace, tmp_path: P
 
 
 @pytest.mark.parametrize("adapter", ["none", pytest.param("lora", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_stopped_and_resumed_it_ends_with_the_same_bits(
     student: Path, make: SimpleNamespace, tmp_path: Path, letters: Reward, adapter: str
 ) -> None:

@@ -110,6 +110,7 @@ def build(student: Path, texts: list[list[int]], folder: Path, **settings: Any) 
 
 
 @pytest.mark.parametrize("micro_batch_size", [8, 2])
+@pytest.mark.slow
 def test_the_packed_loss_and_its_gradient_are_those_of_each_text_by_itself(
     student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, micro_batch_size: int
 ) -> None:
@@ -181,6 +182,7 @@ def train(student: Path, make: SimpleNamespace, tmp_path: Path) -> Callable[...,
 
 
 @pytest.mark.parametrize("adapter", ["none", pytest.param("lora", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_phase_learns_documents_longer_than_a_row(train: Callable[..., TrainResult], adapter: str) -> None:
     (result,) = train(max_length=64, adapter=adapter).phases
     assert result.mix is not None
@@ -199,6 +201,7 @@ def test_auto_makes_rows_of_the_longest_document(train: Callable[..., TrainResul
     assert result.steps == 2  # 885 tokens in four rows, two of them a step
 
 
+@pytest.mark.slow
 def test_rows_are_no_longer_than_what_the_model_holds(train: Callable[..., TrainResult], tmp_path: Path) -> None:
     (result,) = train(max_length=1024, epochs=1).phases
     assert result.mix is not None
@@ -208,6 +211,7 @@ def test_rows_are_no_longer_than_what_the_model_holds(train: Callable[..., Train
     assert sum(step.tokens for step in told) == result.mix.total.tokens + 1  # the longest is two pieces that share one
 
 
+@pytest.mark.slow
 def test_documents_held_back_are_measured_packed(train: Callable[..., TrainResult], tmp_path: Path) -> None:
     (result,) = train(max_length=64, select={"by": "validation_loss", "validation": 0.3}).phases
     assert result.mix is not None

@@ -79,6 +79,7 @@ def test_each_process_is_told_who_it_is(run: Callable[..., list[Step]]) -> None:
     run(program)
 
 
+@pytest.mark.slow
 def test_an_error_of_one_ends_the_others_and_is_raised_as_it_was(run: Callable[..., list[Step]]) -> None:
     program = """
         if rank == 0:
@@ -100,6 +101,7 @@ def test_an_error_of_one_ends_the_others_and_is_raised_as_it_was(run: Callable[.
         ),
     ],
 )
+@pytest.mark.slow
 def test_a_process_that_dies_is_one_line_even_when_the_others_complain_of_it_first(
     last: str, expected: str, run: Callable[..., list[Step]]
 ) -> None:
@@ -116,6 +118,7 @@ def test_a_process_that_dies_is_one_line_even_when_the_others_complain_of_it_fir
         run(program)
 
 
+@pytest.mark.slow
 def test_half_a_line_of_a_process_that_is_killed_is_no_message(run: Callable[..., list[Step]]) -> None:
     program = """
         if rank == 0:
@@ -149,6 +152,7 @@ def test_a_stop_reaches_all_and_they_may_finish_their_step(run: Callable[..., li
     assert {path.name for path in tmp_path.glob("saved-*")} == {"saved-0", "saved-1"}
 
 
+@pytest.mark.slow
 def test_what_failed_on_another_machine_ends_this_one(run: Callable[..., list[Step]]) -> None:
     with pytest.raises(TilthError, match=r"^phase 'p': machine 2: the disk is full$"):
         run("time.sleep(60)", elsewhere=lambda: "machine 2: the disk is full")

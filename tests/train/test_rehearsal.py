@@ -35,6 +35,7 @@ def train(student: Path, make: Any, tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize("settings", [pytest.param({}, marks=pytest.mark.slow), ADAPTED], ids=["full", "lora"])
+@pytest.mark.slow
 def test_the_longest_micro_batch_is_rehearsed_and_nothing_remains_of_it(
     settings: dict[str, Any], train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

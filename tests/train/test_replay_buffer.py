@@ -70,6 +70,7 @@ def train(student: Path, make: Any, tmp_path: Path) -> Callable[..., TrainResult
     return run
 
 
+@pytest.mark.slow
 def test_a_run_leaves_the_buffer_of_the_next_with_the_losses_of_its_model(
     train: Callable[..., TrainResult], student: Path, make: Any, tmp_path: Path
 ) -> None:
@@ -93,6 +94,7 @@ def test_a_run_leaves_the_buffer_of_the_next_with_the_losses_of_its_model(
     assert second != first
 
 
+@pytest.mark.slow
 def test_losses_are_measured_once_for_each_model(
     train: Callable[..., TrainResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +144,7 @@ def test_of_logits_there_are_no_more_at_once_than_there_is_room_for(
     "adapter",
     ["lora", pytest.param("qlora", marks=pytest.mark.skipif(not find_spec("bitsandbytes"), reason="not installed"))],
 )
+@pytest.mark.slow
 def test_later_the_parent_is_loaded_in_the_format_that_it_is_asked_in(
     adapter: Any, train: Callable[..., TrainResult], student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +174,7 @@ def test_where_no_divergence_is_measured_that_is_said(tmp_path: Path) -> None:
     assert said == ["phase p: how far it moves from the parent is not measured under zero2"]
 
 
+@pytest.mark.slow
 def test_how_far_the_model_moved_from_its_parent_is_logged_at_each_epoch(
     train: Callable[..., TrainResult], tmp_path: Path
 ) -> None:
@@ -232,6 +236,7 @@ def test_own_answers_are_asked_for_once_and_used_where_they_may_be(
     assert len(asked) == 8
 
 
+@pytest.mark.slow
 def test_a_run_replays_what_its_student_says_before_training(
     train: Callable[..., TrainResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,6 +252,7 @@ def test_a_run_replays_what_its_student_says_before_training(
     assert len(read_entries(tmp_path / "out" / "replay.jsonl")) == 8  # its own answers are not kept for later
 
 
+@pytest.mark.slow
 def test_general_prompts_are_answered_by_the_base_model_once_for_all_runs(
     train: Callable[..., TrainResult], student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

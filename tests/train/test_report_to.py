@@ -120,6 +120,7 @@ def test_a_board_that_cannot_be_opened_is_an_error_unless_it_was_before(
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_a_run_reports_its_steps_and_its_epochs(student: Path, make: Any, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -12,7 +12,7 @@ from tilth.core.records import Message
 from tilth.train import reward_model
 from tilth.train.data import Files, TrainingInputs
 from tilth.train.plan import Phase, Plan
-from tilth.train.reward_model import load_reward_model, scores
+from tilth.train.reward_model import load_reward_model
 from tilth.train.rewards import Answered, Rewards
 from tilth.train.run import run_plan
 from tilth.train.settings import Reward
@@ -46,8 +46,11 @@ def conversation(question: str, answer: str) -> Conversation:
 ASKED = [f"What is {i}?" for i in range(20, 29)]
 
 
+@pytest.mark.slow
 def test_it_ranks_answers_that_it_has_not_seen(trained: Path) -> None:
-    found = scores(trained, [conversation(q, a) for q in ASKED for a in (f"It is {q[8:10]}.", "No idea.")])
+    found = load_reward_model(trained).scores(
+        [conversation(q, a) for q in ASKED for a in (f"It is {q[8:10]}.", "No idea.")]
+    )
     assert all(good > bad + 0.5 for good, bad in zip(found[::2], found[1::2], strict=True))
 
 
@@ -76,7 +79,7 @@ def test_what_everyone_else_uses_gives_the_same_scores(trained: Path, student: P
     asked = [conversation(q, "It is " * (place % 4)) for place, q in enumerate(ASKED)]
     texts = [tokenizer.apply_chat_template([each.model_dump() for each in turns], tokenize=False) for turns in asked]
     logits = model(**tokenizer(texts, padding=True, add_special_tokens=False, return_tensors="pt")).logits
-    assert logits[:, 0].tolist() == pytest.approx(scores(trained, asked), abs=0.05)
+    assert logits[:, 0].tolist() == pytest.approx(load_reward_model(trained).scores(asked), abs=0.05)
 
 
 def test_an_answer_that_was_cut_is_scored_without_its_end_of_turn(trained: Path) -> None:
@@ -107,4 +110,4 @@ def test_an_answer_that_the_template_cannot_write_earns_nothing_that_is_known(tr
 
 def test_a_folder_without_a_model_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="the model cannot be loaded"):
-        scores(tmp_path, [conversation("Who?", "I.")])
+        load_reward_model(tmp_path)

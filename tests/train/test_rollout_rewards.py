@@ -55,6 +55,7 @@ def watched(trainer: Any, name: str, look: Any) -> None:
 
 
 @pytest.mark.parametrize("method", ["grpo", "rloo"])
+@pytest.mark.slow
 def test_a_step_without_any_reward_is_refused(
     method: MethodName,
     student: Path,

@@ -135,6 +135,7 @@ def test_a_prompt_is_the_sample_up_to_its_answer_ready_to_be_answered(student: P
 
 
 @pytest.mark.parametrize("method", METHODS_HERE)
+@pytest.mark.slow
 def test_the_ids_that_reach_the_model_are_ours_in_the_order_of_the_epoch(
     method: MethodName, student: Path, samples: list[TrainingSample], tmp_path: Path
 ) -> None:
@@ -191,6 +192,7 @@ def gradients_of(trainer: Any) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("in_float32")
 @pytest.mark.parametrize("method", METHODS_HERE)
+@pytest.mark.slow
 def test_the_loss_is_the_steps_mean_however_it_is_accumulated(
     method: MethodName, student: Path, samples: list[TrainingSample], other: Path, tmp_path: Path
 ) -> None:
@@ -314,6 +316,7 @@ def are_close(found: dict[str, Any], expected: dict[str, Any]) -> bool:
 @pytest.mark.usefixtures("in_float32")
 @pytest.mark.parametrize("adapter", ["none", "lora"])
 @pytest.mark.parametrize("method", ["grpo", "rloo"])
+@pytest.mark.slow
 def test_the_divergence_from_the_parent_is_part_of_the_loss(
     method: MethodName, adapter: str, student: Path, samples: list[TrainingSample], tmp_path: Path
 ) -> None:
@@ -332,6 +335,7 @@ def test_the_divergence_from_the_parent_is_part_of_the_loss(
 
 @pytest.mark.usefixtures("in_float32")
 @pytest.mark.parametrize("divergence", [0.0, 0.5])
+@pytest.mark.slow
 def test_the_divergence_from_a_teacher_is_that_of_the_plan(
     divergence: float, student: Path, samples: list[TrainingSample], other: Path, tmp_path: Path
 ) -> None:

@@ -88,6 +88,7 @@ def weights(model: Path) -> dict[str, Any]:
     return load_file(model / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_a_phase_that_averages_leaves_the_mean_of_its_weights_and_those_it_started_from(
     train: Callable[..., TrainResult], straight: TrainResult, student: Path
 ) -> None:
@@ -105,6 +106,7 @@ def metrics(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_phase_learns_and_leaves_a_plain_model(
     train: Callable[..., TrainResult], student: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,6 +136,7 @@ def test_a_phase_learns_and_leaves_a_plain_model(
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_phases_go_on_from_one_another_and_another_last_one_trains_alone(
     train: Callable[..., TrainResult], tmp_path: Path
 ) -> None:
@@ -166,6 +169,7 @@ def test_everything_is_refused_before_anything_is_trained(train: Callable[..., T
 LORA = {"adapter": "lora", "lora": Lora(rank=4, alpha=8, dropout=0.2)}
 
 
+@pytest.mark.slow
 def test_lora_is_merged_into_a_plain_model(train: Callable[..., TrainResult], student: Path) -> None:
     result = train(phase(epochs=1, **LORA))
     before, after = weights(student), weights(result.model)
@@ -215,6 +219,7 @@ def test_an_interrupted_phase_ends_with_the_same_bytes(
     assert curves[0] == curves[1]
 
 
+@pytest.mark.slow
 def test_noise_on_the_embeddings_is_trained_with_and_leaves_nothing_in_the_model(
     train: Callable[..., TrainResult], straight: TrainResult
 ) -> None:
@@ -224,6 +229,7 @@ def test_noise_on_the_embeddings_is_trained_with_and_leaves_nothing_in_the_model
         assert (noisy.model / name).read_bytes() == (straight.model / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_damaged_or_of_other_settings_is_not_used(
     train: Callable[..., TrainResult], straight: TrainResult, tmp_path: Path
 ) -> None:
@@ -239,6 +245,7 @@ def test_a_checkpoint_that_is_damaged_or_of_other_settings_is_not_used(
     assert train().phases[0].weights_sha256 == straight.phases[0].weights_sha256
 
 
+@pytest.mark.slow
 def test_that_checkpoints_of_another_micro_batch_are_of_no_use_is_said(
     train: Callable[..., TrainResult], tmp_path: Path
 ) -> None:
@@ -251,6 +258,7 @@ def test_that_checkpoints_of_another_micro_batch_are_of_no_use_is_said(
     assert sum(told.amounts) == 6
 
 
+@pytest.mark.slow
 def test_no_checkpoint_is_ahead_of_the_lines_of_its_steps(
     train: Callable[..., TrainResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +281,7 @@ def test_no_checkpoint_is_ahead_of_the_lines_of_its_steps(
     assert on_disk[-1] == len(metrics(log.parent)) == 6
 
 
+@pytest.mark.slow
 def test_a_phase_whose_lines_were_lost_is_done_again_to_the_same_result(
     train: Callable[..., TrainResult], straight: TrainResult, tmp_path: Path
 ) -> None:
@@ -299,12 +308,14 @@ def test_a_disk_that_cannot_be_read_is_told(train: Callable[..., TrainResult], m
         train()
 
 
+@pytest.mark.slow
 def test_a_stop_at_the_last_step_loses_nothing(train: Callable[..., TrainResult], tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(progress=Told(6, ask_to_stop))
     assert json.loads((tmp_path / "out" / "01-short" / "result.json").read_text())["steps"] == 6
 
 
+@pytest.mark.slow
 def test_replayed_samples_are_trained_with_the_new(train: Callable[..., TrainResult]) -> None:
     shares = Replay(earlier_phases=0.2, earlier_cycles=0.4)
     result = train(phase(epochs=1), phase("long", "knowledge_long", epochs=1, replay=shares))

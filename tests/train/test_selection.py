@@ -127,6 +127,7 @@ def test_selection_by_what_cannot_be_held_back_is_refused(make: Any, tmp_path: P
 
 
 @pytest.mark.parametrize(("count", "held"), [(2, 1), (9, 1), (60, 12), (900, 64)])
+@pytest.mark.slow
 def test_selection_by_validation_loss_has_what_it_needs_at_any_size(
     make: Any, tmp_path: Path, count: int, held: int
 ) -> None:

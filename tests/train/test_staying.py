@@ -155,6 +155,7 @@ def without(rows: list[Tokens]) -> list[Tokens]:
 
 
 @pytest.mark.parametrize("joined", [True, False], ids=["joined", "padded"])
+@pytest.mark.slow
 def test_a_model_that_learns_what_it_says_itself_has_nothing_to_learn(
     student: Path, own: list[Tokens], tmp_path: Path, joined: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +171,7 @@ def test_a_model_that_learns_what_it_says_itself_has_nothing_to_learn(
     assert losses[1] > 1
 
 
+@pytest.mark.slow
 def test_trained_on_its_own_words_a_student_stays_where_it_is(student: Path, own: list[Tokens], tmp_path: Path) -> None:
     """Its probabilities of them are as good as none to learn; the words alone make it surer of them."""
     import torch

@@ -154,6 +154,7 @@ def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("layout", ["joined", "padded"])
 @pytest.mark.usefixtures("in_float32")
+@pytest.mark.slow
 def test_the_loss_is_the_mean_over_the_trained_tokens_however_it_is_accumulated(
     student: Path, rows: list[Tokens], tmp_path: Path, layout: str, request: pytest.FixtureRequest
 ) -> None:
@@ -177,6 +178,7 @@ def test_the_loss_is_the_mean_over_the_trained_tokens_however_it_is_accumulated(
             torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_is_recomputed_in_the_backward_pass_changes_no_gradient(
     student: Path, rows: list[Tokens], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,6 +213,7 @@ def test_weights_and_optimizer_are_float32_while_matrices_multiply_in_the_machin
     assert (group["betas"], group["weight_decay"], group["fused"]) == ((0.9, 0.95), 0.0, True)
 
 
+@pytest.mark.slow
 def test_schedules_rise_and_fall_as_the_plan_says(student: Path, rows: list[Tokens], tmp_path: Path) -> None:
     def rates(**settings: Any) -> list[float]:
         trainer, steps = build(student, rows, tmp_path, batch_size=2, micro_batch_size=2, epochs=2, **settings)
