@@ -149,7 +149,7 @@ def test_it_is_said_that_a_server_s_answers_of_before_are_used_and_how_to_ask_an
     def ask(**settings: int) -> tuple[list[str], int]:
         config, progress, before = Config.model_validate(settings), Lines(), served.stats().requests
         models = {"mine": endpoint(served)}
-        run.evaluate(models, twice, config=config, cache=tmp_path, progress=progress)
+        run.evaluate(models, twice, Answering(config, tmp_path, tmp_path / "ledger.db", progress))
         return progress.lines, served.stats().requests - before
 
     assert ask() == ([], 2)
