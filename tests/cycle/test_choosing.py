@@ -26,7 +26,7 @@ def cycle(root: Path, *, tests: int) -> OpenCycle:
     nothing: Any = None
     written = SimpleNamespace(questions=(Question.new("a", "When did the ferry first sail?", ("1902",)),))
     return OpenCycle(
-        SimpleNamespace(config=Config(), state=root),  # pyright: ignore[reportArgumentType]
+        SimpleNamespace(config=Config(), state=root, ledger=root / "ledger.db"),  # pyright: ignore[reportArgumentType]
         SimpleNamespace(leaves=[written]),  # pyright: ignore[reportArgumentType]
         nothing,
         root,

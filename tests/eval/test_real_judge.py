@@ -21,14 +21,13 @@ def labelled() -> list[tuple[ToGrade, bool]]:
     return [(ToGrade(question, case["answer"]), case["good"]) for question, cases in asked for case in cases]
 
 
-@pytest.mark.models
 def test_the_cases_are_of_both_kinds():
     cases = labelled()
     assert len({each.key for each, _ in cases}) == len(cases) == 24
     assert sum(good for _, good in cases) == 11
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_the_embedded_judge_tells_good_from_bad(tmp_path: Path):
     cases = labelled()
     answers = [each for each, _ in cases]
