@@ -122,9 +122,9 @@ class _ShownTask:
         facts = self._facts()
         room = cells - cells_of("  ".join([self._name, *facts])) - 2
         bar = []
-        if self._total and room >= _SHORT_BAR + 2:
+        if self._total and self._done <= self._total and room >= _SHORT_BAR + 2:
             width = max(_SHORT_BAR, min(_LONG_BAR, room - 4 - cells_of(self._remark)))
-            filled = int(width * min(self._done / self._total, 1))
+            filled = int(width * self._done / self._total)
             bar = [f"[{'#' * filled}{' ' * (width - filled)}]"]
         return cut("  ".join([self._name, *bar, *facts, self._remark]).rstrip(), cells)
 
@@ -133,13 +133,13 @@ class _ShownTask:
         since_s, before = self._marks[0]
         rate = (self._done - before) / (now - since_s) if now > since_s else 0.0
         shown_rate = [self._rate(rate)] if rate else []
-        if not self._total:
+        if not self._total or self._done > self._total:  # more than was foreseen: nobody knows how much is left
             return [self._count(), *shown_rate, _duration(now - self._started_s)]
         left = [f"{_duration(max(self._total - self._done, 0) / rate)} left"] if rate else []
-        return [f"{min(self._done / self._total, 1):4.0%}".strip(), self._count(), *shown_rate, *left]
+        return [f"{self._done / self._total:4.0%}".strip(), self._count(), *shown_rate, *left]
 
     def _count(self) -> str:
-        if self._total is None or self._done == self._total:
+        if self._total is None or self._done >= self._total:
             return self._amount(self._done)
         done = self._amount(self._done) if self._bytes else _number(self._done)
         return f"{done}/{self._amount(self._total)}"

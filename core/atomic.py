@@ -34,7 +34,7 @@ def new_file(path: Path) -> Generator[IO[bytes]]:
     What a killed process left beside `path` goes with the next write. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = aside(path)
     with naming(path), _locked(temporary) as file:
         try:
             file.truncate(0)
@@ -48,17 +48,29 @@ def new_file(path: Path) -> Generator[IO[bytes]]:
     fsync(path.parent)
 
 
+def aside(path: Path, end: str = "tmp") -> Path:
+    """Where `path` is written before it bears its name. Nobody else calls a file so: what is there is a leftover."""
+    return path.with_name(f".{path.name}.tilth.{end}")
+
+
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 
 @contextlib.contextmanager
 def naming(path: Path) -> Generator[None]:
-    """Have what a disk says name this file: it says where only when one is opened, not when one is written."""
+    """Have what a disk says name this file, and not the name that it bears until it is whole.
+
+    A disk says where only when a file is opened, not when one is written.
+    """
     try:
         yield
     except OSError as error:
         if error.filename is None and error.errno in _OF_THE_DISK:
             raise OSError(error.errno, error.strerror, str(path)) from error
+        for hidden in (str(aside(path)), str(aside(path, "lock"))):
+            if isinstance(error.filename, str) and error.filename.startswith(hidden):
+                named = str(path) + error.filename.removeprefix(hidden)
+                raise OSError(error.errno, error.strerror, named) from error
         raise
 
 
@@ -85,26 +97,41 @@ def read_json(path: Path, *, fix: str = "remove it and run again") -> dict[str, 
 def new_folder(path: Path) -> Generator[Path]:
     """Yield an empty temporary folder that becomes `path` if the block ends well; an older `path` is replaced.
 
-    Every file in it is fsynced before the rename, so a folder that is there is whole. The caller holds a lock under
-    which `path` is made: what bears the temporary names was left by a killed process, and is removed.
+    Every file in it is fsynced before the rename, so a folder that is there is whole. Whoever makes the same one
+    meanwhile waits; what a killed process left beside it goes with the next one. Raises OSError.
     """
-    temporary, replaced = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.old")
-    for leftover in (temporary, replaced):
-        shutil.rmtree(leftover, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        for file in sorted(temporary.rglob("*")):
-            fsync(file)
-        fsync(temporary)
-        if path.exists():
-            path.rename(replaced)  # removed only when it no longer bears the name: a kill leaves no half folder there
-        temporary.rename(path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    fsync(path.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
+    temporary, replaced, lock = aside(path), aside(path, "old"), aside(path, "lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with naming(path), _locked(lock):
+        for leftover in (temporary, replaced):
+            _remove(leftover)
+        try:
+            temporary.mkdir()
+            yield temporary
+            for file in sorted(temporary.rglob("*")):
+                fsync(file)
+            fsync(temporary)
+            if path.exists():
+                path.rename(replaced)  # removed only without its name: a kill leaves no half folder there
+            temporary.rename(path)
+            fsync(path.parent)
+            _remove(replaced)
+        finally:
+            _remove(temporary)
+            lock.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half made there. Only for who alone makes anything in the folder."""
+    for path in folder.glob(".*.tilth.*"):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def fsync(path: Path) -> None:

@@ -10,18 +10,19 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
-from ..core.atomic import new_folder, write_json
+from ..core.atomic import new_folder
 from ..core.errors import TilthError
 from ..core.progress import Progress
 from ..core.workspace import Workspace
 from ..llm.gguf_write import NumberFormat, write_gguf
 from .cards import told
 from .modelfile import modelfile
-from .releases import Release, find_release, model_folder
+from .releases import RELEASE, Release, find_release, model_folder, write_record
+from .verify import check_model
 
 Format = Literal["safetensors", "hub", "gguf", "ollama"]
 
-_CARD, _RECORD = "README.md", "release.json"
+_CARD = "README.md"
 
 
 def export_release(
@@ -39,13 +40,14 @@ def export_release(
     """
     release = find_release(workspace, number)
     given = release.model_copy(update={"student": told(release.student), "plan": told(release.plan)})
-    if target.exists():
-        raise TilthError("there is something here already", where=str(target), fix="name a folder that does not exist")
     model, file = model_folder(workspace, release), f"release-{number}-{numbers}.gguf"
+    _refuse_present(target)
+    check_model(workspace, release)
     with new_folder(target) as new:
+        _refuse_present(target)  # whoever exported to it first
         remark = ""
         if form in {"safetensors", "hub"}:
-            shutil.copytree(model, new, copy_function=shutil.copyfile, dirs_exist_ok=True)  # a release's are read-only
+            _copy(model, new, target)
         else:
             write_gguf(model, new / file, numbers, name=release.name, progress=progress)
         if form == "ollama":
@@ -53,13 +55,29 @@ def export_release(
             (new / "Modelfile").write_text(text, encoding="utf-8")
         if form == "hub" and not (new / _CARD).exists():
             (new / _CARD).write_text(_least_card(given), encoding="utf-8")
-        write_json(new / _RECORD, given.model_dump(mode="json"))
+        write_record(given, new)
     return remark
+
+
+def _refuse_present(target: Path) -> None:
+    if target.exists():
+        raise TilthError("there is something here already", where=str(target), fix="name a folder that does not exist")
+
+
+def _copy(model: Path, new: Path, target: Path) -> None:
+    """The files alone: those of a release are read-only."""
+    for path in sorted(path for path in model.rglob("*") if path.is_file()):
+        copied = new / path.relative_to(model)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(path, copied)
+        except OSError as error:  # names the file that is read, though it is the other place that is full
+            raise OSError(error.errno, error.strerror, str(target)) from error
 
 
 def _least_card(release: Release) -> str:
     """What the hub asks for at least: releases of older versions came without a card."""
     head = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["tilth"]}
     lines = [f"{key}: {json.dumps(value)}" for key, value in head.items()]
-    said = f"Grown from `{release.student}` by tilth {release.tilth}; `{_RECORD}` tells its data, plan and scores."
+    said = f"Grown from `{release.student}` by tilth {release.tilth}; `{RELEASE}` tells its data, plan and scores."
     return "\n".join(["---", *lines, "---", "", f"# {release.name.capitalize()}", "", said, ""])

@@ -18,6 +18,10 @@ _TEMPLATE = """\
 {{ .Content }}<|im_end|>
 {{ end }}<|im_start|>assistant
 """
+_NO_TEMPLATE = (
+    "the chat template is none that a Modelfile is written for: Ollama looks for one of its own that is like it; if "
+    "`ollama show --template` says {{ .Prompt }}, it found none, and TEMPLATE and stops are to be added by hand"
+)
 _STOPS = ("<|im_start|>", "<|im_end|>")
 
 
@@ -28,7 +32,7 @@ def modelfile(folder: Path, gguf: str, system_prompt: str) -> tuple[str, str]:
     """
     default = _system_of_chatml(folder)
     lines = [f"FROM ./{gguf}", "PARAMETER temperature 0"]
-    remark = "" if default is not None else "Ollama takes the chat template that stands in the GGUF file"
+    remark = "" if default is not None else _NO_TEMPLATE
     if default is not None:
         lines.append(f'TEMPLATE """{_TEMPLATE}"""')
         lines += [f'PARAMETER stop "{stop}"' for stop in _STOPS]

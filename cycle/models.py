@@ -73,9 +73,16 @@ def _endpoint(config: Config, name: str) -> Endpoint:
     if not right or not model:
         what = "this is no endpoint" if not right else "the endpoint's model is missing"
         raise ModelError(what, where=repr(name), fix="write it like http://127.0.0.1:8000/v1#MODEL")
-    known = (server for server in (config.teacher, config.judge) if server and url in server.base_url)
+    servers = [server for server in (config.teacher, config.judge) if server]
+    known = (server for server in servers if _plain(url) in map(_plain, server.base_url))
     settings = next(known, ModelServer())
     return Endpoint(name, settings.model_copy(update={"model": model, "base_url": (url,)}))
+
+
+def _plain(url: str) -> tuple[str, str, str]:
+    """The address however it is spelled."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc.lower(), parts.path.rstrip("/")
 
 
 def _at_path(path: Path, name: str, system_prompt: str) -> Model | None:

@@ -191,9 +191,14 @@ def add_release(workspace: Workspace, release: Release, model: Path, cards: Mapp
             for path in files.values():
                 path.chmod(path.stat().st_mode & ~_WRITABLE)
             hashes = {name: file_sha256(path) for name, path in files.items()}
-            record = release.model_copy(update={"files": hashes}).model_dump(mode="json", exclude={_SEAL})
-            write_json(new / RELEASE, record | {_SEAL: fingerprint(record, length=64)})
+            write_record(release.model_copy(update={"files": hashes}), new)
     set_current(workspace, release.number)
+
+
+def write_record(release: Release, folder: Path) -> None:
+    """Write the record of a release into its folder, with its own hash: `is_as_written`."""
+    record = release.model_dump(mode="json", exclude={_SEAL})
+    write_json(folder / RELEASE, record | {_SEAL: fingerprint(record, length=64)})
 
 
 def set_current(workspace: Workspace, number: int) -> Release:

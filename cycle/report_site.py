@@ -36,7 +36,7 @@ class Site:
         """The HTML at `/` and `/cycles/N`; None where there is no such page. Raises DataError."""
         numbers = cycle_numbers(self.workspace)
         if path == "/":
-            return render_index(self.workspace.root.name, [self._row(number) for number in reversed(numbers)])
+            return render_index(self.workspace.root.name, [self._readable_row(number) for number in reversed(numbers)])
         named = re.fullmatch(r"/cycles/([1-9][0-9]{0,5})", path)
         number, paged = int(named[1]) if named else 0, [each for each in numbers if self._file(each).is_file()]
         if number not in paged:
@@ -47,6 +47,13 @@ class Site:
 
     def _file(self, number: int) -> Path:
         return cycle_folder(self.workspace, number) / REPORT
+
+    def _readable_row(self, number: int) -> CycleRow:
+        """A damaged record hides its own cycle and no other."""
+        try:
+            return self._row(number)
+        except (DataError, OSError) as error:
+            return CycleRow(number=number, has_page=self._file(number).is_file(), damage=str(error))
 
     def _row(self, number: int) -> CycleRow:
         inputs, done = find_cycle(self.workspace, number), journal.done(self.workspace, number)
@@ -79,7 +86,8 @@ def open_server(site: Site, port: int, token: str) -> ThreadingHTTPServer:
         return _Server((HOST, port), Handler)
     except (OSError, OverflowError) as error:
         fix = "name another one with --port, or leave that out"
-        raise TilthError(f"port {port} cannot be used: {error}", where=HOST, fix=fix) from error
+        reason = getattr(error, "strerror", "") or str(error)
+        raise TilthError(f"port {port} cannot be used ({reason.lower()})", where=HOST, fix=fix) from error
 
 
 class _Server(ThreadingHTTPServer):

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from pydantic import ValidationError
 
 from ..core.atomic import new_folder, read_json, write_json, write_text
-from ..core.errors import TilthError
+from ..core.errors import DataError, TilthError
 from ..core.fingerprint import fingerprint
 from ..core.normalise import normalise
 from ..core.records import Question, Record
@@ -82,11 +83,19 @@ def _refuse_other(folder: Path) -> None:
     if not folder.is_dir():
         raise TilthError("here is a file", where=str(folder), fix=fix)
     manifest = folder / MANIFEST
-    tasks: Mapping[str, str] = read_json(manifest).get("tasks", {}) if manifest.is_file() else {}
+    tasks = _exported(manifest).tasks if manifest.is_file() else {}
     groups = (GROUP, *(f"{GROUP}_{part}" for part in _PARTS.values()))
     ours = {MANIFEST, README, *(f"{name}{end}" for name in (*tasks, *groups) for end in (".yaml", ".jsonl"))}
     if others := sorted({file.name for file in folder.iterdir()} - ours):
         raise TilthError(f"here is something else than exported tasks: {others[0]!r}", where=str(folder), fix=fix)
+
+
+def _exported(manifest: Path) -> ExportedTasks:
+    fix = "name a new folder"
+    try:
+        return ExportedTasks.model_validate(read_json(manifest, fix=fix))
+    except ValidationError as error:
+        raise DataError("not the JSON that was written", where=str(manifest), fix=fix) from error
 
 
 def _sorted_out(

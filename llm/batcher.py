@@ -6,7 +6,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from .streaming import Answering, StreamingModel
@@ -47,15 +47,22 @@ class Batcher:
         while (first := self._waiting.get()) is not None:
             time.sleep(_GATHER_S)
             jobs = [first, *self._others()]
-            problem = ""
-            open_ = [job.answering for job in jobs if not job.answering.finish]
-            try:
-                if open_:
-                    self._model.answer(open_)
-            except Exception as error:  # noqa: BLE001  whatever it is, out of memory above all, others are to be answered
-                problem = f"{type(error).__name__}: {error}"
+            problem = self._answer(jobs)
             for job in jobs:
-                job.ended(problem)
+                if problem and len(jobs) > 1 and not job.answering.tokens:  # one of them, or their number, was too much
+                    job.ended(self._answer([job]))
+                else:
+                    job.ended("" if job.answering.finish else problem)
+
+    def _answer(self, jobs: Sequence[_Job]) -> str:
+        """Why they could not be answered, or empty."""
+        open_ = [job.answering for job in jobs if not job.answering.finish]
+        try:
+            if open_:
+                self._model.answer(open_)
+        except Exception as error:  # noqa: BLE001  whatever it is, out of memory above all, others are to be answered
+            return f"{type(error).__name__}: {error}"
+        return ""
 
     def _others(self) -> list[_Job]:
         jobs: list[_Job] = []

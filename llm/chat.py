@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -149,12 +149,14 @@ class _There:
         left = _LETTERS_PER_TOKEN * sampling.max_tokens
         try:
             with self._client.chat.completions.create(**request, stream=True) as stream:
-                for chunk in stream:
-                    if chunk.choices and (piece := chunk.choices[0].delta.content):
-                        if (left := left - len(piece)) < 0:
-                            what = f"the answer has no end: it is longer than {sampling.max_tokens:,} tokens can be"
-                            raise ModelError(what, where=self._where, fix="ask another endpoint")
-                        hear(piece)
+                for piece in _pieces(stream):
+                    if (left := left - len(piece)) < 0:
+                        what = f"the answer has no end: it is longer than {sampling.max_tokens:,} tokens can be"
+                        raise ModelError(what, where=self._where, fix="ask another endpoint")
+                    hear(piece)
+        except _NoStreamError as error:
+            what = f"the endpoint's answer is no stream of OpenAI's API ({error})"
+            raise ModelError(what, where=self._where, fix="check that the address is that of such an API") from error
         except openai.APIStatusError as error:
             said = self._without_key(error.message)[:200]
             what = f"the endpoint refuses the request (HTTP {error.status_code}: {said})"
@@ -162,3 +164,28 @@ class _There:
         except openai.OpenAIError as error:
             what = f"the endpoint does not answer ({str(error)[:200]})"
             raise ModelError(what, where=self._where, fix="check that it runs and can be reached") from error
+
+
+class _NoStreamError(Exception):
+    """What came is not what OpenAI's API would send."""
+
+
+def _pieces(stream: Any) -> Iterator[str]:
+    """What is said, piece by piece, some of them empty: the package passes on whatever JSON there is."""
+    answered = False
+    try:
+        for chunk in stream:
+            for choice in chunk.choices[:1]:
+                answered = True
+                yield _text(choice.delta)
+    except (ValueError, TypeError, AttributeError) as error:  # JSON's and UTF-8's too
+        raise _NoStreamError(str(error)[:200]) from error
+    if not answered:
+        raise _NoStreamError("nothing came")
+
+
+def _text(delta: Any) -> str:
+    content = (delta and delta.content) or ""
+    if not isinstance(content, str):
+        raise TypeError(f"its content is no text but {type(content).__name__}")
+    return content

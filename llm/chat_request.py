@@ -10,8 +10,23 @@ from ..core.records import Message
 from ..core.wording import key_name, worded
 from .streaming import MAX_TOKENS, Sampling
 
-_NOT_HERE = ("tools", "functions", "logprobs", "logit_bias", "presence_penalty", "frequency_penalty", "audio")
+_NOT_HERE = (
+    "tools",
+    "tool_choice",
+    "functions",
+    "function_call",
+    "logprobs",
+    "top_logprobs",
+    "logit_bias",
+    "presence_penalty",
+    "frequency_penalty",
+    "modalities",
+    "audio",
+    "prediction",
+)
 """What this server cannot do, where it is asked for by a value that says so: not null, false, 0 or empty."""
+_NO_WISH = {"tool_choice": ("none", "auto"), "function_call": ("none", "auto"), "modalities": (["text"],)}
+"""Values that ask for no more than text."""
 
 
 class Refused(Exception):
@@ -71,7 +86,7 @@ class ChatRequest(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         more = self.__pydantic_extra__ or {}
-        if unknown := [name for name in _NOT_HERE if more.get(name)]:
+        if unknown := [name for name in _NOT_HERE if more.get(name) and more[name] not in _NO_WISH.get(name, ())]:
             raise ValueError(f"{unknown[0]} is not supported here")
         form: Any = more.get("response_format") or {"type": "text"}
         if form != {"type": "text"}:

@@ -6,7 +6,9 @@ takes the memory of its largest weight.
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -45,7 +47,10 @@ def write_gguf(folder: Path, path: Path, numbers: NumberFormat, *, name: str, pr
     _add_sizes(writer, config)
     _add_formats(writer, numbers)
     add_vocabulary(writer, tokenizer, folder, size=config.vocab_size, ends=ends)
-    _write(writer, weights, _rope_factors(config), config, progress)
+    try:
+        _write(writer, weights, _rope_factors(config), config, progress)
+    except OSError as error:  # numpy says of a full disk how much was written, and nothing else
+        raise OSError(error.errno or errno.ENOSPC, os.strerror(error.errno or errno.ENOSPC), str(path)) from error
 
 
 @dataclass(frozen=True)

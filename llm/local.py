@@ -94,16 +94,30 @@ class Student:
         before = opening(self._tokenizer)
         prompts = self._prompts(conversations)
         answers = [self._tokenizer(before + text, add_special_tokens=False).input_ids for text in texts]
-        for batch in self._batches([len(pair[0]) + len(pair[1]) for pair in zip(prompts, answers, strict=True)]):
+        lengths = [len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)]
+        self._refuse_longer(max(lengths, default=0))
+        for batch in self._batches(lengths):
             pairs = [(prompts[index], answers[index]) for index in batch]
             yield dict(zip(batch, _log_probs(self.model, self._tokenizer, pairs), strict=True))
 
     def _prompts(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
-        return [prompt_tokens(self._tokenizer, conversation, self._folder) for conversation in conversations]
+        prompts = [prompt_tokens(self._tokenizer, conversation, self._folder) for conversation in conversations]
+        self._refuse_longer(max(map(len, prompts), default=0) + 1)
+        return prompts
+
+    def _refuse_longer(self, tokens: int) -> None:
+        if tokens > (most := context_tokens(self.model, self._tokenizer)):
+            what = f"a question and its answer take {tokens:,} tokens at least, and the model holds {most:,}"
+            raise ModelError(what, where=str(self._folder), fix="ask shorter ones, or without the documents at hand")
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
         yield from (order[start : start + self._batch_size] for start in range(0, len(order), self._batch_size))
+
+
+def context_tokens(model: Any, tokenizer: Any) -> int:
+    """What a prompt and its answer may take."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
 
 
 def answer(folder: Path, loaded: tuple[Any, Any], conversation: Sequence[Message], max_new_tokens: int) -> str:
@@ -187,8 +201,11 @@ def _written(model: Any, tokenizer: Any, prompts: list[list[int]], max_new_token
     """The tokens of each answer, greedily, with so many likely ones. A row that has ended leaves the batch.
 
     `model.generate` computes such rows to the end of the longest: of the general set's answers a third of all tokens.
+    An answer ends at the end of the model's context, too.
     """
     import torch
+
+    most = context_tokens(model, tokenizer)
 
     inputs = tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(model.device)
     ids, mask, cache = inputs["input_ids"], inputs["attention_mask"], None
@@ -204,7 +221,7 @@ def _written(model: Any, tokenizer: Any, prompts: list[list[int]], max_new_token
             chosen = logits.topk(likely)
             logs = chosen.values - logits.logsumexp(-1, keepdim=True)
             ids = chosen.indices[:, :1]
-            going = ~torch.isin(ids[:, 0], ends)
+            going = ~torch.isin(ids[:, 0], ends) & (places[:, -1] + 1 < most)
             for row, tokens, of_tokens in zip(rows, chosen.indices.tolist(), logs.tolist(), strict=True):
                 written[row].tokens.append(tokens)
                 written[row].logs.append(of_tokens)

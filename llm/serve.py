@@ -7,8 +7,10 @@ schemas, log-probabilities) is refused, never ignored.
 from __future__ import annotations
 
 import asyncio
+import errno
 import hmac
 import json
+import logging
 import os
 import random
 import signal
@@ -45,9 +47,15 @@ def bound(listening: Listening) -> socket.socket:
         return socket.create_server((listening.host, listening.port), backlog=128)
     except (OSError, OverflowError) as error:
         number = getattr(error, "errno", None) or 0
-        reason = os.strerror(number) if number > 0 else getattr(error, "strerror", "") or str(error)
+        said = (getattr(error, "strerror", "") or str(error)).partition(" (while")[0]
+        reason = os.strerror(number) if number > 0 else said
         where = f"{listening.host}:{listening.port}"
-        fix = "choose another with --port; 0 takes a free one"
+        nowhere = number < 0 or number == errno.EADDRNOTAVAIL  # the resolver's errors are negative
+        fix = (
+            "name an IPv4 address of this machine with --host"
+            if nowhere
+            else "choose another with --port; 0 takes a free one"
+        )
         raise TilthError(f"cannot listen there ({reason.lower()})", where=where, fix=fix) from error
 
 
@@ -85,7 +93,9 @@ class _Server:
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/v1/models/{name}", self._one_model)
         app.router.add_post("/v1/chat/completions", self._chat)
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_S)
+        quiet = logging.Logger("tilth serve")  # of what is no HTTP aiohttp would print a traceback, token or not
+        quiet.addHandler(logging.NullHandler())
+        runner = web.AppRunner(app, access_log=None, logger=quiet, handler_cancellation=True, shutdown_timeout=_STOP_S)
         await runner.setup()
         self._batcher.start()
         try:
@@ -108,6 +118,12 @@ class _Server:
         except web.HTTPException as error:
             refused = Refused(error.status, f"{error.reason}: {request.method} {request.path}")
             return web.json_response(_error(refused), status=error.status)
+        except web.RequestPayloadError as error:
+            return web.json_response(_error(Refused(400, f"the body cannot be read: {error}")), status=400)
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001  a bug, told to whoever asked
+            return web.json_response(_error(Refused(500, f"{type(error).__name__}: {error}")), status=500)
 
     async def _models(self, request: web.Request) -> web.Response:
         from aiohttp import web

@@ -84,16 +84,26 @@ class StreamingModel:
         self._folder = folder
         with quiet_transformers():
             self._model, self._tokenizer = local.load(folder)
-        positions = getattr(self._model.config, "max_position_embeddings", None)
-        self.context_tokens: int = positions or self._tokenizer.model_max_length
+        self.context_tokens = local.context_tokens(self._model, self._tokenizer)
         """What a prompt and its answer may take."""
 
     def prompt(self, conversation: Sequence[Message]) -> list[int]:
         """A conversation's tokens, up to where the answer begins. Raises ModelError."""
         return local.prompt_tokens(self._tokenizer, conversation, self._folder)
 
-    def answer(self, together: Sequence[Answering]) -> None:
-        """Answer to the end, side by side."""
+    def answer(self, answers: Sequence[Answering]) -> None:
+        """Answer to the end, side by side those that may be: each row goes on until the last one has ended."""
+        together: list[Answering] = []
+        for each in answers:
+            prompt = max(len(one.prompt) for one in (each, *together))
+            said = max(one.sampling.max_tokens for one in (each, *together))
+            if together and prompt + said > self.context_tokens:
+                self._answer(together)
+                together = []
+            together.append(each)
+        self._answer(together)
+
+    def _answer(self, together: Sequence[Answering]) -> None:
         import torch
         from transformers import LogitsProcessorList, StoppingCriteriaList
 
@@ -140,7 +150,7 @@ def _drawing(samplings: Sequence[Sampling]) -> Any:
         def __call__(self, input_ids: Any, scores: Any) -> Any:
             for row, (sampling, generator) in enumerate(zip(samplings, dice, strict=True)):
                 if sampling.temperature:
-                    drawn = _draw(scores[row].float().cpu() / sampling.temperature, sampling.top_p, generator)
+                    drawn = _draw(scores[row].cpu(), sampling, generator)
                     scores[row] = -torch.inf
                     scores[row, drawn] = 0.0
             return scores
@@ -148,10 +158,15 @@ def _drawing(samplings: Sequence[Sampling]) -> Any:
     return Drawing()
 
 
-def _draw(logits: Any, top_p: float, generator: Any) -> int:
-    """Nucleus sampling (Holtzman et al., The Curious Case of Neural Text Degeneration, arXiv 1904.09751)."""
+def _draw(logits: Any, sampling: Sampling, generator: Any) -> int:
+    """Nucleus sampling (Holtzman et al., The Curious Case of Neural Text Degeneration, arXiv 1904.09751).
+
+    The likeliest token stays, whatever `top_p` is; the smallest temperature that a float can be leaves nothing else.
+    """
     import torch
 
-    shares, tokens = torch.softmax(logits, dim=-1).sort(descending=True)
-    shares[shares.cumsum(0) - shares >= top_p] = 0.0  # the likeliest one stays, whatever `top_p` is
+    logits = logits.double()
+    shares, tokens = torch.softmax((logits - logits.max()) / sampling.temperature, dim=-1).sort(descending=True)
+    beyond = shares.cumsum(0) - shares >= sampling.top_p
+    shares[1:][beyond[1:]] = 0.0
     return int(tokens[torch.multinomial(shares, 1, generator=generator)])

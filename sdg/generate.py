@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from ..core.atomic import remove_leftovers
 from ..core.config import Config
 from ..core.errors import TaxonomyError
 from ..core.progress import Progress, Task
@@ -32,7 +33,7 @@ from .others import Students, other_models
 from .recipe import Recipe, load_recipes
 from .scale_out import collect, run_on_ray
 from .settings import KnowledgeSettings
-from .store import Entry, Requests, complete_entries, entry_path, open_entry, remove_leftovers, write_entry
+from .store import Entry, Requests, complete_entries, entry_path, open_entry, write_entry
 from .unmade import NotComplete, Unmade, first_of
 
 

@@ -9,7 +9,6 @@ finds its samples again.
 from __future__ import annotations
 
 import re
-import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,12 +192,6 @@ def read_tests(entry: Entry) -> list[Question]:
 def read_requests(entry: Entry) -> list[str]:
     """The ledger keys that an entry rests on, sorted. Raises as `read_samples`."""
     return _whole(entry.folder, REQUESTS).read_text().split()
-
-
-def remove_leftovers(store: Path) -> None:
-    """Remove what a killed command left half written. Only for who holds the workspace's lock."""
-    for folder in store.glob(".*.tmp"):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 _REMAKE = "remove the folder {folder} and run `tilth generate`, which makes it again from the ledger"

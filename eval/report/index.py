@@ -30,6 +30,8 @@ class CycleRow(Record):
     after: Rate | None = None
     """The same by the candidate."""
     changed: Sequence[str] = ()
+    damage: str = ""
+    """Why nothing more can be told of it."""
 
 
 def render_index(title: str, cycles: Sequence[CycleRow]) -> str:

@@ -115,6 +115,14 @@ def test_bytes_are_megabytes_and_gigabytes(clock: Clock) -> None:
     ]
 
 
+def test_more_than_was_foreseen_is_no_share_of_it(clock: Clock) -> None:
+    screen = Screen()
+    with TerminalProgress(screen, clock=clock).task("birds", total=4, unit="samples") as task:
+        clock.now += 8
+        task.advance(6)
+    assert screen.lines()[1:] == ["birds  6 samples  0.75/s  0:08", "birds: 6 samples in 0:08 (0.75/s)"]
+
+
 def test_without_a_total_the_time_taken_is_shown(clock: Clock) -> None:
     screen = Screen()
     with TerminalProgress(screen, clock=clock).task("birds", total=None, unit="samples") as task:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -48,7 +51,7 @@ write_bytes(pathlib.Path({str(path)!r}), b"new")
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     assert path.read_bytes() == b"old"
-    assert names(tmp_path) == [".state.json.tmp", "state.json"]
+    assert names(tmp_path) == [".state.json.tilth.tmp", "state.json"]
     write_bytes(path, b"n")
     assert path.read_bytes() == b"n"
     assert names(tmp_path) == ["state.json"]
@@ -65,7 +68,7 @@ def test_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
 
 def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "outside").write_bytes(b"mine")
-    (tmp_path / ".state.json.tmp").symlink_to("outside")
+    (tmp_path / ".state.json.tilth.tmp").symlink_to("outside")
     with pytest.raises(OSError, match="symbolic link"):
         write_bytes(tmp_path / "state.json", b"new")
     assert (tmp_path / "outside").read_bytes() == b"mine"
@@ -108,6 +111,44 @@ def test_a_new_folder_replaces_the_old_one(tmp_path: Path) -> None:
             (folder / name).touch()
     assert names(path) == ["second"]
     assert names(tmp_path) == ["entry"]
+
+
+def test_what_others_have_beside_it_is_left_alone(tmp_path: Path) -> None:
+    theirs = [".entry.old", ".entry.tmp", ".entry.lock"]
+    for name in theirs:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "precious").touch()
+    for _ in range(2):
+        with new_folder(tmp_path / "entry"):
+            pass
+    assert names(tmp_path) == sorted([*theirs, "entry"])
+    assert all(names(tmp_path / name) == ["precious"] for name in theirs)
+
+
+def test_of_two_who_make_the_same_folder_one_waits(tmp_path: Path) -> None:
+    path, whole = tmp_path / "entry", list[list[str]]()
+
+    def make(number: int) -> None:
+        with new_folder(path) as folder:
+            for name in "abc":
+                (folder / f"{number}{name}").touch()
+                time.sleep(0.002)
+        with contextlib.suppress(FileNotFoundError):  # the next one is being put in its place
+            whole.append(names(path))
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(make, range(16)))
+    assert all([name[-1] for name in found] == ["a", "b", "c"] for found in whole)
+    assert whole
+    assert names(tmp_path) == ["entry"]
+
+
+def test_a_place_that_cannot_be_is_named_as_it_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "entry", Path("/proc/entry")):
+        with pytest.raises(OSError, match=re.escape(str(path.parent))) as caught, new_folder(path):
+            pass
+        assert "tilth" not in str(caught.value).replace(str(tmp_path), "")
 
 
 def test_a_failed_block_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from tilth.core.atomic import read_json
-from tilth.core.errors import TilthError
+from tilth.core.errors import DataError, TilthError
 from tilth.core.fingerprint import file_sha256
 from tilth.core.progress import SilentProgress
 from tilth.cycle.export import Format, export_release
+from tilth.cycle.releases import is_as_written
 
 from ..loop import Loop, Spawner
 
@@ -19,7 +21,9 @@ def export(loop: Loop, target: Path, form: Format = "safetensors") -> tuple[set[
     record = loop.release(1)
     assert Path(record["plan"]).is_absolute()  # a path of this machine is for nobody else
     assert Path(record["student"]).is_absolute()
-    assert read_json(target / "release.json") == record | {"plan": "plan.yaml", "student": "student"}
+    told = record | {"plan": "plan.yaml", "student": "student"}
+    assert {**read_json(target / "release.json"), "record_sha256": ""} == told | {"record_sha256": ""}
+    assert is_as_written(target)
     assert all(path.stat().st_nlink == 1 for path in target.rglob("*") if path.is_file())
     return {path.name for path in target.iterdir()}, remark
 
@@ -31,6 +35,32 @@ def test_an_export_is_a_plain_model_folder(turned_once: Loop, tmp_path: Path) ->
     assert (file_sha256(tmp_path / "out/model.safetensors"), remark) == (file_sha256(model), "")
     with pytest.raises(TilthError, match="something here already"):
         export(turned_once, tmp_path / "out")
+
+
+def test_a_damaged_release_is_not_exported(turned_once: Loop, tmp_path: Path) -> None:
+    loop = turned_once.copy(tmp_path / "damaged")
+    weights = loop.state / "releases/0001/model/model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.chmod(0o644)
+    weights.write_bytes(data)
+    with pytest.raises(DataError, match=r"model\.safetensors: not the file that was written; restore it"):
+        export(loop, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", ["safetensors", "gguf"])
+def test_a_disk_that_is_full_is_told_by_its_place(
+    spawner: Spawner, turned_once: Loop, tmp_path: Path, form: Format
+) -> None:
+    pytest.importorskip("gguf")
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))"
+    target = tmp_path / "out"
+    ran = spawner.run(turned_once.root, "releases", "export", "1", str(target), "--format", form, before=limit)
+    assert ran.code == 2
+    told = ran.err.splitlines()[-1]
+    assert re.fullmatch(rf"tilth: {target}\S*: (file too large|no space left on device); .*", told), ran.err
+    assert not target.exists()
 
 
 def test_an_export_for_the_hub_has_a_card(turned_once: Loop, tmp_path: Path) -> None:

@@ -61,6 +61,9 @@ def test_an_endpoint_has_the_key_of_the_teacher_where_it_is_his(tmp_path: Path) 
     assert isinstance(found, Endpoint)
     assert (found.name, found.server.model, found.server.base_url) == (f"{url}#small", "small", (url,))
     assert found.server.api_key_env == "BIG_KEY"
+    again = find(tmp_path, "HTTP://127.0.0.1:8000/v1/#small", teacher=teacher)
+    assert isinstance(again, Endpoint)
+    assert again.server.api_key_env == "BIG_KEY"
     other = find(tmp_path, "https://elsewhere.example/v1#small", teacher=teacher)
     assert isinstance(other, Endpoint)
     assert other.server.api_key_env == "OPENAI_API_KEY"

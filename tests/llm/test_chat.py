@@ -1,5 +1,10 @@
 """Talking to a folder and to an endpoint is the same to whoever talks."""
 
+import contextlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
 import pytest
 from tilth.core.config import ModelServer
 from tilth.core.errors import ModelError
@@ -48,6 +53,55 @@ def test_what_an_endpoint_does_wrong_is_one_line(progress, fault, told):
         ask(endpoint(url), progress)
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b'data: {"id": oops\n\n',
+        b'data: "hello"\n\n',
+        b"data: \xff\xfe\n\n",
+        b'data: {"choices": [{"delta": {"content": 5}}]}\n\n',
+        b'data: {"choices": [{"delta": {"content": ["x"]}}]}\n\n',
+        b'data: {"choices": 3}\n\n',
+        b'{"choices": [{"message": {"content": "whole"}}]}',
+        b"",
+    ],
+)
+def test_an_answer_that_is_no_stream_is_one_line(progress, sent):
+    with streaming(sent) as url, pytest.raises(ModelError) as caught:
+        ask(endpoint(url), progress)
+    assert str(caught.value).startswith(f"{url}: the endpoint's answer is no stream of OpenAI's API (")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_chunk_without_text_is_none(progress):
+    chunks = [{"choices": []}, *({"choices": [{"delta": delta}]} for delta in (None, {"content": "a"}, {}))]
+    with streaming(b"".join(f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks)) as url:
+        assert "".join(ask(endpoint(url), progress)) == "a"
+
+
+@contextlib.contextmanager
+def streaming(sent):
+    """A server that answers every request with these bytes."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.end_headers()
+            self.wfile.write(sent)
+
+        def log_message(self, *args):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+        thread.join()
 
 
 def test_a_conversation_keeps_a_system_prompt_of_its_own():

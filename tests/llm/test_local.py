@@ -192,3 +192,18 @@ def test_the_embedded_student_is_unpacked_once_and_answers(progress, capfd):
     assert student_folder("smollm2-135m-instruct", progress) == folder
     assert len(progress.lines) <= 1
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_answer_ends_where_the_model_s_context_does(learned_positions, progress):
+    texts = ["x", "x" * 25]
+    together = ask(learned_positions, texts, progress, batch_size=2, max_new_tokens=500)
+    assert together == [ask(learned_positions, [text], progress, max_new_tokens=500)[0] for text in texts]
+    assert all(together)
+
+
+def test_a_question_that_the_model_cannot_hold_is_one_line(learned_positions, progress):
+    told = r"a question and its answer take \d+ tokens at least, and the model holds 64; ask shorter ones"
+    with pytest.raises(ModelError, match=told):
+        ask(learned_positions, ["x", "x" * 80], progress, batch_size=2)
+    with local.loaded(learned_positions, batch_size=1) as student, pytest.raises(ModelError, match=told):
+        list(student.log_probs([[Message(role="user", content="x")]], ["y" * 60]))

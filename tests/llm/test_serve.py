@@ -8,14 +8,16 @@ import socket
 import threading
 import urllib.error
 import urllib.request
+from types import SimpleNamespace
 
 import pytest
 from tilth.core.errors import TilthError
 from tilth.core.records import Message
 from tilth.llm import local, serve
+from tilth.llm.batcher import Batcher
 from tilth.llm.gguf_server import Listening
 from tilth.llm.models import Folder
-from tilth.llm.streaming import StreamingModel
+from tilth.llm.streaming import Answering, Sampling, StreamingModel
 
 TOKEN = "a token of the test"
 
@@ -189,6 +191,9 @@ def body(**changes):
         (body(max_tokens=0), 400, "max_tokens is 0; write a number of at least 1"),
         (body(n=2), 400, "n is 2; write 1"),
         (body(tools=[{"type": "function"}]), 400, "tools is not supported here"),
+        (body(tool_choice="required"), 400, "tool_choice is not supported here"),
+        (body(top_logprobs=3), 400, "top_logprobs is not supported here"),
+        (body(modalities=["text", "audio"]), 400, "modalities is not supported here"),
         (body(response_format={"type": "json_object"}), 400, "response_format is not supported here"),
         (body(model="gpt-4o"), 404, "there is no model 'gpt-4o' here; use 'release-2'"),
         (body(messages=user("long " * 1000)), 400, "tokens, and the model holds 2048"),
@@ -230,6 +235,58 @@ def test_a_failure_costs_its_own_requests_only(served, client, monkeypatch):
     assert client.chat.completions.create(model="release-2", messages=user("x"), max_tokens=2).choices
 
 
+def test_what_fails_together_is_answered_alone():
+    """As when the memory holds one of them and not two."""
+    tried, ended = [], []
+
+    def answer(together):
+        tried.append(len(together))
+        if len(together) > 1:
+            raise RuntimeError("out of memory")
+        together[0].finish = "stop"
+
+    batcher = Batcher(SimpleNamespace(answer=answer))
+    for _ in range(2):
+        batcher.submit(Answering([1], Sampling(), str), ended.append)
+    batcher.start()
+    batcher.stop()
+    assert (tried, ended) == ([2, 1, 1], ["", ""])
+
+
+def test_what_is_no_http_and_what_is_a_bug_are_no_tracebacks(served, monkeypatch, capfd):
+    host, port = served.url.removeprefix("http://").removesuffix("/v1").split(":")
+    for sent in (
+        b"POST /v1/models HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\n\r\n",
+        b"\0\r\n\r\n",
+    ):
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(sent)
+            assert connection.recv(1000).startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
+    with monkeypatch.context() as patch:
+        patch.setattr(served.model, "prompt", lambda _: 1 / 0)
+        status, answer = served.post(body())
+    assert (status, answer["error"]["message"]) == (500, "ZeroDivisionError: division by zero")
+    assert capfd.readouterr().err == ""
+
+
+def test_what_wishes_for_text_alone_is_answered(served):
+    for wish in ({"tool_choice": "none"}, {"modalities": ["text"]}, {"logprobs": False}):
+        assert served.post(body(**wish))[0] == 200
+
+
+def test_a_body_that_cannot_be_unpacked_is_told_in_openais_shape(served):
+    request = urllib.request.Request(
+        served.url + "/chat/completions", b"abcd", {"Authorization": f"Bearer {TOKEN}", "Content-Encoding": "gzip"}
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with pytest.raises(urllib.error.HTTPError) as caught, opener.open(request, timeout=300):
+        pass
+    with caught.value as error:
+        assert error.code == 400
+        assert "the body cannot be read" in json.loads(error.read())["error"]["message"]
+
+
 def test_a_client_that_goes_away_ends_its_answer(client, served):
     with client.chat.completions.create(
         model="release-2", messages=user("short"), max_tokens=1500, stream=True
@@ -246,8 +303,10 @@ def test_a_port_that_is_taken_is_one_line():
             TilthError, match=rf"127.0.0.1:{port}: cannot listen there \(address already in use\); choose"
         ):
             serve.bound(Listening(port=port))
-    with pytest.raises(TilthError, match="cannot listen there"):
-        serve.bound(Listening(host="no.such.host.invalid"))
+    told = r"cannot listen there \([^(]*\); name an IPv4 address of this machine with --host$"
+    for host in ("no.such.host.invalid", "::1", "192.0.2.1"):
+        with pytest.raises(TilthError, match=f"^{host}:0: {told}"):
+            serve.bound(Listening(host=host))
 
 
 def test_names():

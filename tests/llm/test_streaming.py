@@ -92,3 +92,21 @@ def test_overlap():
     assert streaming._overlap("abcEN", "END") == 2
     assert streaming._overlap("END", "END") == 0
     assert streaming._overlap("", "END") == 0
+
+
+@pytest.mark.parametrize(
+    "sampling", [{"temperature": 1e-45}, {"temperature": 1e-320}, {"temperature": 1.0, "top_p": 1e-320}]
+)
+def test_the_smallest_numbers_draw_the_likeliest_token_and_harm_nobody(model, sampling):
+    asked = [Sampling(max_tokens=8), Sampling(max_tokens=8, **sampling)]
+    (plain, drawn), _ = answer(model, *[(TEXTS[1], each) for each in asked])
+    assert drawn.said == plain.said
+
+
+def test_a_long_one_and_a_short_one_do_not_lead_each_other_beyond_the_context(learned_positions):
+    model = StreamingModel(learned_positions)
+    asked = [("x" * 20, Sampling(max_tokens=2)), ("x", Sampling(max_tokens=40)), ("y", Sampling(max_tokens=9))]
+    assert len(model.prompt([Message(role="user", content="x" * 20)])) + 40 > model.context_tokens == 64
+    together, _ = answer(model, *asked)
+    for each, alone in zip(together, asked, strict=True):
+        assert each.tokens == answer(model, alone)[0][0].tokens

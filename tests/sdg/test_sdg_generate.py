@@ -350,7 +350,7 @@ def test_ctrl_c_anywhere_and_again_gives_the_same_bytes_and_asks_for_nothing_twi
 
 def test_a_killed_run_leaves_nothing_behind_in_the_store(bench: Bench) -> None:
     bench.leaves = bench.leaves[1:2]
-    half = bench.store() / f".{SKILL_ID.rsplit('/', 1)[-1]}-123.4567.tmp"
+    half = bench.store() / f".{SKILL_ID.rsplit('/', 1)[-1]}-123.4567.tilth.tmp"
     half.mkdir(parents=True)
     (half / SAMPLES).write_text("{}")
     bench.run()

@@ -42,7 +42,7 @@ def test_the_users_umask_is_obeyed(spawner: Spawner, untouched: Loop, copy: Any,
 def test_what_lies_in_the_way_of_a_temporary_file_is_not_written_through(tmp_path: Path, what: str, said: str) -> None:
     victim = tmp_path / "victim"
     victim.write_text("mine")
-    way = tmp_path / ".file.json.tmp"
+    way = tmp_path / ".file.json.tilth.tmp"
     way.symlink_to(victim) if what == "link" else os.mkfifo(way)
     reader = os.open(way, os.O_RDONLY | os.O_NONBLOCK) if what == "pipe that is read" else 0
     with pytest.raises(OSError, match=said):
