@@ -33,6 +33,7 @@ def test_marks_without_end_are_refused(marks: str) -> None:
     assert "more than 30 accents" in (text_fault(f"world — {marks * 31} world") or "")
 
 
+@pytest.mark.slow
 def test_every_mark_of_unicode_is_seen() -> None:
     signs = map(chr, [*range(0xD800), *range(0xE000, 0x110000)])
     marks = [sign for sign in signs if unicodedata.combining(unicodedata.normalize("NFKD", sign)[0])]

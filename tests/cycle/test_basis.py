@@ -83,6 +83,7 @@ def test_another_document_changes_the_leaf_that_names_it_and_no_other(tmp_path: 
     assert changed(FERRY, {"qna.yaml": yaml.safe_dump(later)}) == {FERRY}
 
 
+@pytest.mark.slow
 def test_a_workspace_elsewhere_goes_on_with_the_same_cycle(tmp_path: Path) -> None:
     loop = new_loop(tmp_path)
     for name in ("base", "other"):

@@ -49,6 +49,7 @@ def test_any_text_is_inert(text: str) -> None:
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1), min_size=2, max_size=2))
+@pytest.mark.slow
 def test_a_cell_holds_its_text(cells: list[str]) -> None:
     found = leaves(PARSER.parse(table(["a", "b"], [[code(cell) for cell in cells]])))
     assert [token.content for token in found if token.type == "code_inline"] == cells

@@ -29,6 +29,7 @@ def test_the_ends_follow_from_all_ways_to_draw_the_clusters():
     assert found == pytest.approx((mean - widening * highest, mean - widening * lowest), abs=0.02)
 
 
+@pytest.mark.slow
 def test_the_drawn_means_are_scipys():
     import numpy as np
     from scipy.stats import bootstrap

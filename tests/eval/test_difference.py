@@ -29,6 +29,7 @@ def test_the_published_example():
 
 
 @pytest.mark.parametrize("level", [0.8, ONE_SIDED, 0.95, 0.99])
+@pytest.mark.slow
 def test_the_ends_are_where_the_numerical_score_test_refuses(level: float):
     """No closed form here: the likelihood is maximised by a root finder, and so is the end found."""
     z = NormalDist().inv_cdf((1 + level) / 2)

@@ -33,6 +33,7 @@ def test_a_figure_takes_the_colours_of_the_page_and_the_same_bytes_come_out(repo
     assert all(f"#{id_}" in svg for id_ in ids)
 
 
+@pytest.mark.slow
 def test_the_forest_has_every_leaf_that_was_measured_and_the_groups(report_data: ReportData):
     shown = texts(forest_plot(report_data.comparisons, report_data.together, report_data.gate))
     names = ["knowledge/history/salters_of_ferren", "knowledge/places/brackwater_lighthouse"]
@@ -91,6 +92,7 @@ def test_replay_is_shown_by_where_it_came_from():
     assert replay_plot([phase("none", [], samples=0)]) == ""
 
 
+@pytest.mark.slow
 def test_the_documents_of_which_least_is_told_come_first():
     told = [
         DocumentCoverage(

@@ -76,6 +76,7 @@ def test_all_three_are_recorded():
 
 
 @given(st.text().filter(lambda text: len(text.splitlines()) == 1 and normalise(text) != ""))
+@pytest.mark.slow
 def test_an_accepted_answer_is_right(text: str):
     assert is_correct(text, [text])
     assert exact_match(text, [text])

@@ -48,6 +48,7 @@ def test_an_endpoint_answers_in_pieces(progress):
     ("fault", "told"),
     [("401", "refuses the request (HTTP 401"), ("400", "HTTP 400"), ("500", "HTTP 500"), ("drop", "does not answer")],
 )
+@pytest.mark.slow
 def test_what_an_endpoint_does_wrong_is_one_line(progress, fault, told):
     with serve_scripted(script=(fault,)) as url, pytest.raises(ModelError) as caught:
         ask(endpoint(url), progress)
@@ -68,6 +69,7 @@ def test_what_an_endpoint_does_wrong_is_one_line(progress, fault, told):
         b"",
     ],
 )
+@pytest.mark.slow
 def test_an_answer_that_is_no_stream_is_one_line(progress, sent):
     with streaming(sent) as url, pytest.raises(ModelError) as caught:
         ask(endpoint(url), progress)
@@ -75,6 +77,7 @@ def test_an_answer_that_is_no_stream_is_one_line(progress, sent):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_chunk_without_text_is_none(progress):
     chunks = [{"choices": []}, *({"choices": [{"delta": delta}]} for delta in (None, {"content": "a"}, {}))]
     with streaming(b"".join(f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks)) as url:

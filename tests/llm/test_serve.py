@@ -150,6 +150,7 @@ def test_a_request_says_how_to_answer(client):
     assert own.choices[0].message.content == plain
 
 
+@pytest.mark.slow
 def test_what_arrives_together_is_answered_together(served):
     import openai
 

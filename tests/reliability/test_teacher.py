@@ -154,6 +154,7 @@ def test_a_teacher_that_answers_nobody_for_a_while_loses_no_request(ledger: Ledg
     assert [line for line in progress.lines if "answers again after" in line]
 
 
+@pytest.mark.slow
 def test_a_limit_of_minutes_is_waited_off_where_it_says_nothing_of_how_long(ledger: Ledger) -> None:
     with moody(lambda number: "429" if 5 <= number < 60 else "ok") as (url, met):
         answers = ask(url, ledger, Heard(), 20)

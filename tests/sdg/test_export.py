@@ -110,6 +110,7 @@ def test_what_a_row_looks_like() -> None:
         FORMATS["alpaca"].row(system, "is/there")
 
 
+@pytest.mark.slow
 def test_equal_stores_give_equal_bytes(made: Path, own: Path, tmp_path: Path) -> None:
     for name in ("messages", "parquet"):
         first = export_data(select(made), name, tmp_path / "1", ledger=Workspace.open(made).ledger)

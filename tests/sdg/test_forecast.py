@@ -109,6 +109,7 @@ def test_time_is_told_from_enough_answers_on(bench: Bench, monkeypatch: pytest.M
     assert all(each.seconds for each in bench.foresee())
 
 
+@pytest.mark.slow
 def test_a_budget_stops_between_requests_and_goes_on(bench: Bench) -> None:
     with pytest.raises(BudgetSpent, match=r"the budget is spent \(12 of 12 calls\)"):
         bench.run(budget=Budget(max_calls=12))

@@ -79,6 +79,7 @@ def test_nothing_is_asked_twice(mill: NewLeaf, config: Config, teacher: Teacher,
     assert len(teacher.requests) == asked
 
 
+@pytest.mark.slow
 def test_a_long_document_is_asked_about_from_beginning_to_end(config: Config, teacher: Teacher, tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text(page([f"{thing} {number}" for number in range(20) for thing in THINGS]))
     draft = propose(plan_leaf(tmp_path, "knowledge", "mill", [tmp_path / "page.md"]), config, tmp_path)

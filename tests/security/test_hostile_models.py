@@ -243,6 +243,7 @@ def test_a_gguf_file_of_absurd_sizes_is_one_line(tmp_path, data):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_model_server_tells_strangers_only_that_it_is_there(tiny: Path, tmp_path: Path) -> None:
     """llama.cpp answers pages of any origin, so its token is all that keeps them out."""
     pytest.importorskip("xllamacpp")

@@ -158,6 +158,7 @@ def test_an_answer_that_repeats_the_key_is_kept_without_it(key: str) -> None:
     assert KEY not in repr(endpoint)
 
 
+@pytest.mark.slow
 def test_a_chat_whose_key_is_refused_does_not_show_it(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from openai import _base_client
 

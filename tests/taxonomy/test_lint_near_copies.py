@@ -66,6 +66,7 @@ def test_long_texts_are_told_by_their_ends():
     assert copies(" ".join(words), " ".join(far), " ".join(near)) == [(2, 0)]
 
 
+@pytest.mark.slow
 def test_the_layout_of_a_long_text_does_not_matter():
     words = [f"word{number}" for number in range(300)]
     lines = [" ".join(words[at : at + 5]) for at in range(0, 300, 5)]

@@ -85,6 +85,7 @@ def test_bytes_that_are_no_text():
         migrated(b"\xff", PATH)
 
 
+@pytest.mark.slow
 def test_no_fingerprint_of_a_public_leaf_changes(public_tree, tmp_path):
     source = WorkingTree(public_tree)
     num_migrated = 0

@@ -16,6 +16,7 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cn"]) | 
 
 
 @given(TEXTS, st.integers(0, 3))
+@pytest.mark.slow
 def test_any_text_is_read_back_as_it_was_wherever_it_stands(text: str, level: int) -> None:
     indent = 4 + 2 * level
     parents = "".join(f"{'  ' * depth}k:\n" for depth in range(2 + level))

@@ -92,6 +92,7 @@ class Watched(SilentProgress):
             self.seen += [settings()] * int(amount)
 
 
+@pytest.mark.slow
 def test_a_plan_on_a_gpu_trains_under_them(
     student: Path, make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

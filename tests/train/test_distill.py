@@ -106,6 +106,7 @@ def test_a_teacher_whose_output_is_padded_teaches_what_it_has_in_common(
     assert load_model(result.model).config.vocab_size == 258
 
 
+@pytest.mark.slow
 def test_a_student_may_be_padded_more_than_its_teacher(
     student: Path, padded: Path, make: SimpleNamespace, tmp_path: Path
 ) -> None:

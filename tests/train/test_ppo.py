@@ -214,6 +214,7 @@ def test_an_answer_without_a_reward_moves_nothing_and_none_at_all_is_said(
         trainer._experience(trainer.rows[:2])
 
 
+@pytest.mark.slow
 def test_a_minibatch_has_only_answers_whose_reward_is_known(
     student: Path, make: SimpleNamespace, tmp_path: Path, letters: Reward, monkeypatch: pytest.MonkeyPatch
 ) -> None:

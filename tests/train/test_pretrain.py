@@ -194,6 +194,7 @@ def test_a_phase_learns_documents_longer_than_a_row(train: Callable[..., TrainRe
     assert result.final_loss < 5.0
 
 
+@pytest.mark.slow
 def test_auto_makes_rows_of_the_longest_document(train: Callable[..., TrainResult]) -> None:
     (result,) = train(epochs=1).phases
     assert result.mix is not None

@@ -23,6 +23,7 @@ def samples(make: SimpleNamespace) -> list[TrainingSample]:
     return [as_new(sample) for sample in make.samples(4)]
 
 
+@pytest.mark.slow
 def test_an_answer_whose_reward_cannot_be_said_moves_nothing(
     student: Path, samples: list[TrainingSample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
