@@ -104,7 +104,7 @@ def new_folder(path: Path) -> Generator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with naming(path), _locked(lock):
         for leftover in (temporary, replaced):
-            _remove(leftover)
+            remove(leftover)
         try:
             temporary.mkdir()
             yield temporary
@@ -115,21 +115,22 @@ def new_folder(path: Path) -> Generator[Path]:
                 path.rename(replaced)  # removed only without its name: a kill leaves no half folder there
             temporary.rename(path)
             fsync(path.parent)
-            _remove(replaced)
+            remove(replaced)
         finally:
-            _remove(temporary)
+            remove(temporary)
             lock.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed processes left half made there. Only for who alone makes anything in the folder."""
     for path in folder.glob(".*.tilth.*"):
-        _remove(path)
+        remove(path)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder, as far as that can be; what is not there is no error."""
     if path.is_symlink() or path.is_file():
-        path.unlink()
+        path.unlink(missing_ok=True)
     else:
         shutil.rmtree(path, ignore_errors=True)
 

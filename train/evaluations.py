@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..core.atomic import new_folder
+from ..core.atomic import new_folder, remove
 from ..core.errors import DataError
 from ..core.jsonl import read_records, write_records
 from . import checkpoints, distributed
@@ -134,7 +134,7 @@ class EpochEnds:
         good = {self._aside(evaluation.epoch) for evaluation in kept(self._evaluations, self._phase.select)}
         for path in (*folder.glob(f"{_BEST}*"), *folder.glob(f".{_BEST}*")) if distributed.is_first() else ():
             if path not in good:
-                shutil.rmtree(path)
+                remove(path)
 
 
 def _sample(lengths: Sequence[int], wanted: int, seed: str) -> list[int]:

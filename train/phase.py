@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ..core.atomic import fsync, write_json
+from ..core.atomic import fsync, remove, write_json
 from ..core.config import Config
 from ..core.errors import DataError, ModelError
 from ..core.fingerprint import fingerprint
@@ -232,7 +232,7 @@ def _clear(job: PhaseJob, inputs: str, config: Config, progress: Progress) -> Pa
         if path != own:
             if path.name.startswith(inputs) and (step := checkpoints.newest_step(path)):
                 progress.say(f"phase {job.phase.name} begins anew: {_of_others(path, step)}")
-            shutil.rmtree(path, ignore_errors=True)
+            remove(path)
     if not own.exists():
         (job.folder / EVALUATIONS_NAME).unlink(missing_ok=True)
     own.mkdir(parents=True, exist_ok=True)

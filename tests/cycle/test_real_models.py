@@ -22,24 +22,14 @@ PLAN = {
 }
 
 
-def half_a_leaf() -> dict[str, str]:
-    """The starter's first knowledge leaf: two of the four sections of its document, and what is asked about them."""
-    files = starter_files(FIRST_KNOWLEDGE)
-    document = f"{Path(FIRST_KNOWLEDGE).name}.md"
-    files[document] = files[document].partition("## The keepers")[0]
-    leaf = yaml.safe_load(files["qna.yaml"])
-    leaf |= {"seed_examples": leaf["seed_examples"][:3], "test_questions": leaf["test_questions"][:9]}
-    return files | {"qna.yaml": yaml.safe_dump(leaf, sort_keys=False)}
-
-
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    """Half a leaf, a recipe that makes less of it, one phase, and no general set: minutes instead of a quarter hour."""
+    """The starter's first knowledge leaf, a recipe that makes less of it, one phase, and no general set."""
     root = tmp_path / "real"
     make_workspace(str(root))
-    commit_files(root, add_files(root, FIRST_KNOWLEDGE, half_a_leaf()), "Add a leaf")
+    commit_files(root, add_files(root, FIRST_KNOWLEDGE, starter_files(FIRST_KNOWLEDGE)), "Add a leaf")
     recipe = yaml.safe_load((SHIPPED / "quick.yaml").read_text())
-    recipe["knowledge"] |= {"rewordings": 2, "extra_questions": 0, "questions_per_fact": 0}
+    recipe["knowledge"] |= {"rewordings": 1, "extra_questions": 0, "questions_per_fact": 0}
     recipe["knowledge"]["prompts"] |= {"facts": "", "fact_questions": ""}
     (tmp_path / "less.yaml").write_text(yaml.safe_dump(recipe))
     (tmp_path / "one_phase.yaml").write_text(yaml.safe_dump(PLAN))
