@@ -227,7 +227,7 @@ def test_an_adapter_alone_and_a_broken_folder_are_refused(tmp_path):
 
 
 @pytest.mark.models
-@pytest.mark.parametrize("numbers", ["f32", "f16", "q8_0"])
+@pytest.mark.parametrize("numbers", ["f16", "q8_0"])
 def test_the_embedded_student_says_the_same_in_llama_cpp(llama, progress, numbers):
     folder = student_folder("smollm2-135m-instruct", progress)
     served = llama(folder, numbers)
