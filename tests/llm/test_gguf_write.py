@@ -233,4 +233,4 @@ def test_the_embedded_student_says_the_same_in_llama_cpp(llama, progress, number
     served = llama(folder, numbers)
     assert served.tokens(NASTY) == loaded(folder)[1](NASTY).input_ids
     found = same_answers(folder, served, QUESTIONS, 16)
-    assert sum(same == number for same, number in found) >= {"f32": 20, "f16": 18, "q8_0": 10}[numbers], found
+    assert sum(same == number for same, number in found) >= {"f16": 18, "q8_0": 10}[numbers], found
