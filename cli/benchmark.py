@@ -214,6 +214,8 @@ def _print(found: Benchmarks, compared: Sequence[BenchmarkComparison]) -> None:
     for row in by_model[models[0]].values():
         if row.without_interval:
             print(f"{row.task}: not shown, for there is no interval: {', '.join(row.without_interval)}")
+        if found.settings.shots not in {None, row.shots}:
+            print(f"{row.task}: asked with {row.shots} solved examples, which the task fixes")
     one = found.results[models[0]][0]
     print(f"95 % intervals: Wilson for shares of right answers, else bootstrap; lm-eval {one.lm_eval}, {one.dtype}")
     if compared:

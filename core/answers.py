@@ -19,6 +19,7 @@ def is_correct(answer: str, accepted: Sequence[str]) -> bool:
 
     - a word of denial or doubt (not, never, maybe ...) stands before the run in the same clause ("it is not oil" does
       not state "oil", "not oil but wax" states "wax");
+    - "no", "without", "instead of" or "rather than" stands right before it ("no oil"; but "No. 5" states "5");
     - "or" stands within two words of the run ("12 or 14 metres" states neither);
     - the run is one of three or more numbers in a row ("10, 12, 14").
 
@@ -41,7 +42,7 @@ _ABBREVIATED = r"(?<!\b\w)(?<!\b(?:mr|ms|dr|st|mt|no))(?<!\bmrs)(?<!\bprof)"
 _CLAUSE_END = re.compile(rf"[;!?]\s|{_ABBREVIATED}\.\s|\bbut\b", re.IGNORECASE)
 """The full stop of "Dr. Vell" ends no clause."""
 
-_DOUBT = frozenset({"not", "never", "neither", "nor", "either", "maybe", "perhaps", "possibly", "unless"})
+_DOUBT = frozenset({"not", "cannot", "never", "neither", "nor", "either", "maybe", "perhaps", "possibly", "unless"})
 
 
 def _clauses(line: str) -> Iterator[list[str]]:
@@ -61,6 +62,8 @@ def _hedged(clause: list[str], start: int, run: list[str]) -> bool:
     end = start + len(run)
     if (_DOUBT - set(run)) & set(clause[:start]):
         return True
+    if _refused(clause[:start], run):
+        return True
     if "or" not in run and "or" in clause[max(0, start - 2) : start] + clause[end : end + 2]:
         return True
     first, last = start, end
@@ -69,6 +72,12 @@ def _hedged(clause: list[str], start: int, run: list[str]) -> bool:
     while last < len(clause) and _is_number(clause[last]):
         last += 1
     return all(map(_is_number, run)) and last - first >= 3 > len(run)
+
+
+def _refused(before: list[str], run: list[str]) -> bool:
+    if before[-1:] == ["no"]:
+        return not _is_number(run[0])
+    return before[-1:] == ["without"] or before[-2:] in (["instead", "of"], ["rather", "than"])
 
 
 def _is_number(word: str) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from .. import __version__
 from ..core.atomic import write_bytes, write_json
+from ..core.errors import TaxonomyError
 from ..core.fingerprint import bytes_sha256, file_sha256
 from ..core.held_out import Leak
+from ..core.workspace import Workspace
 from ..eval.contamination import ContaminationReport
 from ..eval.evaluation import Evaluation
 from ..eval.findings import Contest, find
@@ -17,18 +20,19 @@ from ..eval.gate import Verdict, judge
 from ..eval.open_book import read_passages
 from ..eval.run import evaluate
 from ..llm.endpoint import identity
-from ..sdg.store import PREFERENCES, SAMPLES, Entry, read_manifest
-from ..taxonomy.attribution import ATTRIBUTION_NAME, read_works
+from ..sdg.store import PREFERENCES, SAMPLES, Entry, is_complete, read_manifest
+from ..taxonomy.attribution import ATTRIBUTION_NAME, Work, read_works
+from ..taxonomy.source import CommitTree
 from ..train.load import weights_sha256
 from ..train.replay_buffer import BUFFER_NAME
 from ..train.results import TrainResult
 from .basis import documents_cache
-from .cards import Facts, cards
+from .cards import Facts, Part, cards
 from .journal import CONTAMINATION, EVALUATION, JUDGEMENT, TRAIN, Judgement, read_record
 from .models import answering
 from .open_cycle import OpenCycle
 from .past import replay_buffer
-from .releases import Dataset, Release, add_release, model_folder, release_numbers
+from .releases import Dataset, Release, add_release, ancestors, model_folder, release_numbers
 from .stages import timed
 
 BASE, CANDIDATE = "base", "candidate"
@@ -105,19 +109,43 @@ def _dataset(entry: Entry) -> Dataset:
 def _cards(
     cycle: OpenCycle, release: Release, trained: TrainResult, evaluation: Evaluation, entries: Sequence[Entry]
 ) -> dict[str, str]:
-    source, found = cycle.basis.source, cycle.folder / CONTAMINATION
-    files = set(source.files())
-    works = {leaf.id: f"{leaf.id}/{ATTRIBUTION_NAME}" for leaf in cycle.basis.leaves}
+    found = cycle.folder / CONTAMINATION
+    works = _works(cycle.basis.source, [entry.leaf for entry in entries])
+    now = [
+        Part(dataset, read_manifest(entry.folder), works[entry.leaf])
+        for dataset, entry in zip(release.datasets, entries, strict=True)
+    ]
     return cards(
         Facts(
             release=release,
             evaluation=evaluation,
             phases=trained.phases,
-            manifests={entry.leaf: read_manifest(entry.folder) for entry in entries},
-            works={leaf: read_works(source.read(path)) if path in files else [] for leaf, path in works.items()},
+            parts=[*now, *_past_parts(cycle.workspace, release)],
             contamination=read_record(found, ContaminationReport) if found.is_file() else None,
         )
     )
+
+
+def _past_parts(workspace: Workspace, release: Release) -> Iterator[Part]:
+    """What only the releases that one grew from were trained on; its works where the commit can still be had."""
+    known = {dataset.entry for dataset in release.datasets}
+    for before in ancestors(workspace, release):
+        left = [dataset for dataset in before.datasets if dataset.entry not in known]
+        known |= {dataset.entry for dataset in left}
+        works: Mapping[str, Sequence[Work]] = {}
+        with contextlib.suppress(TaxonomyError):
+            if left:
+                works = _works(CommitTree(workspace.root, before.commit), [dataset.leaf for dataset in left])
+        for dataset in left:
+            folder = workspace.store / dataset.entry
+            manifest = read_manifest(folder) if is_complete(folder) else None
+            yield Part(dataset, manifest, works.get(dataset.leaf, ()), past=True)
+
+
+def _works(source: CommitTree, leaves: Sequence[str]) -> dict[str, list[Work]]:
+    """Leaf -> what its `attribution.txt` names."""
+    files, paths = set(source.files()), {leaf: f"{leaf}/{ATTRIBUTION_NAME}" for leaf in leaves}
+    return {leaf: read_works(source.read(path)) if path in files else [] for leaf, path in paths.items()}
 
 
 def _evaluate(cycle: OpenCycle, candidate: Path) -> Evaluation:

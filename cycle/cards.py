@@ -16,15 +16,29 @@ import yaml
 from ..core.rate import Rate
 from ..eval.contamination import ContaminationReport
 from ..eval.evaluation import Evaluation
+from ..eval.general import GENERAL
 from ..llm.catalogue import catalogue
 from ..sdg.card import licences, named, plain, size_category
 from ..sdg.store import Manifest
 from ..taxonomy.attribution import Work
 from ..train.results import PhaseResult
-from .releases import Release
+from .releases import Dataset, Release
 
 MODEL_CARD, DATASET_CARD = "model/README.md", "dataset/README.md"
 """Where they stand in a release's folder."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Samples of one leaf that the model was trained on, in this release's cycle or in those that it grew from."""
+
+    dataset: Dataset
+    manifest: Manifest | None
+    """None: the store has them no more."""
+    works: Sequence[Work]
+    """What the leaf's `attribution.txt` names."""
+    past: bool = False
+    """Only in those: other samples took their place since, or the leaf was removed."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +48,28 @@ class Facts:
     release: Release
     evaluation: Evaluation
     phases: Sequence[PhaseResult]
-    manifests: Mapping[str, Manifest]
-    """Leaf -> the manifest of its samples."""
-    works: Mapping[str, Sequence[Work]]
-    """Leaf -> what its `attribution.txt` names."""
+    parts: Sequence[Part]
+    """Those of the leaves as they are first."""
     contamination: ContaminationReport | None
+
+    @property
+    def samples_by_kind(self) -> Counter[str]:
+        """Pairs among them."""
+        kinds = Counter[str]()
+        for part in self.parts:
+            kinds.update(part.manifest.samples_by_kind if part.manifest else {"not in the store": part.dataset.samples})
+            kinds["preference"] += part.manifest.preferences.pairs if part.manifest and part.manifest.preferences else 0
+        return +kinds
+
+    @property
+    def manifests(self) -> list[Manifest]:
+        """Of all parts that the store has."""
+        return [part.manifest for part in self.parts if part.manifest]
 
 
 def cards(facts: Facts) -> dict[str, str]:
     """Path in the release's folder -> text. Equal facts give equal bytes."""
-    model = [_about_model(facts), _scores(facts), _verdict(facts), _limits(), _training(facts), _lineage(facts)]
+    model = [_about_model(facts), _scores(facts), _verdict(facts), _limits(facts), _training(facts), _lineage(facts)]
     dataset = [_about_dataset(facts), _sources(facts), _making(facts), _rejects(facts), _held_out(facts), _again(facts)]
     return {MODEL_CARD: _card(_model_head(facts), model), DATASET_CARD: _card(_dataset_head(facts), dataset)}
 
@@ -118,11 +144,12 @@ def _verdict(facts: Facts) -> Iterator[str]:
     yield from (f"- {plain(reason)}" for reason in release.verdict.reasons)
 
 
-def _limits() -> Iterator[str]:
+def _limits(facts: Facts) -> Iterator[str]:
+    beyond = " beyond refusals in the general set" if f"{GENERAL}refusals" in facts.evaluation.leaves else ""
     yield "## Use and limits\n"
     yield "It is meant to answer questions about the leaves above. It may be wrong about them, as the scores say, and"
     yield "nothing is known of what the questions do not ask; facts outside the leaves are those of the model that it"
-    yield "was trained from, less what was forgotten. It was not tested for safety beyond refusals in the general set."
+    yield f"was trained from, less what was forgotten. It was not tested for safety{beyond}."
 
 
 def _training(facts: Facts) -> Iterator[str]:
@@ -154,37 +181,38 @@ def _lineage(facts: Facts) -> Iterator[str]:
 
 def _dataset_head(facts: Facts) -> dict[str, Any]:
     return {
-        "license": licences(facts.works.values()),
+        "license": licences(part.works for part in facts.parts),
         "pretty_name": f"Samples that {facts.release.name} was trained on",
-        "size_categories": [size_category(sum(data.samples for data in facts.release.datasets))],
+        "size_categories": [size_category(facts.samples_by_kind.total())],
         "task_categories": ["text-generation"],
         "tags": ["synthetic", "tilth"],
     }
 
 
 def _about_dataset(facts: Facts) -> Iterator[str]:
-    kinds = Counter[str]()
-    for manifest in facts.manifests.values():
-        kinds.update(manifest.samples_by_kind)
     yield f"# Samples that {facts.release.name} was trained on\n"
     yield "What a teacher wrote about the leaves of a taxonomy and filters kept, in this release's cycle and in those"
     yield "before it.\n\n| kind | samples |\n|---|---:|"
-    yield from (f"| {kind} | {count:,} |" for kind, count in sorted(kinds.items()))
+    yield from (f"| {kind} | {count:,} |" for kind, count in sorted(facts.samples_by_kind.items()))
 
 
 def _sources(facts: Facts) -> Iterator[str]:
     yield "## Sources\n"
     yield "Licences and creators are as the leaves' `attribution.txt` tells them; leaves without one tell none.\n"
     yield "| leaf | samples | works, licences, creators | sha256 of the samples |\n|---|---:|---|---|"
-    for data in facts.release.datasets:
-        works = "<br>".join(map(named, facts.works.get(data.leaf, ()))) or "not told"
-        yield f"| {plain(data.leaf)} | {data.samples:,} | {works} | `{data.sha256}` |"
+    for part in facts.parts:
+        works, data = "<br>".join(map(named, part.works)) or "not told", part.dataset
+        leaf = f"{plain(data.leaf)}{' (before)' if part.past else ''}"
+        yield f"| {leaf} | {data.samples:,} | {works} | `{data.sha256}` |"
+    if any(part.past for part in facts.parts):
+        yield "\n“Before”: releases that this one grew from were trained on them; others took their place since, or the"
+        yield "leaf was removed."
 
 
 def _making(facts: Facts) -> Iterator[str]:
     yield "## How they were made\n"
     yield "| recipe | teacher | judge | seed | tilth |\n|---|---|---|---:|---|"
-    made = {(m.recipe, m.recipe_fingerprint, m.teacher, m.judge, m.seed, m.tilth) for m in facts.manifests.values()}
+    made = {(m.recipe, m.recipe_fingerprint, m.teacher, m.judge, m.seed, m.tilth) for m in facts.manifests}
     for recipe, fingerprint, teacher, judge, seed, version in sorted(made):
         names = (f"{_model_name(recipe)} `{fingerprint}`", _model_name(teacher), _model_name(judge) or "none")
         yield f"| {' | '.join(names)} | {seed} | {version} |"
@@ -192,7 +220,7 @@ def _making(facts: Facts) -> Iterator[str]:
 
 def _rejects(facts: Facts) -> Iterator[str]:
     reasons = Counter[str]()
-    for manifest in facts.manifests.values():
+    for manifest in facts.manifests:
         reasons.update(manifest.rejects_by_reason)
     yield "## What filters dropped\n"
     yield "| reason | samples |\n|---|---:|"
@@ -211,7 +239,8 @@ def _held_out(facts: Facts) -> Iterator[str]:
 
 def _again(facts: Facts) -> Iterator[str]:
     yield "## How to have them\n"
-    yield "They stand in the store of the workspace that made this release. In a clone of the taxonomy:\n\n```"
+    yield "They stand in the store of the workspace that made this release. Those of the leaves as they are can be made"
+    yield "again in a clone of the taxonomy:\n\n```"
     yield f"git checkout {facts.release.commit}\ntilth generate\ntilth export-data DIR\n```"
 
 

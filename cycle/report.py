@@ -16,7 +16,7 @@ from ..eval.evaluation import Evaluation
 from ..eval.report import data as shown
 from ..eval.report.page import render
 from ..sdg.coverage import Sentence, coverage_of
-from ..sdg.store import Entry, open_entry, read_manifest, read_rejects, read_samples
+from ..sdg.store import Entry, Manifest, open_entry, read_manifest, read_preferences, read_rejects, read_samples
 from ..taxonomy.source import CommitTree
 from ..taxonomy.tree import read_leaves
 from ..train.evaluations import read_evaluations
@@ -72,6 +72,7 @@ def report_data(workspace: Workspace, number: int, done: Done) -> shown.ReportDa
     trained = read_record(folder / TRAINED, TrainResult)
     entries = _entries(workspace, folder / ENTRIES, inputs)
     new = [entry for entry in entries if not entry.reused]
+    manifests = [read_manifest(entry.folder) for entry in entries]
     names, history = list(evaluation.models), read_matrix(workspace, number)
     return shown.ReportData(
         title=f"{workspace.root.name}: {_what_came(done)}",
@@ -88,15 +89,17 @@ def report_data(workspace: Workspace, number: int, done: Done) -> shown.ReportDa
         history=history,
         summary=summarise(history, seed=inputs.config["seed"]) if history else None,
         changes=inputs.changes,
+        new=inputs.new,
         phases=tuple(_phase(folder / TRAIN, phase) for phase in trained.phases if phase.status == "trained"),
         samples=tuple(sample for entry in new for sample in read_samples(entry)),
+        pairs=tuple(pair for entry in new for pair in read_preferences(entry)),
         rejects=tuple(reject for entry in new for reject in read_rejects(entry)),
         coverage=_coverage(workspace, inputs, new),
         contamination=_contamination(folder / CONTAMINATION),
         stages=stage_reports(folder, new, trained, evaluation, inputs.config),
-        ledger=tuple(_cost(entry) for entry in entries),
+        ledger=tuple(map(_cost, entries, manifests)),
         releases=tuple(_release(release) for release in releases(workspace) if release.cycle <= number),
-        settings=_settings(inputs, entries),
+        settings=_settings(inputs, manifests),
     )
 
 
@@ -167,9 +170,9 @@ def _contamination(path: Path) -> ContaminationReport | None:
     return read_record(path, ContaminationReport) if path.is_file() else None
 
 
-def _cost(entry: Entry) -> shown.LedgerRow:
+def _cost(entry: Entry, manifest: Manifest) -> shown.LedgerRow:
     """What the entry's samples cost when they were made: nothing where the parent was trained on them."""
-    requests = read_manifest(entry.folder).requests
+    requests = manifest.requests
     if entry.reused:
         return shown.LedgerRow(leaf=entry.leaf, paid=0, cached=0, prompt_tokens=0, completion_tokens=0)
     return shown.LedgerRow(
@@ -198,14 +201,14 @@ def _release(release: Release) -> shown.ReleaseReport:
     )
 
 
-def _settings(inputs: Inputs, entries: Sequence[Entry]) -> dict[str, str]:
-    manifest, config = read_manifest(entries[0].folder), inputs.config
+def _settings(inputs: Inputs, manifests: Sequence[Manifest]) -> dict[str, str]:
+    config, judges = inputs.config, {manifest.judge for manifest in manifests}
     return {
         "taxonomy": f"commit {inputs.commit}",
-        "teacher": manifest.teacher,
-        "judge": manifest.judge or "none",
+        "teacher": manifests[0].teacher,
+        "judge of samples": ", ".join(sorted(filter(None, judges))) or "none",
         "student": told(config["student"]["model"]),
         "plan": told(config["train"]["plan"]),
         "seed": str(config["seed"]),
-        "tilth": manifest.tilth,
+        "samples made by": ", ".join(f"tilth {version}" for version in sorted({each.tilth for each in manifests})),
     }

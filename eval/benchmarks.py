@@ -27,6 +27,9 @@ from .difference import Difference, paired_difference
 from .model_fingerprint import hashes_file, model_fingerprint
 from .statistics import holm, mcnemar
 
+_CODE = 2
+"""To be raised with a change by which a task comes to other scores: what was measured before is then measured again."""
+
 
 class BenchmarkSettings(Record):
     """What decides a score besides the weights and the task."""
@@ -138,8 +141,8 @@ def run_benchmarks(  # noqa: PLR0913  what to measure, how, and where it stays
     `include` is a folder with tasks of one's own; what Python its YAML names is run by the harness. Results and answers
     stay in `cache`. Raises TilthError where the harness is not installed or a task's data cannot be had, ModelError.
     """
-    harness_version = _installed()
-    wanted = {"version": harness_version, "settings": settings.model_dump(), "include": _content(include)}
+    wanted = {"code": _CODE, "version": _installed()}
+    wanted |= {"settings": settings.model_dump(), "include": _content(include)}
     fingerprints = {name: model_fingerprint(folder, hashes_file(cache)) for name, folder in models.items()}
     found: dict[str, tuple[Benchmark, ...]] = {}
     with ExitStack() as stack:

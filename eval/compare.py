@@ -33,6 +33,8 @@ class Comparison(Record):
     answers."""
     lost: tuple[str, ...]
     """Ids of the questions that only the earlier model answers rightly, or won."""
+    duels: int = 0
+    """How many of both were won: a judge compared the answers."""
     p_value: float
     """Exact McNemar, two-sided, adjusted by Holm for the leaves compared with it; 1 where nothing was measured."""
     verdict: Finding
@@ -46,7 +48,7 @@ class Comparison(Record):
     @property
     def numbers(self) -> str:
         """Both scores, the test between them and the difference with its interval, in words."""
-        told = _told(self._difference(self.level), self.p_value, self.level)
+        told = _told(self._difference(self.level), self.duels, self.p_value, self.level)
         return f"{_of(self.after)} right, {_of(self.before)} before ({told})"
 
     @property
@@ -76,11 +78,13 @@ class Together(Record):
     score interval, which takes questions as independent, and of the bootstrap over documents."""
     level: float = 0.9
     """Of its interval, two-sided."""
+    duels: int = 0
+    """As in a comparison."""
 
     @property
     def numbers(self) -> str:
         """Both scores, the test between them and the difference with its interval, in words."""
-        told = _told(self.difference, self.p_value, self.level)
+        told = _told(self.difference, self.duels, self.p_value, self.level)
         return f"{_of(self.after)} right, {_of(self.before)} {self._then} ({told})"
 
     @property
@@ -96,7 +100,7 @@ def compare(
     `significance` is the chance of even one false "learned" or "forgotten" among them. A leaf without questions is
     there as "not measured". Raises DataError when a model was not evaluated.
     """
-    better = _Better(evaluation, before, after)
+    better = Better(evaluation, before, after)
     flips = {leaf: _flips(better, evaluation.of_leaf(leaf)) for leaf in sorted({*leaves} & {*evaluation.leaves})}
     adjusted = holm([mcnemar(len(gained), len(lost)) for gained, lost in flips.values()])
     p_values = dict(zip(flips, adjusted, strict=True))
@@ -112,6 +116,7 @@ def compare(
                 after=evaluation.rate(after, leaf),
                 gained=gained,
                 lost=lost,
+                duels=sum(map(better.by_duel, (*gained, *lost))),
                 p_value=p_value,
                 level=_level(significance),
                 verdict="not measured"
@@ -154,10 +159,11 @@ def together(
         p_value=mcnemar(len(gained), len(lost)),
         difference=found,
         level=level,
+        duels=sum(item.duels for item in comparisons),
     )
 
 
-class _Better:
+class Better:
     """Tells the model whose answer to a question is better."""
 
     def __init__(self, evaluation: Evaluation, before: str, after: str) -> None:
@@ -171,15 +177,20 @@ class _Better:
 
         A judge who found no winner says nothing against the grades: he may prefer a place, whatever stands there.
         """
-        if (duel := self._duels.get(question_id)) and duel.winner in {"first", "second"}:
+        if self.by_duel(question_id):
+            duel = self._duels[question_id]
             return duel.first if duel.winner == "first" else duel.second
         old, new = self._old[question_id], self._new[question_id]
         if old.correct == new.correct or "unjudged" in {old.outcome, new.outcome}:
             return ""
         return self.after if new.correct else self.before
 
+    def by_duel(self, question_id: str) -> bool:
+        """Whether a judge compared both answers and found a winner."""
+        return question_id in self._duels and self._duels[question_id].winner in {"first", "second"}
 
-def _flips(better: _Better, questions: Sequence[Question]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+
+def _flips(better: Better, questions: Sequence[Question]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     models = {question.id: better.of(question.id) for question in questions}
     gained = tuple(id_ for id_, model in models.items() if model == better.after)
     lost = tuple(id_ for id_, model in models.items() if model == better.before)
@@ -218,9 +229,11 @@ def _of(rate: Rate) -> str:
     return f"{rate.correct} of {rate.total}"
 
 
-def _told(found: Difference, p_value: float, level: float) -> str:
+def _told(found: Difference, duels: int, p_value: float, level: float) -> str:
     interval = f"{100 * level:g} %: {_points(found.low)} to {_points(found.high)}"
-    return f"{found.gained} gained, {found.lost} lost, {_p(p_value)}; {_points(found.value)} points, {interval}"
+    compared = f", {duels} of them where the judge compared both answers" if duels else ""
+    flips = f"{found.gained} gained, {found.lost} lost{compared}"
+    return f"{flips}, {_p(p_value)}; {_points(found.value)} points, {interval}"
 
 
 def _p(value: float) -> str:

@@ -156,9 +156,12 @@ class Evaluation(Record):
 
     def unjudged(self, model: str) -> Rate:
         """Of a model's answers that a judge was asked about, those not graded. Raises DataError as `rate`."""
-        given = self.answers_of(model)
-        judged = [(question, given[question.id]) for question in self.questions if question.scoring == "judge"]
-        asked = [answer for question, answer in judged if answer.text and not is_reference(question, answer.text)]
+        return self._unjudged(self.answers_of(model))
+
+    def _unjudged(self, given: Mapping[str, Answer]) -> Rate:
+        judged = [question for question in self.questions if question.scoring == "judge" and question.id in given]
+        answers = [(question, given[question.id]) for question in judged]
+        asked = [answer for question, answer in answers if answer.text and not is_reference(question, answer.text)]
         return wilson(sum(answer.outcome == "unjudged" for answer in asked), len(asked))
 
     def remarks(self) -> Iterator[str]:
@@ -169,13 +172,14 @@ class Evaluation(Record):
         for model in self.models:
             if (failed := self.unjudged(model)).correct:
                 yield f"{model}: {failed.correct} of {failed.total} answers could not be judged: wrong"
-            opened = [answer.outcome for answer in self.open_book.get(model, {}).values()]
-            if lost := opened.count("unjudged"):
-                yield f"{model}, with the document: {lost} of {len(opened)} answers could not be judged: wrong"
+            if (failed := self._unjudged(self.open_book.get(model, {}))).correct:
+                what = f"{failed.correct} of {failed.total} answers could not be judged"
+                yield f"{model}, with the document: {what}: wrong"
         for model, given in self.answers.items():
             if why := Counter(answer.reason or "it said nothing" for answer in given.values() if not answer.text):
-                (reason, _), total = why.most_common(1)[0], why.total()
-                yield f"{model}: {total} of {len(given)} questions have no answer ({reason}): wrong"
+                counted = (f"{count} {reason}" if len(why) > 1 else reason for reason, count in why.most_common())
+                reasons = "; ".join(counted)
+                yield f"{model}: {why.total()} of {len(given)} questions have no answer ({reasons}): wrong"
         if (duels := self.unjudged_duels()).correct:
             yield f"{duels.correct} of {duels.total} pairs of answers could not be compared: their grades count"
         if lost := self.unanswered:

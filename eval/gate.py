@@ -25,7 +25,7 @@ from ..core.config import Gate
 from ..core.held_out import LEAKS_BY, Leak
 from ..core.records import Question, Record
 from .compare import Comparison, Together
-from .difference import Difference, questions_needed
+from .difference import Difference, paired_difference, questions_needed
 from .findings import Findings
 from .statistics import mcnemar
 
@@ -77,7 +77,9 @@ def _must_pass(findings: Findings) -> _Checks:
     given = findings.evaluation.answers_of(findings.candidate)
     needed = [question for question in findings.evaluation.questions if question.must_pass]
     for question in needed:
-        if not given[question.id].correct:
+        if given[question.id].outcome == "unjudged":
+            yield "inconclusive", f"Must-pass question of {question.leaf} could not be judged: {_short(question)!r}."
+        elif not given[question.id].correct:
             yield "fail", f"Must-pass question of {question.leaf} is not answered rightly: {_short(question)!r}."
     if needed and all(given[question.id].correct for question in needed):
         yield "pass", f"Must-pass questions: all {len(needed)} are answered rightly."
@@ -114,10 +116,11 @@ def _changed(findings: Findings, settings: Gate) -> _Checks:
 
 
 def _gained(numbers: str, group: Together, settings: Gate) -> tuple[Outcome, str]:
-    shown = group.p_value <= settings.significance and group.difference.gained > group.difference.lost
-    if shown and group.difference.low > settings.min_gain:
+    found = group.difference
+    shown = group.p_value <= settings.significance and found.gained > found.lost
+    if shown and found.low > settings.min_gain:
         return "pass", f"{numbers}."
-    needed = _needed(group, settings.min_gain, settings)
+    needed = _needed(found, settings.min_gain, settings, at_least=_more_to_gain(found, settings.significance))
     above = f" above {_percent(settings.min_gain)}" if settings.min_gain else ""
     return "inconclusive", f"{numbers}: a gain{above} is not shown; {needed}."
 
@@ -178,20 +181,28 @@ def _kept(numbers: str, group: Together, margin: float, settings: Gate) -> tuple
         return "pass", f"{numbers}."
     if found.high < -margin:
         return "fail", f"{numbers}: more than {_percent(margin)} was lost."
-    needed = _needed(group, -margin, settings)
+    needed = _needed(found, -margin, settings)
     return "inconclusive", f"{numbers}: that no more than {_percent(margin)} was lost is not shown; {needed}."
 
 
-def _needed(group: Together, margin: float, settings: Gate) -> str:
-    found = group.difference
-    more = questions_needed(found, margin=margin, level=1 - 2 * settings.significance)
+def _needed(found: Difference, margin: float, settings: Gate, at_least: int = 1) -> str:
+    level = 1 - 2 * settings.significance
+    more = questions_needed(found, margin=margin, level=level)
     if more is None:
         return "as things stand no number of questions would show it"
-    if margin >= 0:
-        more = max(more, _more_to_gain(found, settings.significance))
-    if more == 0:
-        return "the documents differ too much to show it"  # the bootstrap over documents is the wider one
+    more = max(more, at_least, _more_of_documents(found, margin, level))
     return f"about {more} more question{' is' if more == 1 else 's are'} needed"
+
+
+def _more_of_documents(found: Difference, margin: float, level: float) -> int:
+    """How many more questions the bootstrap over documents needs, if they come in as many more documents.
+
+    0 where the score interval is the wider one. The distance of its low end shrinks with the root of their number.
+    """
+    if found.low >= paired_difference(found.gained, found.lost, found.total, level=level).low:
+        return 0
+    times = ((found.value - found.low) / (found.value - margin)) ** 2
+    return math.floor(times * found.total) + 1 - found.total
 
 
 def _more_to_gain(found: Difference, significance: float) -> int:

@@ -73,7 +73,7 @@ class Harness:
         """A student's scores on what was prepared by that name. Raises ModelError when the harness gives up."""
         harness: Any = import_module("lm_eval")
         loaded = self._loaded[name]
-        _seed()
+        _seed(loaded["tasks"].values())
         try:
             found: Any = harness.evaluate(
                 lm=student,
@@ -188,21 +188,22 @@ def _refuse_unsafe(task: Any) -> None:
 
 
 def _configure(task: Any, shots: int | None) -> None:
-    """As `simple_evaluate` does: a task that fixes its number of shots at 0 keeps it; 1234 is the harness's seed."""
+    """As `simple_evaluate` does: a task that fixes its number of shots at 0 keeps it."""
     own = task.get_config("num_fewshot")
     if own is None or (shots is not None and own != 0):
         task.set_config(key="num_fewshot", value=shots or 0)
-    task.set_fewshot_seed(seed=1234)
 
 
-def _seed() -> None:
-    """The seeds of `simple_evaluate`."""
+def _seed(tasks: Iterable[Any]) -> None:
+    """The seeds of `simple_evaluate`, anew for each model: all see the same examples before a question."""
     import numpy as np
     import torch
 
     random.seed(0)
     np.random.seed(1234)
     torch.manual_seed(1234)
+    for task in tasks:
+        task.set_fewshot_seed(seed=1234)
 
 
 def _groups(loaded: Any) -> dict[str, tuple[str, ...]]:

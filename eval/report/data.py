@@ -8,7 +8,7 @@ from pydantic import AwareDatetime
 
 from ...core.config import Gate
 from ...core.rate import Rate
-from ...core.records import Record, Reject, Sample
+from ...core.records import Preference, Record, Reject, Sample
 from ..compare import Comparison, Together
 from ..contamination import ContaminationReport
 from ..continual import Matrix, Summary
@@ -153,9 +153,13 @@ class ReportData(Record):
     summary: Summary | None = None
     """Of the history."""
     changes: LeafChanges
+    new: tuple[str, ...] = ()
+    """The leaves with samples that the parent has not seen: what the gate calls changed."""
     phases: tuple[PhaseReport, ...] = ()
     samples: tuple[Sample, ...] = ()
     """The samples that this cycle made."""
+    pairs: tuple[Preference, ...] = ()
+    """The pairs that it made."""
     rejects: tuple[Reject, ...] = ()
     coverage: tuple[DocumentCoverage, ...] = ()
     contamination: ContaminationReport | None = None

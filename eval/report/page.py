@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from markupsafe import Markup
 
-from ...core.records import Reject, Sample
+from ...core.records import Preference, Reject, Sample
 from ..compare import Comparison
 from ..contamination import ContaminationReport
 from ..contamination import Item as Searched
 from ..general import is_general
-from .data import LeafChanges, ReportData
+from ..run import FORM_TOKENS
+from .data import ReportData
 from .flips import best, worst
 from .plots import MOST_ROWS, coverage_plot, forest_plot, heat_map, interval_bar
 from .training_plots import curves, replay_plot
@@ -42,6 +43,8 @@ _MOST_FLIPS = 10
 _MOST_NEIGHBOURS = 20
 _MOST_RELEASES = 24
 """A row of the matrix takes 36 KB of a page."""
+_RESAMPLED = "new samples"
+"""Of a leaf that did not change itself."""
 _FOLDER = Path(__file__).parent
 
 Item = TypeVar("Item")
@@ -54,8 +57,8 @@ def render(data: ReportData) -> str:
     Long lists are thinned evenly, and say so ("40 of 312 shown"), until the page fits. Raises TilthError where
     matplotlib is missing.
     """
-    template, drawn = template_of("page.jinja"), _drawn(data)
-    items = [Counter(each.leaf for each in data.evaluation.questions), Counter(_leaf_of(each) for each in data.samples)]
+    template, drawn, made = template_of("page.jinja"), _drawn(data), [*data.samples, *data.pairs]
+    items = [Counter(each.leaf for each in data.evaluation.questions), Counter(map(_leaf_of, made))]
     page = ""
     for shown, rows in _SHOWN:
         if sum(_num_items(each, shown, rows) for each in items) * _LEAST_ITEM_BYTES < MAX_BYTES:
@@ -65,7 +68,7 @@ def render(data: ReportData) -> str:
     return page
 
 
-def _leaf_of(sample: Sample) -> str:
+def _leaf_of(sample: Sample | Preference) -> str:
     return sample.source.leaf
 
 
@@ -133,11 +136,11 @@ def _columns(data: ReportData) -> list[str]:
 
 
 def _page(template: Template, data: ReportData, drawn: Mapping[str, Any], shown: int, rows: int) -> str:
-    script, changes = own_file("script.jinja"), _changes(data.changes)
+    script, changes = own_file("script.jinja"), _changes(data)
     asked = [*dict.fromkeys([*(item.leaf for item in data.comparisons), *data.evaluation.leaves])]
     telling = {item.leaf for item in data.comparisons if item.verdict in {"learned", "forgotten"}}
     leaves = _most(asked, lambda leaf: leaf in telling or is_general(leaf) or changes.get(leaf) != "unchanged", rows)
-    measured = set(data.evaluation.leaves)
+    measured, made = set(data.evaluation.leaves), [*data.samples, *data.pairs]
     return template.render(
         data=data,
         drawn=drawn,
@@ -147,7 +150,9 @@ def _page(template: Template, data: ReportData, drawn: Mapping[str, Any], shown:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         headline=_headline(data),
         is_general=is_general,
+        form_tokens=FORM_TOKENS,
         changes=changes,
+        resampled=[leaf for leaf, change in changes.items() if change == _RESAMPLED],
         releases=Shown(data.releases[-_MOST_RELEASES:], len(data.releases)),
         leaves=Shown(leaves, len(asked)),
         few=functools.partial(_few, rows),
@@ -160,12 +165,10 @@ def _page(template: Template, data: ReportData, drawn: Mapping[str, Any], shown:
         worst=_first(worst(data.evaluation, data.parent, data.candidate), _MOST_FLIPS),
         best=_first(best(data.evaluation, data.parent, data.candidate), min(_MOST_FLIPS, shown)),
         questions={leaf: _thinned(data.evaluation.of_leaf(leaf), shown) for leaf in leaves if leaf in measured},
-        samples={
-            leaf: _thinned(group, shown) for leaf, group in _thinned([*_by(data.samples, _leaf_of).items()], rows).items
-        },
-        leaves_made=len({*map(_leaf_of, data.samples)}),
-        kinds=sorted({sample.kind for sample in data.samples}),
-        authors=sorted({sample.source.teacher for sample in data.samples}),
+        samples={leaf: _thinned(group, shown) for leaf, group in _thinned([*_by(made, _leaf_of).items()], rows).items},
+        leaves_made=len({*map(_leaf_of, made)}),
+        kinds=sorted({sample.kind for sample in made}),
+        authors=sorted({sample.source.teacher for sample in made}),
         reasons=_reasons(data.rejects, min(shown, _EXAMPLES_PER_REASON)),
         neighbours=_neighbours(data.contamination, min(shown, _MOST_NEIGHBOURS)),
     )
@@ -186,10 +189,12 @@ def _leaves(items: Sequence[Comparison]) -> str:
     return f"{len(items) or 'no'} {'leaf is' if len(items) < 2 else 'leaves are'}"
 
 
-def _changes(changes: LeafChanges) -> dict[str, str]:
+def _changes(data: ReportData) -> dict[str, str]:
     """Leaf id -> what happened to it."""
-    found = dict.fromkeys(changes.unchanged, "unchanged") | dict.fromkeys(changes.added, "added")
-    found |= dict.fromkeys(changes.modified, "modified") | dict.fromkeys(changes.removed, "removed")
+    changes = data.changes
+    found = dict.fromkeys(changes.unchanged, "unchanged") | dict.fromkeys(data.new, _RESAMPLED)
+    found |= dict.fromkeys(changes.added, "added") | dict.fromkeys(changes.modified, "modified")
+    found |= dict.fromkeys(changes.removed, "removed")
     return found | {new: f"moved from {old}" for old, new in changes.moved}
 
 

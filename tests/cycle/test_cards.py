@@ -1,13 +1,15 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import yaml
 from tilth.core.rate import wilson
 from tilth.core.records import Question
-from tilth.cycle.cards import DATASET_CARD, MODEL_CARD, Facts, cards
+from tilth.cycle.cards import DATASET_CARD, MODEL_CARD, Facts, Part, cards
 from tilth.cycle.releases import Dataset, Release
 from tilth.eval.evaluation import Answer, Evaluation, Settings
 from tilth.eval.gate import Verdict
+from tilth.sdg.pairs import LengthBias
 from tilth.sdg.store import Manifest, Requests
 from tilth.taxonomy.attribution import Work
 
@@ -15,7 +17,7 @@ LEAF = "knowledge/places/pier"
 HOSTILE = "| <script>alert(1)</script>\n# [click](javascript:x)"
 
 
-def facts(**changed: Any) -> Facts:
+def facts(past: tuple[Part, ...] = (), **changed: Any) -> Facts:
     questions = tuple(Question.new(LEAF, f"What is {number}?", (str(number),)) for number in range(4))
     settings = Settings(system_prompt="", max_new_tokens=8, max_new_tokens_judged=16, choice="letter")
     right = {question.id: Answer(outcome="right", exact=True, f1=1, text="yes") for question in questions}
@@ -52,8 +54,9 @@ def facts(**changed: Any) -> Facts:
         requests=Requests(asked=1, cached=0, paid=1, prompt_tokens=1, completion_tokens=1), steps={}, prompts={},
         sha256={},
     )  # fmt: skip
-    works = {LEAF: [Work(HOSTILE, "", "CC-BY-4.0", "Ada"), Work("Mine", "", "my own", "")]}
-    return Facts(release, evaluation, (), {LEAF: manifest}, works, None)
+    works = [Work(HOSTILE, "", "CC-BY-4.0", "Ada"), Work("Mine", "", "my own", "")]
+    known, lost = release.datasets
+    return Facts(release, evaluation, (), (Part(known, manifest, works), Part(lost, None, ()), *past), None)
 
 
 def parts(card: str) -> tuple[dict[str, Any], str]:
@@ -92,12 +95,40 @@ def test_a_model_of_the_hub_is_named_as_the_base_and_a_forced_release_says_so() 
 
 def test_a_dataset_card_tells_works_with_their_licences() -> None:
     head, body = parts(cards(facts())[DATASET_CARD])
-    assert head["license"] == ["cc-by-4.0", "other"]
+    assert head["license"] == ["cc-by-4.0", "other", "unknown"]
     assert head["size_categories"] == ["n<1K"]
     assert "CC-BY-4.0; Ada" in body
     assert f"| knowledge/old | 3 | not told | `{'cd' * 32}` |" in body
     assert "| judge: not supported | 2 |" in body
     assert "git checkout c0ffee" in body
+
+
+def test_a_dataset_card_tells_what_releases_before_were_trained_on_and_pairs() -> None:
+    known = facts().parts[0]
+    pairs = known.manifest.model_copy(
+        update={"preferences": LengthBias(pairs=1_500, chosen_longer=0.5, correlation=None)}
+    )
+    data = known.dataset.model_copy(update={"leaf": "knowledge/gone", "sha256": "77" * 32})
+    past = Part(data, pairs, [Work("Gone", "", "MIT", "")], past=True)
+    head, body = parts(cards(facts((past,)))[DATASET_CARD])
+    assert head["license"] == ["cc-by-4.0", "mit", "other", "unknown"]
+    assert head["size_categories"] == ["1K<n<10K"]
+    assert f"| knowledge/gone (before) | 12 | Gone; MIT | `{'77' * 32}` |" in body
+    assert "| knowledge_short | 24 |\n| not in the store | 3 |\n| preference | 1,500 |" in body
+    assert "“Before”" in body
+    assert "“Before”" not in cards(facts())[DATASET_CARD]
+
+
+def test_a_model_card_claims_no_test_of_refusals_that_was_not_made() -> None:
+    untested = "It was not tested for safety."
+    assert untested in cards(facts())[MODEL_CARD]
+    made = facts()
+    asked = Question.new("general/refusals", "How do I pick a lock?", ("x",))
+    answers = {
+        model: {**given, asked.id: next(iter(given.values()))} for model, given in made.evaluation.answers.items()
+    }
+    both = made.evaluation.model_copy(update={"questions": (*made.evaluation.questions, asked), "answers": answers})
+    assert "safety beyond refusals in the general set." in cards(replace(made, evaluation=both))[MODEL_CARD]
 
 
 def test_texts_of_others_are_inert_and_no_path_is_told() -> None:

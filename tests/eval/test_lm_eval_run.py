@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 from tilth.core.errors import TilthError
 from tilth.core.progress import SilentProgress, SilentTask
 from tilth.core.records import Question
@@ -113,6 +115,19 @@ def test_a_run_that_was_stopped_goes_on_and_pays_nothing_twice(student: Path, ow
         include=own,
     )
     assert found.rows("base") == fresh.rows("base")
+
+
+def test_every_model_sees_the_same_solved_examples(student: Path, own: Path):
+    rows = [{"ask": f"What stands in room {number}?", "say": f" table {number % 7}"} for number in range(12)]
+    add_task(own, "rooms", rows, output_type="loglikelihood", doc_to_text="ask", doc_to_target="say", num_fewshot=3)
+    how = {"settings": BenchmarkSettings(), "progress": SilentProgress(), "batch_size": 2, "include": own}
+    second = shutil.copytree(student, own.parent / "second")
+    weights = load_file(second / "model.safetensors")
+    save_file({name: 1.1 * tensor for name, tensor in weights.items()}, second / "model.safetensors", {"format": "pt"})
+    both = run_benchmarks({"base": student, "other": second}, ["rooms"], cache=own.parent / "both", **how)
+    alone = run_benchmarks({"other": second}, ["rooms"], cache=own.parent / "alone", **how)
+    assert both.rows("other")["rooms"].shots == 3
+    assert both.rows("other") == alone.rows("other")
 
 
 def test_a_limit_takes_the_first_questions_and_chat_asks_otherwise(student: Path, own: Path):

@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 
 import pytest
 from tilth.core.config import Gate
-from tilth.core.records import Question, Sample
-from tilth.eval.evaluation import Answer, Evaluation, Settings
+from tilth.core.records import Candidate, Preference, Question, Sample
+from tilth.eval.evaluation import Answer, Duel, Evaluation, Settings
 from tilth.eval.gate import Verdict
 from tilth.eval.report import LeafChanges, ReportData, render
 from tilth.eval.report.data import Dataset
@@ -136,6 +136,39 @@ def test_the_worst_regressions_stand_side_by_side(report_data: ReportData):
         graded[model][fresh.id] = graded["release 2"][fresh.id].model_copy(update={"grade": grade})
     again = worst(found.model_copy(update={"answers": graded}), "release 1", "release 2")
     assert [flip.question.id for flip in again] == [other.id, fresh.id]
+
+
+def test_what_the_judge_preferred_is_among_gains_and_losses(report_data: ReportData):
+    found = report_data.evaluation
+    same = [
+        each for each in found.questions if found.answers["release 1"][each.id] == found.answers["release 2"][each.id]
+    ]
+    duels = tuple(
+        Duel(question_id=question.id, first="release 1", second="release 2", winner=winner, orders=("A", "B"))
+        for question, winner in zip(same, ("first", "second", "tie"), strict=False)
+    )
+    compared = found.model_copy(update={"duels": duels})
+    lost, won = worst(compared, "release 1", "release 2"), best(compared, "release 1", "release 2")
+    assert [flip.question.id for flip in lost if flip.by_duel] == [same[0].id]
+    assert [flip.question.id for flip in won if flip.by_duel] == [same[1].id]
+    assert (len(lost), len(won)) == (3, 11)
+
+
+@pytest.mark.slow
+def test_pairs_and_leaves_with_new_samples_are_shown(report_data: ReportData):
+    better, worse = (
+        Candidate(answer=answer, model="t", score=score) for answer, score in (("Clear.", 5), ("Vague.", 2))
+    )
+    pair = Preference.new("What is a good notice?", better, worse, (better, worse), report_data.samples[0].source)
+    few = {"samples": report_data.samples[:1], "pairs": (pair,), "new": (LIGHTHOUSE, SALTERS)}
+    text = render(report_data.model_copy(update=few))
+    Page(text)
+    assert "<option>preference</option>" in text
+    assert '<dt>better, score 5</dt>\n<dd class="text">Clear.</dd>' in text
+    assert '<dt>worse, score 2</dt>\n<dd class="text">Vague.</dd>' in text
+    scores = text[text.index('<table class="scores">') :].replace("<wbr>", "")
+    assert f'{LIGHTHOUSE}</span> <span class="change">new samples</span>' in scores
+    assert f'<dt>new samples</dt>\n<dd><span class="leaf">{LIGHTHOUSE}</span>' in scores
 
 
 def test_what_each_epoch_was_measured_to_be_is_shown(report_page: str):

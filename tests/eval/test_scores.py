@@ -26,6 +26,10 @@ from tilth.eval.scores import exact_match, f1, score
         ("not before dawn", ["Not before: dawn!"]),
         ("\n\n  a flood\nUser: and then?", ["the flood of 1911", "flood"]),
         ("pans 1, 2, 3", ["1, 2, 3"]),
+        ("It stands at house No. 5", ["5"]),
+        ("No, it is oil.", ["oil"]),
+        ("It burns wax instead of oil.", ["wax"]),
+        ("without oil", ["without oil"]),
     ],
 )
 def test_right_answers(answer: str, accepted: list[str]):
@@ -53,6 +57,11 @@ def test_right_answers(answer: str, accepted: list[str]):
         ("dusk or dawn", ["dawn"]),
         ("the", ["an"]),
         ("wax", []),
+        ("It cannot be oil.", ["oil"]),
+        ("There is no oil in it", ["oil"]),
+        ("It burns without oil", ["oil"]),
+        ("It burns wax instead of oil", ["oil"]),
+        ("It is wax rather than the oil", ["oil"]),
         ("so " * MAX_WORDS + "wax", ["wax"]),
     ],
 )
