@@ -106,7 +106,7 @@ class Student:
         return prompts
 
     def _refuse_longer(self, tokens: int) -> None:
-        if tokens > (most := context_tokens(self.model, self._tokenizer)):
+        if tokens > (most := context_tokens(self.model.config, self._tokenizer)):
             what = f"a question and its answer take {tokens:,} tokens at least, and the model holds {most:,}"
             raise ModelError(what, where=str(self._folder), fix="ask shorter ones, or without the documents at hand")
 
@@ -115,9 +115,9 @@ class Student:
         yield from (order[start : start + self._batch_size] for start in range(0, len(order), self._batch_size))
 
 
-def context_tokens(model: Any, tokenizer: Any) -> int:
-    """What a prompt and its answer may take."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
+def context_tokens(config: Any, tokenizer: Any) -> int:
+    """What a prompt and its answer may take, by the model's configuration."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
 
 
 def answer(folder: Path, loaded: tuple[Any, Any], conversation: Sequence[Message], max_new_tokens: int) -> str:
@@ -205,7 +205,7 @@ def _written(model: Any, tokenizer: Any, prompts: list[list[int]], max_new_token
     """
     import torch
 
-    most = context_tokens(model, tokenizer)
+    most = context_tokens(model.config, tokenizer)
 
     inputs = tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(model.device)
     ids, mask, cache = inputs["input_ids"], inputs["attention_mask"], None

@@ -84,7 +84,7 @@ class StreamingModel:
         self._folder = folder
         with quiet_transformers():
             self._model, self._tokenizer = local.load(folder)
-        self.context_tokens = local.context_tokens(self._model, self._tokenizer)
+        self.context_tokens = local.context_tokens(self._model.config, self._tokenizer)
         """What a prompt and its answer may take."""
 
     def prompt(self, conversation: Sequence[Message]) -> list[int]:

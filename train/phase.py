@@ -39,7 +39,7 @@ from .methods.setup import Setup
 from .methods.table import METHODS
 from .metrics import Step, add_step, read_steps
 from .mix import DATA_NAME, VALIDATION_NAME, Mix, Ready, read_rows
-from .plan import by_content
+from .plan import DRAWS_BY_MICRO_BATCH, by_content
 from .rehearsal import rehearse_first
 from .replay_buffer import BUFFER_NAME
 from .report_to import Report, Run, reporting
@@ -106,11 +106,12 @@ class PhaseJob:
     def inputs(self, models: Models) -> str:
         """A fingerprint of all that decides the weights: equal inputs make equal weights, but for rounding.
 
-        How the work is dealt out is no part of it: a phase that is done stays so with more processes. Nor is where
-        functions and models lie: what they hold is in the mix.
+        How the work is dealt out is no part of it: a phase that is done stays so with more processes. Where answers are
+        drawn by the micro-batch its size is. Nor is where functions and models lie: what they hold is in the mix.
         """
         settings = by_content(self.phase, lambda _: "")
-        del settings["micro_batch_size"]
+        if self.phase.method not in DRAWS_BY_MICRO_BATCH:
+            del settings["micro_batch_size"]
         hashes = [models.parent_sha256, sorted((name, sha256) for name, (_, sha256) in models.rewards.items())]
         mix = self.mix
         data = [mix.data_sha256, mix.tokens_sha256, mix.outside_sha256, mix.validation_sha256]

@@ -54,6 +54,12 @@ TRAINS_ON: dict[MethodName, frozenset[Kind]] = {
 LOSS_ON_ROWS: frozenset[MethodName] = frozenset({"pretrain", "sft", "dpo", "kto", "reward"})
 """Methods whose loss can be measured on samples that are not trained; the others learn from answers of their own."""
 
+DRAWS_BY_MICRO_BATCH: frozenset[MethodName] = frozenset({"grpo", "rloo", "distill"})
+"""Methods whose answers hang on which prompts are answered together; those of ppo are drawn for each by itself."""
+
+DROPS_OUT: frozenset[MethodName] = frozenset({"sft", "pretrain"})
+"""Methods with dropout: the others compare what two models say, or train the one that answers."""
+
 LEARNS_FROM_ANSWERS: frozenset[MethodName] = frozenset({"grpo", "rloo", "ppo", "distill"})
 """Methods that train on answers of the model's own; each of their rows is a prompt."""
 
@@ -98,7 +104,8 @@ class Phase(Section):
     batch_size: AutoCount = None
     """Samples per optimizer step; for pretrain rows, which documents share (`packing.py`)."""
     micro_batch_size: AutoCount = None
-    """Samples that go through the model at once: memory and speed, no effect on the result but rounding."""
+    """Samples that go through the model at once: memory and speed, no effect on the result but rounding. But grpo, rloo
+    and distill draw other answers with another size."""
     max_length: AutoCount = None
     """Longest sample in tokens, chat template included."""
     too_long: TooLong = Field(default_factory=TooLong)
@@ -195,6 +202,8 @@ def _check_sections(phase: Phase) -> None:
         raise ValueError("replay.general and replay.self_generated are for sft: they are answers to be learned")
     if phase.adapter == "none" and phase.lora != Lora():
         raise ValueError("lora settings have no effect without `adapter: lora`")
+    if phase.lora.dropout != Lora().dropout and phase.method not in DROPS_OUT:
+        raise ValueError(f"lora.dropout has no effect on {phase.method}, which trains without dropout; leave it out")
     if phase.average and (phase.method == "reward" or (phase.adapter != "none" and not phase.lora.merge)):
         raise ValueError("average is for a model's own weights, not for a reward model or an adapter that is kept")
     if phase.too_long.policy == "cut" and phase.method != "sft":

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import itertools
 import math
 import sys
 import traceback
@@ -31,6 +32,7 @@ from ..core.progress import SilentProgress
 from ..core.records import Message
 from ..core.yaml_source import load_yaml
 from ..llm.ask import Gateway, RequestFailed, Unanswered
+from ..llm.endpoint import identity
 from ..llm.ledger import Ledger
 from ..llm.prompts import harmless, mark
 from .load import weights_sha256
@@ -144,7 +146,7 @@ def load_function(name: str) -> Callable[[str, str, str], float]:
         raise ConfigError(f"there is no function {function!r}", where=file, fix=nearest(function, names))
     try:
         inspect.signature(found).bind("", "", "")
-    except TypeError as error:
+    except (TypeError, ValueError) as error:  # ValueError: a function that does not tell what it takes
         fix = "let it take the question, the answer and the expected answer"
         raise ConfigError(f"{function} cannot be called with three texts ({error})", where=file, fix=fix) from error
     return cast("Callable[[str, str, str], float]", found)
@@ -155,7 +157,8 @@ def _names(rewards: Sequence[Reward]) -> list[str]:
     names: list[str] = []
     for reward in rewards:
         name = reward.answer or reward.function.rpartition(":")[2] or Path(reward.model).name or "judge"
-        names.append(name if name not in names else f"{name}-{len(names) + 1}")
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        names.append(next(free for free in itertools.chain([name], numbered) if free not in names))
     return names
 
 
@@ -165,7 +168,7 @@ def _source(reward: Reward, reward_phases: Sequence[str], config: Config) -> str
         return file_sha256(Path(reward.function.rpartition(":")[0]))
     if reward.judge:
         judge = config.judge or config.teacher
-        return fingerprint([judge.model, judge.base_url, file_sha256(_GRADE)])
+        return fingerprint([identity(judge), file_sha256(_GRADE)])
     if not reward.model or reward.model in reward_phases:
         return ""
     folder = Path(reward.model)
@@ -226,7 +229,7 @@ def _called(function: Callable[[str, str, str], float], file: str, given: Answer
         raise _told(error, file) from error
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         what = f"{function.__name__} returned {value!r} for the answer {given.answer[:80]!r}"

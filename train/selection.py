@@ -212,5 +212,5 @@ def _on_own_answers(evaluations: Sequence[Evaluation]) -> str:
     loss = f"loss {last['loss']:.3f}"
     if "reward" not in last:
         return f"{loss} on its own answers"
-    since = f" ({first['reward']:.3f} in epoch 1)" if len(evaluations) > 1 else ""
+    since = f" ({first['reward']:.3f} in epoch 1)" if len(evaluations) > 1 and "reward" in first else ""
     return f"reward {last['reward']:.3f} on its own answers{since}, {loss}"

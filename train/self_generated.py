@@ -19,7 +19,8 @@ from ..core.jsonl import read_records, write_records
 from ..core.progress import Progress
 from ..core.records import Message, Record, Sample
 from ..llm.likely import MOST, Likely
-from ..llm.local import Said, generate, opening
+from ..llm.local import Said, context_tokens, generate, opening, prompt_tokens
+from ..llm.untrusted import open_config
 from .data import OwnSample
 from .load import weights_sha256
 
@@ -68,8 +69,10 @@ class OwnAnswers:
     def __call__(self, samples: Sequence[Sample]) -> list[Sample]:
         """The samples with its answers, but for those to which it said nothing, did not end or may not say it.
 
-        Raises ModelError, DataError.
+        Nor is it asked what leaves no room for an answer. Raises ModelError, DataError.
         """
+        rooms = {sample.id: self._room(sample) for sample in samples}
+        samples = [sample for sample in samples if rooms[sample.id] > 0]
         known = {each.prompt: each for each in read_records(self.file, _Answer)} if self.file.exists() else {}
         missing = [sample for sample in samples if self._prompt(sample) not in known]
         if missing and not self.asks:
@@ -79,8 +82,9 @@ class OwnAnswers:
             for prompt, said in zip(map(self._prompt, some), self._answers(some), strict=True):
                 known[prompt] = _Answer(prompt=prompt, answer=said.text, likely=said.likely.text)
             write_records(self.file, (known[prompt] for prompt in sorted(known)))
-        answered = [_answered(sample, self._whole(known[self._prompt(sample)])) for sample in samples]
-        return [sample for sample in answered if self._is_whole(sample.answer) and self.may_train(sample)]
+        found = [(sample, self._whole(known[self._prompt(sample)])) for sample in samples]
+        whole = [_answered(sample, said) for sample, said in found if self._ended(said.answer, rooms[sample.id])]
+        return [sample for sample in whole if self.may_train(sample)]
 
     @cached_property
     def _weights_sha256(self) -> str:
@@ -111,9 +115,18 @@ class OwnAnswers:
         asked = [message.model_dump() for message in self._asked(sample)]
         return fingerprint([self._weights_sha256, asked, self.most_tokens, MOST])
 
-    def _is_whole(self, answer: str) -> bool:
+    def _room(self, sample: Sample) -> int:
+        """How many tokens its answer may have."""
+        context = context_tokens(self._config, self.tokenizer)
+        return min(self.most_tokens, context - len(prompt_tokens(self.tokenizer, self._asked(sample), self.model)))
+
+    @cached_property
+    def _config(self) -> Any:
+        return open_config(self.model)
+
+    def _ended(self, answer: str, room: int) -> bool:
         said = self.tokenizer(opening(self.tokenizer) + answer, add_special_tokens=False).input_ids
-        return bool(answer) and len(said) < self.most_tokens - 1
+        return bool(answer) and len(said) < room - 1
 
 
 def _answered(sample: Sample, said: _Answer) -> OwnSample:

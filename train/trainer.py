@@ -164,10 +164,10 @@ def phase_trainer(kind: type, model: Any, lengths: Sequence[int], watch: Watch, 
     return trainer
 
 
-def check_finite(loss: float, step: int) -> None:
-    """Raise CheckFailed for a loss that is no number, or has no bound."""
-    if not math.isfinite(loss):
-        what = f"the loss became {loss} at step {step}"
+def check_finite(number: float, step: int, what: str = "loss") -> None:
+    """Raise CheckFailed for a loss, or another number of training, that is none or has no bound."""
+    if not math.isfinite(number):
+        what = f"the {what} became {number} at step {step}"
         raise CheckFailed(what, fix="lower the phase's learning_rate or lengthen its warm-up")
 
 
@@ -263,6 +263,7 @@ class PhaseTraining(_LibraryTrainer):
         if "loss" not in logs:
             return
         check_finite(logs["loss"], self.state.global_step)
+        check_finite(logs["grad_norm"], self.state.global_step, "norm of the gradient")
         now = time.monotonic()
         self.watch.on_step(
             Step(
@@ -295,11 +296,11 @@ class PhaseTraining(_LibraryTrainer):
         return round(needed / (seconds * peak_flops() * distributed.processes()), 4)
 
     def _take_numbers(self) -> dict[str, float]:
-        """What the method has noted since the last step in any process, each the mean of its values."""
+        """What the method has noted since the last step in any process, each the mean of its finite values."""
         noted = distributed.of_all(self._metrics["train"])
-        means = {name: sum(values) / len(values) for name, values in noted.items() if values and name != "num_tokens"}
+        finite = {name: [*filter(math.isfinite, values)] for name, values in noted.items() if name != "num_tokens"}
         self._metrics["train"].clear()
-        return {name: mean for name, mean in means.items() if math.isfinite(mean)}
+        return {name: sum(values) / len(values) for name, values in finite.items() if values}
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)

@@ -121,6 +121,10 @@ def test_a_student_may_be_padded_more_than_its_teacher(
     teacher = load_model(student)
     _pad_output(teacher, 264)
     assert (teacher.get_output_embeddings().weight[258:] == 0).all()  # not what the library draws
+    logits = teacher(input_ids=torch.tensor([[1, 2, 3]])).logits
+    assert logits.softmax(-1)[..., 258:].sum() == 0
+    as_before = load_model(student)(input_ids=torch.tensor([[1, 2, 3]])).logits
+    assert torch.allclose(logits[..., :258], as_before, atol=1e-5)
 
 
 def test_a_teacher_with_fewer_outputs_than_tokens_is_refused_before_anything_is_trained(

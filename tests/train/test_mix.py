@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tilth.core.config import Config, Student, Train
 from tilth.core.errors import CheckFailed
 from tilth.core.jsonl import read_records
+from tilth.train.auto import Resolved
 from tilth.train.data import Files, Pool, TrainingInputs, TrainingItem, TrainingSample
 from tilth.train.drawing import draw
 from tilth.train.mix import Mix, Ready, Skipped, in_words, make_mixes, read_rows, select
@@ -215,6 +217,22 @@ def test_a_phase_that_is_done_stays_so_with_more_processes(make: Any, tokenizer:
         assert isinstance(ready, Ready)
         inputs.append(PhaseJob(ready, tmp_path, seed=1).inputs(parent))
     assert inputs[0] == inputs[1]
+
+
+@pytest.mark.parametrize(("method", "same"), [("sft", True), ("rloo", False), ("distill", False), ("ppo", True)])
+def test_a_micro_batch_decides_where_answers_are_drawn_by_it(method: str, same: bool, tmp_path: Path) -> None:
+    rollout = {"rollout": {"rewards": [{"answer": "exact"}]}} if method in {"rloo", "ppo"} else {}
+    taught = {"distill": {"teacher": "parent"}} if method == "distill" else {}
+    inputs: set[str] = set()
+    for size in (2, 4):
+        asked = Resolved(
+            name="p", method=method, kinds=("knowledge_short",), batch_size=8, micro_batch_size=size, max_length=64,
+            learning_rate=1e-3, **rollout, **taught,
+        )  # fmt: skip
+        hashes = dict.fromkeys(("data_sha256", "tokens_sha256", "outside_sha256", "validation_sha256"), "")
+        ready: Any = SimpleNamespace(phase=asked, mix=SimpleNamespace(**hashes))
+        inputs.add(PhaseJob(ready, tmp_path, seed=1).inputs(Models(parent=tmp_path, parent_sha256="0")))
+    assert (len(inputs) == 1) == same
 
 
 def test_the_largest_micro_batch_is_that_of_the_longest_rows(make: Any, tokenizer: Any, tmp_path: Path) -> None:

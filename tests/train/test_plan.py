@@ -69,6 +69,10 @@ def test_an_unknown_plan_names_the_nearest() -> None:
         ("replay: {earlier_phases: 0.5, earlier_cycles: 0.5}", "less than 1"),
         ("kinds: [test]", "cannot train on samples of kind test"),
         ("lora: {rank: 4}", "no effect without `adapter: lora`"),
+        (
+            "kinds: [preference]\n    method: dpo\n    adapter: lora\n    lora: {dropout: 0.3}",
+            "no effect on dpo, which",
+        ),
         ("name: Not/A/Folder", "use small letters, digits, - and _"),
         ("replay: {at_most: 20}", "write `500 samples` or `20000 tokens`"),
         (f"replay: {{at_most: {'9' * 400} samples}}", "write `500 samples` or `20000 tokens`"),

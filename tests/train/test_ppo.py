@@ -230,6 +230,18 @@ def test_a_minibatch_has_only_answers_whose_reward_is_known(
     assert [step.more["rewards/failed"] for step in steps] == [0.75, 0.75]
 
 
+@pytest.mark.parametrize(("minibatches", "sizes"), [(5, [1, 1, 2, 2, 2]), (8, [1] * 8), (3, [2, 3, 3]), (12, [1] * 8)])
+def test_a_step_makes_as_many_updates_as_are_asked_for(
+    student: Path, make: SimpleNamespace, tmp_path: Path, letters: Reward, minibatches: int, sizes: list[int]
+) -> None:
+    import torch
+
+    trainer, _ = build(student, make, tmp_path, letters, ppo=Ppo(minibatches=minibatches, passes=1))
+    parts = [*trainer._parts(SimpleNamespace(counted=torch.ones(8, 3, dtype=torch.bool)))]
+    assert sorted(map(len, parts)) == sizes
+    assert sorted(place for part in parts for place in part) == list(range(8))
+
+
 def test_an_answer_is_judged_without_the_templates_part_and_known_to_be_cut(
     student: Path, make: SimpleNamespace, tmp_path: Path, letters: Reward, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,10 @@ def test_rewards_are_added_up_with_their_weights_and_told_one_by_one(tmp_path: P
 def test_two_rewards_of_one_name_are_told_apart(tmp_path: Path) -> None:
     with Rewards([Reward(answer="exact")] * 2, {}, Config(), tmp_path / "ledger.db") as opened:
         assert list(opened.earned(answered("1874")).parts) == ["exact", "exact-2"]
+    (tmp_path / "my.py").write_text("def exact(*given):\n    return 1\n")
+    three = Reward(answer="exact"), Reward(function=f"{tmp_path}/my.py:exact"), Reward(answer="exact")
+    with Rewards(three, {}, Config(), tmp_path / "ledger.db") as opened:
+        assert list(opened.earned(answered("1874")).parts) == ["exact", "exact-2", "exact-3"]
 
 
 def test_a_function_is_given_the_question_the_answer_and_the_samples(tmp_path: Path) -> None:
@@ -65,6 +69,8 @@ def test_a_function_is_given_the_question_the_answer_and_the_samples(tmp_path: P
         ("def g(a, b, c):\n    return 1\n", r"my.py: there is no function 'f'"),
         ("def f(a, b, c):\n    return 'good'\n", r"f returned 'good' for the answer 'x'; return a finite number"),
         ("def f(a, b, c):\n    return float('nan')\n", r"f returned nan"),
+        ("def f(a, b, c):\n    return 10**400\n", r"f returned 10{400} for"),
+        ("f = max\n", r"f cannot be called with three texts .*; let it take the question"),
     ],
 )
 def test_a_faulty_function_is_told_in_one_line_with_its_place(tmp_path: Path, text: str, message: str) -> None:
@@ -133,6 +139,20 @@ def test_another_judge_decides_other_weights() -> None:
     judges = [Config(judge=ModelServer(model=name, base_url="http://127.0.0.1:9/v1")) for name in ("one", "other")]
     first, second = (reward_sources([Reward(judge=True)], [], config) for config in judges)
     assert first != second
+
+
+def test_a_judge_is_the_same_wherever_he_is_served_and_another_with_other_weights(tmp_path: Path) -> None:
+    def source(judge: ModelServer) -> list[str]:
+        return reward_sources([Reward(judge=True)], [], Config(judge=judge))
+
+    first, second = (source(ModelServer(model="one", base_url=f"http://127.0.0.1:{port}/v1")) for port in (8, 9))
+    assert first == second
+    file = tmp_path / "judge.gguf"
+    found: list[list[str]] = []
+    for said in (b"GGUF1", b"GGUF2"):
+        file.write_bytes(said)
+        found.append(source(ModelServer(model=str(file))))
+    assert found[0] != found[1]
 
 
 def test_what_others_wrote_stays_in_its_fence_before_the_judge(tmp_path: Path) -> None:

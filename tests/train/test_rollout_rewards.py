@@ -32,11 +32,13 @@ def test_an_answer_whose_reward_cannot_be_said_moves_nothing(
 
     monkeypatch.setattr(Rewards, "earned", earned)
     for method in ("grpo", "rloo"):
-        trainer, steps = build(method, student, samples[:1], tmp_path, rollout={"completions": 4})
+        trainer, steps = build(method, student, samples[:1], tmp_path, rollout={"completions": 4, "beta": 0.1})
         seen: list[Any] = []
-        watched(trainer, "_compute_loss", lambda _model, inputs, seen=seen: seen.append(inputs["advantages"]))
+        watched(trainer, "_compute_loss", lambda _model, inputs, seen=seen: seen.append(inputs))
         trainer.train()
-        [unknown, *known] = seen[0].tolist()
+        if method == "grpo":  # held to the parent by a term of its own
+            assert seen[0]["tool_mask"][:, 0].tolist() == [0, 1, 1, 1]
+        [unknown, *known] = seen[0]["advantages"].tolist()
         assert unknown == 0
         assert sum(known) == pytest.approx(0, abs=1e-6)
         assert known == sorted(known)
@@ -53,6 +55,20 @@ def watched(trainer: Any, name: str, look: Any) -> None:
         return method(*given, **named)
 
     setattr(trainer, name, looking)
+
+
+@pytest.mark.slow
+def test_a_reward_is_the_mean_of_those_that_are_known(
+    student: Path, samples: list[TrainingSample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def earned(_self: Rewards, answers: Sequence[Answered]) -> Earned:
+        known = answers[0].prompt == trainer.rows[0].prompt  # one micro-batch of four
+        return Earned([0.5 if known else None] * len(answers), {})
+
+    monkeypatch.setattr(Rewards, "earned", earned)
+    trainer, steps = build("grpo", student, samples, tmp_path, micro_batch_size=1)
+    trainer.train()
+    assert [step.more["reward"] for step in steps] == [0.5]
 
 
 @pytest.mark.parametrize("method", ["grpo", "rloo"])

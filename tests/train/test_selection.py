@@ -209,6 +209,10 @@ def test_of_a_phase_that_learns_from_answers_it_is_told_whether_the_reward_rises
         "moved 0.100 from the parent"
     )
     assert in_words(earned[:1], ppo).startswith("phase short, epoch 1 of 2: reward -0.770 on its own answers, loss ")
+    unknown = earned[0].model_copy(update={"training": {"loss": -0.02}})
+    assert in_words([unknown, earned[1]], ppo).startswith(
+        "phase short, epoch 2 of 2: reward -0.340 on its own answers, "
+    )
     distilled = [each.model_copy(update={"training": {"loss": 0.5}}) for each in earned]
     taught = phase(epochs=2, method="distill", distill={"teacher": "/teacher"})
     assert ": loss 0.500 on its own answers; moved " in in_words(distilled, taught)

@@ -19,6 +19,8 @@ from .rollouts import Rollouts, rollout_arguments, rollout_trainer
 from .setup import Setup
 
 PARENT = "parent"
+_NEVER = -1e4
+"""A logit."""
 
 
 def trainer(setup: Setup) -> Any:
@@ -60,11 +62,21 @@ def _output_size(folder: Path) -> int:
 
 
 def _pad_output(teacher: Any, size: int) -> None:
-    """Give a teacher's output and embeddings the student's size: what is cut or added is padding, of no text."""
+    """Give a teacher's output and embeddings the student's size: what is cut or added is padding, of no text.
+
+    What is added is never said: a logit of 0 would be likely where all others are far below.
+    """
+    import torch
+
     own = teacher.config.get_text_config().vocab_size
     teacher.resize_token_embeddings(size, mean_resizing=False)
-    for layer in (teacher.get_input_embeddings(), teacher.get_output_embeddings()):
+    head = teacher.get_output_embeddings()
+    for layer in (teacher.get_input_embeddings(), head):
         layer.weight.data[own:] = 0  # the library draws what it adds at random
+    if size > own:
+        bias = head.weight.new_zeros(size) if head.bias is None else head.bias.data
+        bias[own:] = _NEVER
+        head.bias = torch.nn.Parameter(bias, requires_grad=False)
 
 
 class DistilledRollouts(Rollouts):

@@ -13,6 +13,7 @@ would change between passes by chance.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -272,11 +273,11 @@ class PpoLoop(_LibraryTrainer):
     def _parts(self, experience: Experience) -> Iterator[list[int]]:
         """The answers that each update learns from: those whose reward is known."""
         settings, known = self.setup.phase.ppo, experience.counted.any(dim=1).nonzero().flatten().tolist()
-        size = -(-len(known) // settings.minibatches)
+        ends = [len(known) * part // settings.minibatches for part in range(settings.minibatches + 1)]
         for number in range(settings.passes):
             rng = random.Random(f"{self.args.seed}/{self.state.global_step}/{number}")  # noqa: S311 (reproducible)
             order = rng.sample(known, len(known))
-            yield from (order[start : start + size] for start in range(0, len(order), size))
+            yield from (order[start:end] for start, end in itertools.pairwise(ends) if start < end)
 
     def _at_once(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         """Places of answers of similar length that go through the model together."""

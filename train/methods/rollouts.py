@@ -224,6 +224,8 @@ class RewardedRollouts(Rollouts):
 
     setup: Setup
     rewards: Rewards
+    unknown: list[bool]
+    """Of the newest answers those whose reward could not be said."""
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """With the rewards open."""
@@ -255,12 +257,21 @@ class RewardedRollouts(Rollouts):
         )
         for name, number in earned.numbers().items():
             self._metrics["train"][name].append(number)
+        self.unknown = [total is None for total in earned.totals]
         totals = [float("nan") if total is None else total for total in earned.totals]
         return torch.tensor(totals, device=self.args.device)[:, None]
 
 
 class GroupLoss(RewardedRollouts):
     """grpo: the library divides by `num_items_in_batch`, scaled by its share of whole accumulations."""
+
+    def _answered(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """An answer without a reward is masked: its advantage is 0, but it would be held to the parent."""
+        batch = super()._answered(examples)
+        if any(self.unknown):
+            known = batch["completion_mask"].new_tensor([not each for each in self.unknown])
+            batch["tool_mask"] = known[:, None].expand_as(batch["completion_mask"])
+        return batch
 
     def weigh(self, batch: dict[str, Any], count: int, answers: int) -> None:
         """The tokens of all answers of the step."""
