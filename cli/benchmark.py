@@ -41,7 +41,7 @@ from .terminal import TerminalProgress, printable, room, table
 benchmark = typer.Typer(add_completion=False, rich_markup_mode=None, subcommand_metavar="[run|export|two-turn]")
 
 _DEFAULT = "repeatable. Default: base and the current release."
-_WEIGHTS = "base, a release's number, or a folder of safetensors"
+_WEIGHTS = "base, a release's number, a folder of safetensors, or OWNER/NAME on the Hugging Face hub"
 
 Models = Annotated[list[str] | None, typer.Option("--model", metavar="MODEL", help=f"{FORMS}; {_DEFAULT}")]
 WithWeights = Annotated[list[str] | None, typer.Option("--model", metavar="MODEL", help=f"{_WEIGHTS}; {_DEFAULT}")]

@@ -31,13 +31,16 @@ from .terminal import TerminalProgress, columns, cut, printable, table
 def judge_check(
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="[FILE]", help="JSON lines with labelled pairs; default: those that tilth ships."),
+        typer.Argument(metavar="FILE", help="JSON lines with labelled pairs; default: those that tilth ships."),
     ] = None,
     by: Annotated[
         str, typer.Option("--by", metavar="METHOD", help="answering, quoting, verdict, rubric; default: the recipe's.")
     ] = "",
     votes: Annotated[
-        int, typer.Option("--votes", metavar="N", min=0, max=15, help="Times to ask; default: the recipe's.")
+        int,
+        typer.Option(
+            "--votes", metavar="N", min=0, max=15, show_default=False, help="Times to ask; default: the recipe's."
+        ),
     ] = 0,
     precision: Annotated[
         float, typer.Option("--precision", metavar="SHARE", min=0, max=1, help="What a threshold is to reach.")

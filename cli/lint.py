@@ -51,7 +51,8 @@ def lint(  # noqa: PLR0913  the verb's options
 ) -> None:
     """Check leaves as they are in the working tree. Exit code 1 when there are errors; warnings alone are no error.
 
-    Works in any git repository or folder that holds leaves; docs/reference/lint.md explains each code.
+    With --diff it is 1 when --fix would change something, whatever else is wrong. Works in any git repository or folder
+    that holds leaves; docs/reference/lint.md explains each code.
     """
     if staged and (fix or diff):
         raise TilthError("--staged only looks", fix="run --fix without it, then `git add` what changed")

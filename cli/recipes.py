@@ -39,7 +39,7 @@ def show(name: Annotated[str, typer.Argument(help="A shipped recipe or prompt.")
 
 @recipes.command()
 def check(
-    recipe: Annotated[str, typer.Argument(metavar="[RECIPE]", help="A name or a path; default: tilth.yaml's.")] = "",
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A name or a path; default: tilth.yaml's.")] = "",
     *,
     as_json: Json = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""`python -m tilth.cli.reference`: writes docs/reference/ from the code: every verb's help, every code of lint."""
+"""`python -m tilth.cli.reference`: writes docs/reference/ from the code: verbs, codes of lint, settings, plans."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from ..core.atomic import write_text
 from ..taxonomy.lint import load_rules
 from .lint_formats import rule_text
 from .main import app
+from .settings_reference import plans_reference, settings_reference
 
 _FOLDER = Path(__file__).parents[1] / "docs" / "reference"
-PATH = _FOLDER / "cli.md"
-LINT_PATH = _FOLDER / "lint.md"
-
 _WRITTEN = "<!-- Written by `make docs` from the code: changes made here are lost. -->\n\n"
 _HEAD = f"{_WRITTEN}# The command line\n"
 _LINT_HEAD = f"""\
@@ -26,7 +24,8 @@ command end with exit code 1. With one up to E129 a leaf is refused by `tilth ge
 file is no leaf to it, and is passed over); E13x are about whose words it holds. Warnings (W) are worth a look.
 
 `tilth lint --fix` mends what is only form, keeps comments and order, and shows what it changed; `--diff` shows it
-without writing. What a leaf says never changes by it, but for values that were meant as text (E105).
+without writing, and ends with exit code 1 where there is something. What a leaf says never changes by it, but for
+values that were meant as text (E105).
 """
 
 
@@ -56,6 +55,16 @@ def lint_reference() -> str:
 _FIXED = {"never": "", "sometimes": "sometimes", "always": "mends it"}
 
 
+def pages() -> dict[Path, str]:
+    """All pages, by their files."""
+    return {
+        _FOLDER / "cli.md": reference(),
+        _FOLDER / "lint.md": lint_reference(),
+        _FOLDER / "settings.md": _WRITTEN + settings_reference(),
+        _FOLDER / "plans.md": _WRITTEN + plans_reference(),
+    }
+
+
 if __name__ == "__main__":
-    write_text(PATH, reference())
-    write_text(LINT_PATH, lint_reference())
+    for file, text in pages().items():
+        write_text(file, text)

@@ -26,7 +26,7 @@ from .terminal import TerminalProgress
 _SLOTS = 4
 """Answers at a time of a GGUF file; each takes memory for its context."""
 _LOOK_S = 0.2
-_FORMS = "base, teacher, a release's number, a folder of safetensors, or a .gguf file"
+_FORMS = "base, teacher, a release's number, a folder of safetensors, OWNER/NAME on the hub, or a .gguf file"
 
 
 def serve(

@@ -91,7 +91,9 @@ class Prices(Section):
     """What a model costs, in any currency, for a million tokens."""
 
     prompt: Annotated[float, Field(ge=0)] = 0.0
+    """For tokens that it reads."""
     completion: Annotated[float, Field(ge=0)] = 0.0
+    """For tokens that it writes."""
 
     def of(self, prompt_tokens: int, completion_tokens: int) -> float:
         """What so many tokens cost."""
@@ -112,6 +114,7 @@ class ModelServer(Section):
     requests_per_minute: Annotated[int, Field(ge=0)] = 0
     """What the provider allows, over all endpoints; 0: as many as it answers."""
     tokens_per_minute: Annotated[int, Field(ge=0)] = 0
+    """The same of tokens, read and written."""
     prices: Prices = Prices()
     timeout_s: Seconds = 600.0
     """How long one answer may take, in seconds."""
@@ -216,6 +219,7 @@ class Eval(Section):
     max_new_tokens_judged: Amount = 192
     """Longest answer to one that a judge grades, in tokens."""
     batch_size: Amount = 32
+    """Questions that the student in this process answers side by side."""
     general: bool = True
     """Whether each cycle measures general ability too, on the small set that ships with tilth."""
     open_book: bool = False
@@ -253,6 +257,7 @@ class Config(Section):
     """`tilth.yaml`."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+    """All that is drawn follows from it: the teacher's answers, the order of training, the intervals."""
     teacher: ModelServer = Field(default_factory=ModelServer)
     judge: ModelServer | None = None
     """The model that grades; absent: the teacher."""

@@ -19,7 +19,10 @@ from ..llm.models import Endpoint, Folder, Gguf, Model
 from ..llm.student import student_folder, with_home
 from .releases import current_release, find_release, model_folder, releases
 
-FORMS = "base, teacher, a release's number, a folder of safetensors, a .gguf file, or http://HOST:PORT/v1#MODEL"
+FORMS = (
+    "base, teacher, a release's number, a folder of safetensors, OWNER/NAME on the Hugging Face hub, a .gguf file, or "
+    "http://HOST:PORT/v1#MODEL"
+)
 """What may be written, for help and errors."""
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")

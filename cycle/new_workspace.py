@@ -7,13 +7,13 @@ from pathlib import Path
 from ..core.atomic import write_text
 from ..core.config import load_config
 from ..core.errors import TaxonomyError, TilthError
-from ..core.workspace import CONFIG_NAME
+from ..core.workspace import CONFIG_NAME, STATE_NAME
 from ..taxonomy.contribute import add_files, commit_files, init_repository, write_schema
-from ..taxonomy.repository import git_output
+from ..taxonomy.repository import git_output, refuse_tracked
 from ..taxonomy.starter_taxonomy import STARTER_LEAVES, starter_files
 
 _CONFIG = """\
-# tilth's settings; what is left out has its default. `tilth --help` says more.
+# tilth's settings; what is left out has its default. docs/reference/settings.md tells all of them.
 
 # The model that writes the training data. Without base_url tilth serves a small one itself, on the CPU. Any
 # OpenAI-compatible endpoint will do:
@@ -51,6 +51,7 @@ def make_workspace(name: str) -> Path:
         what = f"its files belong to the git repository {outer}, and a taxonomy has a repository of its own"
         raise TilthError(what, where=str(folder), fix=f"run `tilth init` in {outer}, or name another folder")
     _make_folder(folder)
+    refuse_tracked(folder, STATE_NAME)
     if (folder / CONFIG_NAME).exists():
         load_config(folder / CONFIG_NAME)
     written = [folder / ".gitignore"] if init_repository(folder) else []

@@ -63,7 +63,7 @@ DROPS_OUT: frozenset[MethodName] = frozenset({"sft", "pretrain"})
 LEARNS_FROM_ANSWERS: frozenset[MethodName] = frozenset({"grpo", "rloo", "ppo", "distill"})
 """Methods that train on answers of the model's own; each of their rows is a prompt."""
 
-_SECTIONS: dict[str, frozenset[MethodName]] = {
+SECTIONS: dict[str, frozenset[MethodName]] = {
     "preference": frozenset({"dpo", "kto"}),
     "rollout": LEARNS_FROM_ANSWERS,
     "distill": frozenset({"distill"}),
@@ -87,7 +87,9 @@ class Phase(Section):
     """
 
     name: Annotated[str, AfterValidator(_folder_name)]
+    """Small letters, digits, - and _: its folder is called so."""
     method: MethodName = "sft"
+    """How it learns."""
     kinds: tuple[Kind, ...]
     """The kinds of samples that are new in this phase."""
     leaves: Annotated[tuple[str, ...], Field(min_length=1)] = ("**",)
@@ -96,9 +98,11 @@ class Phase(Section):
     """How much of the new samples is used: each leaf in proportion, each fact in turn."""
     replay: Replay = Field(default_factory=Replay)
     epochs: Positive = 10
+    """Passes over its samples."""
     learning_rate: AutoNumber = None
     """The peak rate; LoRA wants about ten times that of full fine-tuning."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """What becomes of the rate after the warm-up: it stays, or falls to 0 at the end."""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The share of the steps in which the learning rate rises from 0 to its peak."""
     batch_size: AutoCount = None
@@ -110,8 +114,10 @@ class Phase(Section):
     """Longest sample in tokens, chat template included."""
     too_long: TooLong = Field(default_factory=TooLong)
     adapter: Literal["none", "lora", "qlora"] = "none"
+    """What is trained: all weights, a low-rank adapter, or one on weights held in 4 bits."""
     lora: Lora = Field(default_factory=Lora)
     weight_decay: NotNegative = 0.0
+    """AdamW's: what each step takes off the weights, times the rate."""
     neftune_alpha: NotNegative = 0.0
     """Noise on the embeddings, so that a small model learns less of a question by heart than of what it asks.
 
@@ -193,7 +199,7 @@ def _check_batch(phase: Phase) -> None:
 
 def _check_sections(phase: Phase) -> None:
     """Settings that would have no effect are mistakes; rewards that are needed must be there."""
-    for name, methods in _SECTIONS.items():
+    for name, methods in SECTIONS.items():
         if phase.method not in methods and getattr(phase, name) != Phase.model_fields[name].get_default(
             call_default_factory=True
         ):

@@ -14,13 +14,14 @@ Above0 = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
-def _auto(value: object) -> object:
+def auto(value: object) -> object:
+    """`auto` as None."""
     return None if value == "auto" else value
 
 
-AutoNumber = Annotated[Above0 | None, BeforeValidator(_auto)]
+AutoNumber = Annotated[Above0 | None, BeforeValidator(auto)]
 """`auto` in YAML is None here: a number that `auto.resolve` chooses."""
-AutoCount = Annotated[Positive | None, BeforeValidator(_auto)]
+AutoCount = Annotated[Positive | None, BeforeValidator(auto)]
 
 
 def _budget(value: object) -> object:
@@ -40,10 +41,11 @@ class Replay(Section):
     earlier_cycles: Share = 0.0
     """Samples of earlier contributions, of every kind that the plan trains."""
     general: Share = 0.0
-    """Conversations of `general_file`; without one, shipped prompts (`general_prompts.txt`) that the base model
+    """Conversations of `general_file`; without one, shipped prompts that the base model
     answers."""
     general_file: str = ""
-    """A general instruction set of the user's (`general.py` has its form), by its path from the plan's folder."""
+    """A general instruction set of the user's, by its path from the plan's folder: JSON lines, each
+    `{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}`."""
     self_generated: Share = 0.0
     """Prompts of earlier contributions, answered by the release that training starts from, before it does."""
     at_most: Annotated[str, BeforeValidator(_budget)] = ""
@@ -81,15 +83,17 @@ class Lora(Section):
     """
 
     rank: Positive = 32
+    """How many columns the two matrices of an adapted layer have."""
     alpha: Above0 = 16.0
     """The adapter's output is scaled by alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """The share of the adapter's inputs that a step leaves out; with sft and pretrain, the other methods have none."""
     merge: bool = True
     """Merged into the model when the phase ends; false: the next phase goes on with the adapter."""
 
 
 class Preference(Section):
-    """Learning from pairs (dpo, kto).
+    """Learning from pairs.
 
     Source: Rafailov et al., DPO, arXiv 2305.18290; Ethayarajh et al., KTO, arXiv 2402.01306.
     """
@@ -111,6 +115,7 @@ class Reward(Section):
     judge: bool = False
     """The judge of `tilth.yaml` grades the answer: 0 to 1."""
     weight: float = 1.0
+    """What it counts for among the rewards; below 0 for what is not wanted."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -120,12 +125,14 @@ class Reward(Section):
 
 
 class Rollout(Section):
-    """Answers that the model gives while it is trained (grpo, rloo, ppo, distill)."""
+    """Answers that the model gives while it is trained."""
 
     completions: Positive = 8
     """Answers to each prompt."""
     max_new_tokens: Positive = 64
+    """Longest answer."""
     temperature: Above0 = 1.0
+    """At which answers are drawn: below 1 the likelier ones more often."""
     beta: NotNegative = 0.0
     """The weight of the divergence from the model that the phase started from."""
     rewards: tuple[Reward, ...] = ()
@@ -149,7 +156,9 @@ class Ppo(Section):
     """Proximal policy optimisation. Source: Schulman et al., arXiv 1707.06347; for language models 1909.08593."""
 
     clip: Above0 = 0.2
+    """How far one batch of answers may move the probability of a token: to between 1 - clip and 1 + clip times."""
     value_weight: NotNegative = 0.1
+    """What the loss of the value head counts for beside the policy's."""
     lam: Share = 0.95
     """Of the generalised advantage estimate (Schulman et al., arXiv 1506.02438)."""
     passes: Positive = 4
@@ -170,7 +179,7 @@ class Selection(Section):
     by: Literal["auto", "last", "validation_loss", "held_out"] = "auto"
     """The last epoch; the one with the lowest loss on the samples held back; or the one that answers the most
     generated held-out questions rightly. `auto`: validation_loss where enough samples are held back, else last."""
-    validation: Annotated[float | None, Field(ge=0, le=0.5), BeforeValidator(_auto)] = None
+    validation: Annotated[float | None, Field(ge=0, le=0.5), BeforeValidator(auto)] = None
     """The share of the phase's new samples that no phase trains and that are measured after every epoch.
 
     `auto`: a twentieth where that is enough to choose by, else none; with `by: validation_loss` always some, up to a
@@ -195,5 +204,6 @@ class TooLong(Section):
     """What becomes of samples with more tokens than `max_length`."""
 
     policy: Literal["drop", "cut"] = "drop"
+    """Leave such a sample out, or (sft) train its beginning."""
     lost_share: Share = 0.005
-    """If more of the trained tokens than this would be lost, the phase refuses (DESIGN, section 7)."""
+    """If more of the trained tokens than this would be lost, the phase refuses."""

@@ -64,7 +64,15 @@ def test_state_that_a_contribution_brings_is_refused(
     place.parent.mkdir(parents=True, exist_ok=True)
     place.symlink_to(victim) if brought in {"lock", ""} else place.write_text("{}")
     subprocess.run(["git", "add", "--force", STATE_NAME], cwd=loop.root, check=True)
-    for verb in (["generate"], ["lint"], ["releases"], ["samples"], ["cycle", "--explain"]):
+    for verb in (
+        ["generate"],
+        ["lint"],
+        ["releases"],
+        ["samples"],
+        ["cycle", "--explain"],
+        ["init", "."],
+        ["demo", "."],
+    ):
         ran = spawner.run(loop.root, *verb)
         assert ran.code == 2, ran.out
         assert f"git tracks '{STATE_NAME}" in ran.err
