@@ -120,7 +120,7 @@ def _gained(numbers: str, group: Together, settings: Gate) -> tuple[Outcome, str
     shown = group.p_value <= settings.significance and found.gained > found.lost
     if shown and found.low > settings.min_gain:
         return "pass", f"{numbers}."
-    needed = _needed(found, settings.min_gain, settings, at_least=_more_to_gain(found, settings.significance))
+    needed = _needed(found, settings.min_gain, settings, gain=True)
     above = f" above {_percent(settings.min_gain)}" if settings.min_gain else ""
     return "inconclusive", f"{numbers}: a gain{above} is not shown; {needed}."
 
@@ -185,12 +185,14 @@ def _kept(numbers: str, group: Together, margin: float, settings: Gate) -> tuple
     return "inconclusive", f"{numbers}: that no more than {_percent(margin)} was lost is not shown; {needed}."
 
 
-def _needed(found: Difference, margin: float, settings: Gate, at_least: int = 1) -> str:
+def _needed(found: Difference, margin: float, settings: Gate, *, gain: bool = False) -> str:
     level = 1 - 2 * settings.significance
     more = questions_needed(found, margin=margin, level=level)
     if more is None:
         return "as things stand no number of questions would show it"
-    more = max(more, at_least, _more_of_documents(found, margin, level))
+    more = max(1, more, _more_of_documents(found, margin, level))
+    if gain:
+        more = max(more, _more_to_gain(found, settings.significance))
     return f"about {more} more question{' is' if more == 1 else 's are'} needed"
 
 

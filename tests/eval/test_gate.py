@@ -95,6 +95,8 @@ def _answer(right: bool, outcome: str = "") -> Answer:
         ({"a": (0, 3, 12), "b": (0, 3, 12)}, {}, (0, 0, 0), "pass", "Changed leaves together: 6 of 24 right"),
         ({"a": (0, 9, 12), "b": (2, 2, 12)}, {}, (0, 0, 0), "fail", "Changed leaf b"),
         ({"a": (0, 2, 12), "b": (0, 2, 12)}, {}, (0, 0, 0), "inconclusive", "Changed leaves together"),
+        ({"a": (5, 3, 12), "b": (3, 2, 12)}, {}, (0, 0, 0), "fail", "Changed leaf a: no change shown, 3 of 12 right"),
+        ({"a": (3, 3, 12), "b": (2, 2, 12)}, {}, (0, 0, 0), "fail", "nothing was learned"),
     ],
 )  # fmt: skip
 def test_verdicts(new, old, general, outcome, first):
