@@ -26,9 +26,16 @@ class Budget:
     """Requests sent, refused ones too."""
     tokens: int = 0
     cost: float = 0.0
+    untold: bool = False
+    """Whether a server answered without saying how many tokens that took."""
 
     def take(self) -> None:
-        """Count a request that is about to be sent. Raises BudgetSpent instead when a limit is reached."""
+        """Count a request that is about to be sent. Raises BudgetSpent where a limit is reached, or never can be."""
+        if self.untold and (self.max_tokens, self.max_cost) != (None, None):
+            what = (
+                "the server does not say how many tokens an answer takes, so no limit of tokens or cost is ever reached"
+            )
+            raise BudgetSpent(what, fix="limit the run by --max-calls instead; what was answered is kept")
         for name, spent, limit in (
             ("calls", self.calls, self.max_calls),
             ("tokens", self.tokens, self.max_tokens),
@@ -41,5 +48,6 @@ class Budget:
 
     def spend(self, completion: Completion, prices: Prices) -> None:
         """Count an answer that was paid for."""
+        self.untold = self.untold or not completion.prompt_tokens  # every request has some
         self.tokens += completion.prompt_tokens + completion.completion_tokens
         self.cost += prices.of(completion.prompt_tokens, completion.completion_tokens)

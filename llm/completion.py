@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,17 @@ def read_completion(body: str) -> Completion:
     return Completion(text, choice.finish_reason or "", usage.prompt_tokens, usage.completion_tokens)
 
 
+def _joined(content: Any) -> Any:
+    """Some servers send an answer in parts, `[{"type": "text", "text": "…"}, …]`; what is no text in it is left out."""
+    if not isinstance(content, list):
+        return content
+    parts: list[Any] = content
+    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
 class _Message(BaseModel):
-    content: str | None = None
+    content: Annotated[str | None, BeforeValidator(_joined)] = None
 
 
 class _Choice(BaseModel):
@@ -35,11 +45,27 @@ class _Choice(BaseModel):
     finish_reason: str | None = None
 
 
+_MOST_TOKENS = 2**53
+"""More than anybody sends, and what every database and JSON reader holds exactly."""
+
+
+def _counted(tokens: Any) -> int:
+    """0 for what is no count: null, below 0 or beyond all bounds. The answer beside it was paid for."""
+    return int(tokens) if isinstance(tokens, int | float) and 0 <= tokens < _MOST_TOKENS else 0
+
+
+_Count = Annotated[int, BeforeValidator(_counted)]
+
+
 class _Usage(BaseModel):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: _Count = 0
+    completion_tokens: _Count = 0
+
+
+def _told(usage: Any) -> Any:
+    return usage if isinstance(usage, dict) else None
 
 
 class _Body(BaseModel):
     choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage | None = None
+    usage: Annotated[_Usage | None, BeforeValidator(_told)] = None

@@ -237,7 +237,7 @@ class Ledger:
     def _translated(self) -> Generator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, OverflowError) as error:  # OverflowError: a number that SQLite cannot hold
             told = (fix for sign, fix in _FIXES.items() if sign in str(error))
             fix = next(told, "check the file, or move it away and run again")
             raise DataError(f"the ledger cannot be used ({error})", where=str(self.path), fix=fix) from error

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import sqlite3
 import subprocess
@@ -33,6 +34,18 @@ def test_an_entry_survives_a_process_that_dies_right_after_put(tmp_path):
     assert done.returncode == 9
     with Ledger(tmp_path / "ledger.db") as ledger:
         assert ledger.get("k") is not None
+
+
+def test_a_number_that_cannot_be_kept_is_told_and_the_next_entry_is_kept(tmp_path):
+    async def both(ledger):
+        with pytest.raises(DataError, match=r"the ledger cannot be used \(Python int too large"):
+            await ledger.put_soon(replace(make_entry(), prompt_tokens=2**64))
+        return await asyncio.wait_for(ledger.put_soon(make_entry("k2")), timeout=30)
+
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        assert asyncio.run(both(ledger)).key == "k2"
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        assert [entry.key for entry in ledger.entries()] == ["k2"]
 
 
 def test_commits_are_fsynced(ledger):
