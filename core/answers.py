@@ -62,7 +62,7 @@ def _hedged(clause: list[str], start: int, run: list[str]) -> bool:
     end = start + len(run)
     if (_DOUBT - set(run)) & set(clause[:start]):
         return True
-    if _refused(clause[:start], run):
+    if _denied(clause[:start], run):
         return True
     if "or" not in run and "or" in clause[max(0, start - 2) : start] + clause[end : end + 2]:
         return True
@@ -74,7 +74,7 @@ def _hedged(clause: list[str], start: int, run: list[str]) -> bool:
     return all(map(_is_number, run)) and last - first >= 3 > len(run)
 
 
-def _refused(before: list[str], run: list[str]) -> bool:
+def _denied(before: list[str], run: list[str]) -> bool:
     if before[-1:] == ["no"]:
         return not _is_number(run[0])
     return before[-1:] == ["without"] or before[-2:] in (["instead", "of"], ["rather", "than"])

@@ -26,13 +26,14 @@ from ..taxonomy.source import CommitTree
 from ..train.load import weights_sha256
 from ..train.replay_buffer import BUFFER_NAME
 from ..train.results import TrainResult
+from . import journal
 from .basis import documents_cache
 from .cards import Facts, Part, cards
 from .journal import CONTAMINATION, EVALUATION, JUDGEMENT, TRAIN, Judgement, read_record
 from .models import answering
 from .open_cycle import OpenCycle
 from .past import replay_buffer
-from .releases import Dataset, Release, add_release, ancestors, model_folder, release_numbers
+from .releases import Dataset, Release, add_release, ancestors, model_folder, next_number
 from .stages import timed
 
 BASE, CANDIDATE = "base", "candidate"
@@ -62,13 +63,12 @@ def judge_candidate(cycle: OpenCycle, trained: TrainResult, leaks: Sequence[Leak
 def release_candidate(cycle: OpenCycle, trained: TrainResult, entries: Sequence[Entry], verdict: Verdict) -> int:
     """Make the candidate a release, whatever the verdict. Returns its number.
 
-    It has the scores that were judged, from `eval.json`, where it gets its name.
+    It has the scores that were judged, from `eval.json`, where it gets its name when the cycle is closed: until then
+    the release may fail to be made.
     """
     workspace, inputs = cycle.workspace, cycle.inputs
-    number = max(release_numbers(workspace), default=0) + 1
-    judged = read_record(cycle.folder / EVALUATION, Evaluation)
-    evaluation = judged.renamed(CANDIDATE, f"release {number}")
-    write_json(cycle.folder / EVALUATION, evaluation.model_dump(mode="json"))
+    number = next_number(workspace, journal.made_releases(workspace))
+    evaluation = read_record(cycle.folder / EVALUATION, Evaluation).renamed(CANDIDATE, f"release {number}")
     buffer = (cycle.folder / TRAIN / BUFFER_NAME).read_bytes()
     release = Release(
         number=number,
@@ -131,11 +131,12 @@ def _past_parts(workspace: Workspace, release: Release) -> Iterator[Part]:
     known = {dataset.entry for dataset in release.datasets}
     for before in ancestors(workspace, release):
         left = [dataset for dataset in before.datasets if dataset.entry not in known]
+        if not left:
+            continue
         known |= {dataset.entry for dataset in left}
         works: Mapping[str, Sequence[Work]] = {}
         with contextlib.suppress(TaxonomyError):
-            if left:
-                works = _works(CommitTree(workspace.root, before.commit), [dataset.leaf for dataset in left])
+            works = _works(CommitTree(workspace.root, before.commit), [dataset.leaf for dataset in left])
         for dataset in left:
             folder = workspace.store / dataset.entry
             manifest = read_manifest(folder) if is_complete(folder) else None

@@ -84,7 +84,8 @@ def explain_cycle(workspace: Workspace, progress: Progress, ref: str = "") -> Cy
     found, last = _found(workspace, basis), journal.last_cycle(workspace)
     number = _number(workspace, basis)
     done = journal.done(workspace, number) if found else None
-    nothing = done.stands(release=not ref) if done else not (found or basis.to_train)
+    stands = journal.is_last_word(workspace, done, release=not ref) if done else False
+    nothing = stands if done else not (found or basis.to_train)
     return CycleOutlook(
         number=number,
         commit=basis.source.commit,

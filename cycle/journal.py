@@ -21,7 +21,7 @@ from ..core.workspace import Workspace, numbered
 from ..eval.compare import Comparison, Together
 from ..eval.gate import Verdict
 from ..eval.report.data import LeafChanges
-from .releases import Release, releases
+from .releases import Release, is_usable, releases
 
 _INPUTS, _DONE = "cycle.json", "done.json"
 ENTRIES, CONTAMINATION, TRAIN, TRAINED, EVALUATION, JUDGEMENT, REPORT = (
@@ -155,6 +155,18 @@ def done(workspace: Workspace, number: int) -> Done | None:
     """What the cycle came to; None while it is open."""
     path = cycle_folder(workspace, number) / _DONE
     return read_record(path, Done) if path.is_file() else None
+
+
+def is_last_word(workspace: Workspace, done: Done, *, release: bool, force: bool = False) -> bool:
+    """Whether what a cycle came to stands; not where it may release, and its release is gone or was pruned."""
+    there = not (release and done.release) or is_usable(workspace, done.release)
+    return there and done.stands(release=release, force=force)
+
+
+def made_releases(workspace: Workspace) -> list[int]:
+    """The releases that cycles have made, those that are gone too. Raises DataError."""
+    ended = (done(workspace, number) for number in cycle_numbers(workspace))
+    return [each.release for each in ended if each and each.release]
 
 
 def finish(workspace: Workspace, number: int, result: Done) -> None:

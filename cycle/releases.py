@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import AwareDatetime, ValidationError
@@ -98,6 +98,11 @@ def usable_releases(workspace: Workspace) -> list[Release]:
     return [release for release in releases(workspace) if not is_pruned(workspace, release.number)]
 
 
+def next_number(workspace: Workspace, made: Iterable[int]) -> int:
+    """That of a new release: above all whose folders are there, with a record or not, and those that cycles `made`."""
+    return max([*numbered(workspace.releases), *made], default=0) + 1
+
+
 def find_release(workspace: Workspace, number: int) -> Release:
     """Release `number`. Raises TilthError when there is none."""
     folder = release_folder(workspace, number)
@@ -141,6 +146,11 @@ def model_folder(workspace: Workspace, release: Release) -> Path:
         fix = f"take a release that has its model: {there}"
         raise TilthError(f"the model of release {release.number} was pruned", fix=fix)
     return release_folder(workspace, release.number) / _MODEL
+
+
+def is_usable(workspace: Workspace, number: int) -> bool:
+    """Whether release `number` is there, with its model."""
+    return (release_folder(workspace, number) / RELEASE).is_file() and not is_pruned(workspace, number)
 
 
 def is_pruned(workspace: Workspace, number: int) -> bool:

@@ -37,7 +37,7 @@ from ..train.run import check_plan, run_plan
 from ..train.selection import check_askable
 from . import journal
 from .basis import Basis, read_basis, training_inputs
-from .candidate import judge_candidate, release_candidate
+from .candidate import CANDIDATE, judge_candidate, release_candidate
 from .choosing import right_answers, set_apart
 from .generating import setup_of
 from .hold_out import check_trained, hold_out
@@ -102,7 +102,7 @@ def run_cycle(
         if inputs is None:
             return settled or CycleResult(basis.parent.cycle if basis.parent else 0, "nothing to do")
         done = journal.done(workspace, inputs.number)
-        if done and done.stands(release=not ref, force=force):
+        if done and journal.is_last_word(workspace, done, release=not ref, force=force):
             return read_result(workspace, inputs.number)
         inputs = inputs.model_copy(update={"commit": basis.source.commit})  # a branch's, say, that was merged since
         journal.begin(workspace, inputs)
@@ -240,7 +240,7 @@ def _settle(workspace: Workspace, progress: Progress) -> CycleResult | None:
     if made is None or made.cycle not in journal.cycle_numbers(workspace):
         return None
     done = journal.done(workspace, made.cycle)
-    if done and done.release:
+    if done and done.release == made.number:
         return None
     set_current(workspace, made.number)
     return _finish(workspace, progress, made.cycle, "released", made.number)
@@ -251,9 +251,12 @@ def _finish(
 ) -> CycleResult:
     """Write the report, then close the cycle. A released model is in its release; the cycle's own copies go.
 
-    So does what `releases.keep` lets go.
+    So does what `releases.keep` lets go. In the evaluation the candidate gets the name of its release.
     """
-    evaluation = read_record(cycle_folder(workspace, number) / EVALUATION, Evaluation)
+    path = cycle_folder(workspace, number) / EVALUATION
+    evaluation = read_record(path, Evaluation)
+    if release:
+        write_json(path, evaluation.renamed(CANDIDATE, f"release {release}").model_dump(mode="json"))
     unanswered = evaluation.unanswered if outcome == "refused" else 0
     done = Done(outcome=outcome, release=release, finished_at=datetime.now(UTC), unanswered=unanswered)
     write_report(workspace, number, done)

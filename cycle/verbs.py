@@ -64,7 +64,9 @@ class Workspace:
         `overrides` are settings in place of those of `tilth.yaml`, such as `{"train.plan": "quick", "seed": 7}`. Raises
         ConfigError when there is no workspace, or for a setting that there is not; TaxonomyError.
         """
-        written = tuple(f"{key}={json.dumps(value, default=str)}" for key, value in (overrides or {}).items())
+        written = tuple(
+            f"{key}={json.dumps(value, default=str, ensure_ascii=False)}" for key, value in (overrides or {}).items()
+        )
         from ..taxonomy.repository import refuse_tracked
 
         place = Place.open(Path(folder), written)

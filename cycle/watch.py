@@ -75,6 +75,8 @@ class Watch:
     _said: set[str] = field(default_factory=set[str], init=False)
     _failure: tuple[str, str] = field(default=("", ""), init=False)
     """The commit and the error that were told last."""
+    _told: _Told | None = field(default=None, init=False)
+    """As `watch.json` should say; a full disk may not have taken it."""
 
     def run(self) -> NoReturn:
         """Turn a cycle now and at each movement of HEAD, until KeyboardInterrupt, which stops a running cycle as well.
@@ -141,7 +143,7 @@ class Watch:
 
     def _untold(self, result: dict[str, Any]) -> int:
         """The cycle whose verdict is news, 0 for none: the one that ended, or a release that nobody was told of yet."""
-        told, number = journal.read_record(self._told_path, _Told), int(result["cycle"])
+        told, number = self._told or journal.read_record(self._told_path, _Told), int(result["cycle"])
         if result["outcome"] == "nothing to do":
             release = current_release(self.workspace)
             return release.cycle if release and release.cycle > told.cycle else 0
@@ -167,8 +169,8 @@ class Watch:
         return self.workspace.state / _TOLD
 
     def _write_told(self, number: int, done: journal.Done | None) -> None:
-        told = _Told(cycle=number, finished_at=done.finished_at if done else None)
-        write_json(self._told_path, told.model_dump(mode="json"))
+        self._told = _Told(cycle=number, finished_at=done.finished_at if done else None)
+        write_json(self._told_path, self._told.model_dump(mode="json"))
 
 
 class _Ended(NamedTuple):

@@ -41,8 +41,7 @@ class Replay(Section):
     earlier_cycles: Share = 0.0
     """Samples of earlier contributions, of every kind that the plan trains."""
     general: Share = 0.0
-    """Conversations of `general_file`; without one, shipped prompts that the base model
-    answers."""
+    """Conversations of `general_file`; without one, shipped prompts that the base model answers."""
     general_file: str = ""
     """A general instruction set of the user's, by its path from the plan's folder: JSON lines, each
     `{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}`."""

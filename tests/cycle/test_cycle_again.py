@@ -143,6 +143,25 @@ def test_a_damaged_parent_is_told_before_another_student_is_trained(turned_once:
     assert len(loop.teacher.requests) == asked
 
 
+def test_a_cycle_whose_release_is_gone_makes_another_of_a_new_number(
+    turned_once: Loop, copy: Copy, spawner: Spawner
+) -> None:
+    loop = copy(turned_once)
+    first = read_json(loop.state / "releases/0001/release.json")
+    replay = (loop.state / "replay/0001.jsonl").read_bytes()
+    (loop.state / "releases/current.json").unlink()
+    (loop.state / "releases/0001/release.json").unlink()  # its model stays, and is in nobody's way
+    assert explained(loop)[1]["train short"][0]
+    ran = spawner.run(loop.root, "cycle")
+    assert ran.code == 0, ran.err
+    again = read_json(loop.state / "releases/0002/release.json")
+    assert (again["cycle"], again["weights_sha256"]) == (1, first["weights_sha256"])
+    assert (loop.state / "replay/0001.jsonl").read_bytes() == replay
+    models = [name for name, _ in read_json(loop.state / "cycles/0001/eval.json")["models"]]
+    assert models[-1] == "release 2"
+    assert read_json(loop.state / "cycles/0001/done.json")["release"] == 2
+
+
 def test_where_nothing_is_to_do_the_cycle_of_the_current_release_is_named(trained: Loop, copy: Copy) -> None:
     loop = copy(trained)
     git(loop, "reset", "--hard", "-q", "HEAD~1")

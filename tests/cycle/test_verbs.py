@@ -69,7 +69,8 @@ def test_models_are_asked_where_a_loop_runs_already(untouched: Loop, copy: Copy)
         return [entry.leaf for entry in garden.generate()]
 
     assert asyncio.run(cell()) == [SKILL, MILL]
-    garden = Workspace.open(loop.root)
+    garden = Workspace.open(loop.root, {"student.system_prompt": "Hi 😀"})
+    assert garden.config.student.system_prompt == "Hi 😀"
     assert garden.forecast() == []
     assert {sample.kind for sample in garden.samples(kind="skill")} == {"skill"}
     assert {sample.source.leaf for sample in garden.samples("mill")} == {MILL}

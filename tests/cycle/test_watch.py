@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tilth.core.atomic import read_json
 from tilth.core.errors import TilthError
 from tilth.core.progress import SilentProgress
-from tilth.cycle.watch import News, Watch
+from tilth.cycle.journal import Done
+from tilth.cycle.watch import News, Watch, _Ended
 
 from ..loop import Loop
 
@@ -124,3 +128,26 @@ def test_a_process_that_does_not_end_is_killed_by_the_second_stop(loop: Loop) ->
     with pytest.raises(KeyboardInterrupt):
         Watch(loop.workspace, [sys.executable, "-S", "-c", script], list[News]().append, progress, 0.01).run()
     assert progress.lines == []
+
+
+def test_a_verdict_is_told_once_though_the_disk_takes_no_note_of_it(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    news = list[News]()
+    watch = Watch(loop.workspace, [], news.append, SilentProgress(), 0.01)
+    watch._begin()
+    done = Done(outcome="released", release=1, finished_at=datetime(2026, 3, 1, tzinfo=UTC))
+    monkeypatch.setattr("tilth.cycle.watch._run", lambda *_: _Ended({"cycle": 1, "outcome": "released"}, ""))
+    monkeypatch.setattr("tilth.cycle.watch.journal.done", lambda _, number: done if number == 1 else None)
+    monkeypatch.setattr("tilth.cycle.watch.journal.find_cycle", lambda *_: SimpleNamespace(commit="c0ffee"))
+    monkeypatch.setattr("tilth.cycle.watch.verdict_on_cycle", lambda *_: "")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("tilth.cycle.watch.write_json", full)
+        with pytest.raises(OSError, match="No space"):
+            watch._turn("c0ffee")
+    assert watch._turn("c0ffee")
+    assert [each.cycle for each in news] == [1]
