@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -43,6 +42,4 @@ def ci(
 def _cycle(workspace: Workspace) -> CiFile:
     servers = (workspace.config.teacher, workspace.config.judge)
     keys = [server.api_key_env for server in servers if server and server.base_url]
-    named = (workspace.config.generate.recipe, workspace.config.train.plan)
-    settings = (Path(name).resolve() for name in named if name.endswith((".yaml", ".yml")))
-    return write_cycle_workflow(workspace.root, keys, (file for file in settings if workspace.root in file.parents))
+    return write_cycle_workflow(workspace.root, keys)

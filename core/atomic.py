@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import IO, Any
 
@@ -119,6 +119,21 @@ def new_folder(path: Path) -> Generator[Path]:
         finally:
             remove(temporary)
             lock.unlink(missing_ok=True)
+
+
+def copy_folder(
+    source: Path, target: Path, *, copy: Callable[[Path, Path], object] = shutil.copy2, without: str = ""
+) -> None:
+    """Copy what a folder holds, but for files of one name. Raises the OSError of the first file that cannot be copied.
+
+    `shutil.copytree` goes on behind it, and raises a list.
+    """
+    target.mkdir(exist_ok=True)
+    for path in sorted(source.iterdir()):
+        if path.is_dir():
+            copy_folder(path, target / path.name, copy=copy, without=without)
+        elif path.name != without:
+            copy(path, target / path.name)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -141,6 +141,15 @@ def last_finished(workspace: Workspace) -> int:
     return max(numbered(workspace.cycles, _DONE), default=0)
 
 
+def finished(workspace: Workspace) -> list[tuple[int, Done]]:
+    """All finished cycles with what they came to, in the order in which they ended. Raises DataError."""
+    found = [
+        (number, read_record(cycle_folder(workspace, number) / _DONE, Done))
+        for number in numbered(workspace.cycles, _DONE)
+    ]
+    return sorted(found, key=lambda each: each[1].finished_at)
+
+
 def find_cycle(workspace: Workspace, number: int) -> Inputs:
     """Cycle `number`. Raises DataError when there is none."""
     return read_record(cycle_folder(workspace, number) / _INPUTS, Inputs)
@@ -165,8 +174,7 @@ def is_last_word(workspace: Workspace, done: Done, *, release: bool, force: bool
 
 def made_releases(workspace: Workspace) -> list[int]:
     """The releases that cycles have made, those that are gone too. Raises DataError."""
-    ended = (done(workspace, number) for number in cycle_numbers(workspace))
-    return [each.release for each in ended if each and each.release]
+    return [done.release for _, done in finished(workspace) if done.release]
 
 
 def finish(workspace: Workspace, number: int, result: Done) -> None:

@@ -13,7 +13,7 @@ from ..eval.evaluation import Evaluation
 from ..eval.general import is_general
 from ..eval.report.data import LeafChanges
 from .basis import leaf_changes
-from .journal import EVALUATION, JUDGEMENT, Judgement, cycle_folder, read_record
+from .journal import EVALUATION, JUDGEMENT, Judgement, cycle_folder, cycle_numbers, find_cycle, read_record
 from .releases import Release, find_release
 
 _SETTINGS = ("commit", "student", "teacher", "plan", "seed", "tilth")
@@ -72,7 +72,7 @@ def release_diff(workspace: Workspace, first: int, second: int) -> ReleaseDiff:
         second=second,
         leaves=leaves,
         remade=tuple(remade),
-        settings={name: pair for name in _SETTINGS if len(set(pair := (_text(one, name), _text(two, name)))) > 1},
+        settings=_settings(workspace, one, two),
         compared_in=younger.cycle if asked else 0,
         scores=tuple(
             LeafScores(
@@ -86,8 +86,20 @@ def release_diff(workspace: Workspace, first: int, second: int) -> ReleaseDiff:
     )
 
 
-def _text(release: Release, name: str) -> str:
-    return str(getattr(release, name))
+def _settings(workspace: Workspace, one: Release, two: Release) -> dict[str, tuple[str, str]]:
+    """What differs, by name. A plan of one's own may have been edited since, under its name: its cycle tells."""
+    pairs = {name: (str(getattr(one, name)), str(getattr(two, name))) for name in _SETTINGS}
+    first, second = _plan_content(workspace, one), _plan_content(workspace, two)
+    if one.plan == two.plan and first and second and first != second:
+        pairs["plan"] = (f"{one.plan} as of cycle {one.cycle}", f"{two.plan} as of cycle {two.cycle}")
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _plan_content(workspace: Workspace, release: Release) -> str:
+    """The fingerprint of a release's plan; empty where the records of its cycle are gone."""
+    if release.cycle not in cycle_numbers(workspace):
+        return ""
+    return find_cycle(workspace, release.cycle).decided_by.get("plan", "")
 
 
 def _asked_both(workspace: Workspace, older: Release, younger: Release) -> Evaluation | None:

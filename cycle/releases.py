@@ -8,13 +8,12 @@ that are never pruned.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import AwareDatetime, ValidationError
 
-from ..core.atomic import new_folder, read_json, write_json, write_text
+from ..core.atomic import copy_folder, new_folder, read_json, write_json, write_text
 from ..core.errors import DataError, TilthError
 from ..core.fingerprint import file_sha256, fingerprint
 from ..core.rate import Rate
@@ -194,7 +193,7 @@ def add_release(workspace: Workspace, release: Release, model: Path, cards: Mapp
     folder = release_folder(workspace, release.number)
     if not folder.exists():
         with new_folder(folder) as new:
-            shutil.copytree(model, new / _MODEL, copy_function=os.link)
+            copy_folder(model, new / _MODEL, copy=os.link)
             for path, text in cards.items():
                 write_text(new / path, text)
             files = {path.relative_to(new).as_posix(): path for path in new.rglob("*") if path.is_file()}

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from ..core.atomic import new_folder, write_json
+from ..core.atomic import copy_folder, new_folder, write_json
 from ..core.config import Config
-from ..core.errors import DataError
+from ..core.errors import DataError, TilthError
 from ..core.first_few import first_few
 from ..core.progress import Progress
 from ..core.workspace import Workspace
@@ -95,6 +95,8 @@ def run_cycle(
     Raises CheckFailed when a held-out question stands in the training data or a phase cannot be trained as planned,
     another TilthError when something is wrong. That the gate refuses a candidate is no error: the outcome says so.
     """
+    if ref and force:
+        raise TilthError("nothing of a `ref` is released, so `force` has no effect", fix="leave one of them out")
     with workspace.lock():
         settled = _settle(workspace, progress)
         basis = read_basis(workspace, ref or "HEAD")
@@ -184,13 +186,12 @@ def _take_over(workspace: Workspace, inputs: Inputs, start: Release | None) -> N
     """
     if trained := journal.trained_from(workspace, start, inputs.decided_by["samples"]):
         with new_folder(cycle_folder(workspace, inputs.number) / TRAIN) as new:
-            buffers = shutil.ignore_patterns(BUFFER_NAME)
-            shutil.copytree(trained, new, copy_function=_linked_if_large, dirs_exist_ok=True, ignore=buffers)
+            copy_folder(trained, new, copy=_linked_if_large, without=BUFFER_NAME)
 
 
-def _linked_if_large(file: str, new: str) -> None:
+def _linked_if_large(file: Path, new: Path) -> None:
     """What is added to line by line is copied; weights and optimizers are never changed in place."""
-    if file.endswith((".safetensors", ".pt", ".bin")):
+    if file.suffix in {".safetensors", ".pt", ".bin"}:
         os.link(file, new)
     else:
         shutil.copy2(file, new)

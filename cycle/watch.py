@@ -30,7 +30,6 @@ from ..core.workspace import Workspace
 from ..taxonomy.pull import pull
 from ..taxonomy.repository import resolve_commit
 from . import journal
-from .releases import current_release
 from .verdicts import no_verdict, verdict_on_cycle
 
 _TOLD = "watch.json"
@@ -57,6 +56,8 @@ class _Told(Record):
     cycle: int
     finished_at: AwareDatetime | None
     """None: there was none before somebody watched."""
+    unanswered: bool = False
+    """The judge had not answered all, and is asked again: only what he says then is news."""
 
 
 @dataclass
@@ -100,9 +101,8 @@ class Watch:
 
     def _begin(self) -> None:
         """Cycles that ended before somebody watched are no news."""
-        last = journal.last_finished(self.workspace)
         if not self._told_path.exists():
-            self._write_told(last, journal.done(self.workspace, last))
+            self._write_told(*(journal.finished(self.workspace) or [(0, None)])[-1])
 
     def _look(self) -> str:
         if self.pulls:
@@ -124,31 +124,35 @@ class Watch:
             return True
 
     def _turn(self, commit: str) -> bool:
-        """Turn a cycle and tell what it came to; False where another command came first. Raises TilthError."""
+        """Turn a cycle and tell what nobody was told yet; False where another command came first. Raises TilthError."""
         ended = _run(self.command, self.workspace.root, self.progress)
         if ended.result is None:
             if self._busy():
                 return False
             self._tell_failure(commit, ended.error)
             raise TilthError(ended.error)
-        number = self._untold(ended.result)
-        done = journal.done(self.workspace, number)
-        if done:
+        came = f"{ended.result['outcome']}, no news"
+        for number, done in self._untold():
             about = journal.find_cycle(self.workspace, number).commit
             self.tell(News(done.outcome, verdict_on_cycle(self.workspace, number), about, number, done.release))
             self._write_told(number, done)
-        came = f"{done.outcome}, told" if done else f"{ended.result['outcome']}, no news"
+            came = f"{done.outcome}, told"
         self.progress.say(f"commit {commit[:8]}: {came}")
+        number = int(ended.result["cycle"])
+        if (done := journal.done(self.workspace, number)) and done.unanswered:
+            raise TilthError(f"cycle {number}: {done.unanswered} requests to the judge got no answer")
         return True
 
-    def _untold(self, result: dict[str, Any]) -> int:
-        """The cycle whose verdict is news, 0 for none: the one that ended, or a release that nobody was told of yet."""
-        told, number = self._told or journal.read_record(self._told_path, _Told), int(result["cycle"])
-        if result["outcome"] == "nothing to do":
-            release = current_release(self.workspace)
-            return release.cycle if release and release.cycle > told.cycle else 0
-        done = journal.done(self.workspace, number)
-        return 0 if done and (told.cycle, told.finished_at) == (number, done.finished_at) else number
+    def _untold(self) -> list[tuple[int, journal.Done]]:
+        """The cycles that ended since one was told, in that order; those of branches are told to who asked for them."""
+        told = self._told or journal.read_record(self._told_path, _Told)
+        return [
+            (number, done)
+            for number, done in journal.finished(self.workspace)
+            if done.outcome != "judged"
+            and (done.finished_at > told.finished_at if told.finished_at else number > told.cycle)
+            and not (done.unanswered and told.unanswered and number == told.cycle)
+        ]
 
     def _tell_failure(self, commit: str, error: str) -> None:
         if self._failure == (commit, error):
@@ -169,7 +173,8 @@ class Watch:
         return self.workspace.state / _TOLD
 
     def _write_told(self, number: int, done: journal.Done | None) -> None:
-        self._told = _Told(cycle=number, finished_at=done.finished_at if done else None)
+        finished_at, unanswered = (done.finished_at, done.unanswered > 0) if done else (None, False)
+        self._told = _Told(cycle=number, finished_at=finished_at, unanswered=unanswered)
         write_json(self._told_path, self._told.model_dump(mode="json"))
 
 

@@ -42,6 +42,8 @@ class Answer:
     text: str
     data: Any
     cached: bool
+    is_cut: bool = False
+    """It ends at `max_tokens`, in plain text; JSON that does is a BadAnswer."""
 
     @property
     def key(self) -> str:
@@ -325,7 +327,8 @@ class Gateway:
 
 
 def _answer(keys: tuple[str, ...], completion: Completion, schema: Mapping[str, Any] | None, *, cached: bool) -> Answer:
-    return Answer(keys, completion.text, _data(completion, schema), cached)
+    data = _data(completion, schema)
+    return Answer(keys, completion.text, data, cached, is_cut=completion.finish_reason == "length")
 
 
 @lru_cache

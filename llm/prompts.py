@@ -21,7 +21,7 @@ from ..core.errors import ConfigError
 from ..core.fingerprint import fingerprint
 from ..core.records import Message
 from ..core.yaml_source import load_yaml
-from .schema import mismatch
+from .schema import mismatch, schema_fault
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -71,6 +71,8 @@ class Prompt:
         except TemplateSyntaxError as error:
             what = f"not a valid template: {error.message}"
             raise ConfigError(what, where=name, fix=f"mend line {error.lineno} of `user`") from error
+        if fault := schema_fault(file.answer):
+            raise ConfigError(f"not a JSON schema: {fault}", where=name, fix="mend `schema`")
         self._shown = tuple(message for example in file.examples for message in self._example(example))
 
     def __reduce__(self) -> tuple[type[Prompt], tuple[str, PromptFile]]:
@@ -143,7 +145,10 @@ class Prompt:
         return self.file.max_tokens * (self._items(variables) if self.file.repeat else 1)
 
     def _items(self, variables: Mapping[str, Any]) -> int:
-        items = variables[self.file.repeat]
+        items = variables.get(self.file.repeat)
+        if not isinstance(items, int | list | tuple):
+            what = f"`repeat` names {self.file.repeat!r}, which is {'no list or number' if items else 'not given'}"
+            raise ConfigError(what, where=self.name, fix="give it to each example, or repeat by another variable")
         return items if isinstance(items, int) else len(items)
 
 

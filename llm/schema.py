@@ -25,9 +25,9 @@ def mismatch(value: Any, schema: Mapping[str, Any], place: str = "the answer") -
     Knows type, enum, properties, required, additionalProperties, items, minItems, maxItems, minLength, maxLength,
     minimum and maximum.
     """
-    kind = schema.get("type")
-    if kind is not None and not _is_a(value, kind):
-        return f"{place} is {type(value).__name__}, not {kind}"
+    kinds = _kinds(schema)
+    if kinds and not any(_is_a(value, kind) for kind in kinds):
+        return f"{place} is {type(value).__name__}, not {' or '.join(kinds)}"
     if "enum" in schema and value not in schema["enum"]:
         return f"{place} is {value!r}, not one of {schema['enum']}"
     match value:
@@ -42,6 +42,32 @@ def mismatch(value: Any, schema: Mapping[str, Any], place: str = "the answer") -
         case _:
             found = ""
     return found
+
+
+def schema_fault(schema: Any, place: str = "schema") -> str:
+    """The first part of a JSON schema, as YAML gives it, that `mismatch` cannot go by, in words; empty when it can."""
+    if not isinstance(schema, dict):
+        return f"{place} is {type(schema).__name__}, not an object"
+    if wrong := [kind for kind in _kinds(schema) if kind not in _TYPES]:
+        return f"{place}.type is {wrong[0]!r}, not one of {', '.join(_TYPES)}"
+    for keys, kind in ((_LISTS, list), (_LIMITS, (int, float)), (("properties",), dict)):
+        for key in keys:
+            if key in schema and (isinstance(schema[key], bool) or not isinstance(schema[key], kind)):
+                return f"{place}.{key} is {type(schema[key]).__name__}, not {_CALLED[kind]}"
+    parts = {f"{place}.properties.{name}": part for name, part in schema.get("properties", {}).items()}
+    parts |= {f"{place}.items": schema["items"]} if "items" in schema else {}
+    return next((fault for where, part in parts.items() if (fault := schema_fault(part, where))), "")
+
+
+_LISTS = ("required", "enum")
+_LIMITS = ("minItems", "maxItems", "minLength", "maxLength", "minimum", "maximum")
+_CALLED = {list: "a list", (int, float): "a number", dict: "an object"}
+
+
+def _kinds(schema: Mapping[str, Any]) -> list[Any]:
+    """The types that it allows; none: any."""
+    kind = schema.get("type", [])
+    return kind if isinstance(kind, list) else [kind]
 
 
 def _is_a(value: Any, kind: str) -> bool:

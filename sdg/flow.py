@@ -50,6 +50,8 @@ class Reply(NamedTuple):
 
     data: Any
     source: Provenance
+    is_cut: bool = False
+    """It is plain text that ends at the prompt's `max_tokens`."""
 
     @property
     def items(self) -> list[Any]:
@@ -112,13 +114,19 @@ class LeafRun:
         *,
         index: int = 0,
         model: Model | None = None,
+        may_be_cut: bool = False,
     ) -> Reply:
         """Put the recipe's prompt for `step` to the teacher, or to another model.
 
-        Raises RowFailed when the answer is not as the prompt's schema asks or does not come while others do, ModelError
-        when none comes at all.
+        Raises RowFailed when the answer is not as the prompt's schema asks, is cut or does not come while others do,
+        ModelError when none comes at all.
         """
-        return await self._put(model or self.teacher, step, source, variables, index)
+        reply = await self._put(model or self.teacher, step, source, variables, index)
+        if reply.is_cut and not may_be_cut:
+            limit = self.recipe.prompts[step].max_tokens(**variables)
+            what, request = f"the answer was cut at the {limit:,} tokens of its prompt", reply.source.requests[-1]
+            raise RowFailed(Failure(step=step, reason=what, request=request, source=source))
+        return reply
 
     async def rows(self, works: Iterable[Coroutine[Any, Any, list[Outcome]]]) -> list[Outcome]:
         """Run rows at once and return their outcomes in the order of `works`, whatever order they end in.
@@ -186,7 +194,7 @@ class LeafRun:
         match outcome:
             case Sample():
                 judged = outcome
-            case Reject(step="judge"):
+            case Reject(step="judge" | "duplicates"):
                 judged = outcome.sample
             case Failure():
                 judged = self._unjudged.get((outcome.request, outcome.source.requests))
@@ -223,7 +231,7 @@ class LeafRun:
         if not self.recipe.settings.judge:
             return self._accept(sample)
         try:
-            return self._graded(sample, *await self._judged(sample, sample.question, step, variables))
+            return self._graded(sample, await self._judged(sample, sample.question, step, variables))
         except RowFailed as failed:
             self._unjudged[failed.failure.request, failed.failure.source.requests] = sample
             raise
@@ -232,7 +240,7 @@ class LeafRun:
         """The end of a row about a text: as `judged`, if the recipe wants a judge. Raises RowFailed and ModelError."""
         if not self.recipe.settings.judge:
             return self._accept(sample)
-        return self._graded(sample, *await self.judged(sample, question, step, variables))
+        return self._graded(sample, await self.judged(sample, question, step, variables))
 
     async def judged(self, sample: Sample, question: str, step: str, variables: Mapping[str, Any]) -> Reply:
         """What the judge says, with the prompt `step`, of the sample's answer to `question` about a text (`chunk`).
@@ -253,10 +261,11 @@ class LeafRun:
         source = sample.source.model_copy(update={"requests": tuple(requests)})
         return Reply(judgement(judge, [reply.data for reply in replies], pair), source)
 
-    def _graded(self, sample: Sample, said: Judgement, source: Provenance) -> Outcome:
+    def _graded(self, sample: Sample, reply: Reply) -> Outcome:
         """The sample with its grades, or its reject where there is a reason."""
-        grades = {**source.grades, **said.grades}  # what the student said stands there already
-        graded = sample.model_copy(update={"source": source.model_copy(update={"grades": grades})})
+        said: Judgement = reply.data
+        grades = {**reply.source.grades, **said.grades}  # what the student said stands there already
+        graded = sample.model_copy(update={"source": reply.source.model_copy(update={"grades": grades})})
         self._unjudged[graded.id, graded.source.requests] = sample
         if not said.reason:
             return self._accept(graded)
@@ -305,7 +314,7 @@ class LeafRun:
         self.told("")
         data = answer.text.strip() if answer.data is None else answer.data
         requests = dict.fromkeys((*source.requests, *answer.keys))  # a short pair's judgement serves the long one too
-        return Reply(data, source.model_copy(update={"requests": tuple(requests)}))
+        return Reply(data, source.model_copy(update={"requests": tuple(requests)}), answer.is_cut)
 
 
 def _duplicate(sample: Sample, drop: Drop) -> Reject:

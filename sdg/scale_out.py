@@ -63,7 +63,7 @@ def run_on_ray(  # noqa: PLR0913  what a run in this process is given, and where
     students = _fetched(students, recipes) if students else None
     keys = {name: os.environ.get(name, "") for name in {server.api_key_env for _, server in servers}}
     with _cluster(address) as ray:
-        num_workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        num_workers = _num_workers(int(ray.cluster_resources().get("CPU", 1)), [server for _, server in servers])
         setup = _Setup(config, recipes, students, ledger.path, _place(ledger.path), num_workers, keys)
         actor = ray.remote(num_cpus=1)(_Worker)
         workers = [actor.remote(setup, shards / f"{number}.db") for number in range(num_workers)]
@@ -261,10 +261,19 @@ def _place(file: Path) -> str:
     return f"{Path('/proc/sys/kernel/random/boot_id').read_text()} {file.stat().st_dev} {file.stat().st_ino}"
 
 
+_LIMITS = ("concurrency", "requests_per_minute", "tokens_per_minute")
+"""Of a model. 0: it has none."""
+
+
+def _num_workers(cores: int, servers: Iterable[ModelServer]) -> int:
+    """One for each core, but no more than all can have a share of each limit of every model."""
+    limits = [getattr(server, name) for server in servers for name in _LIMITS]
+    return max(1, min(cores, *filter(None, limits)))
+
+
 def _share(server: ModelServer, num_workers: int) -> ModelServer:
     """A model as one of so many workers may ask it: together they send no more than one process would."""
-    limits = ("concurrency", "requests_per_minute", "tokens_per_minute")
-    return server.model_copy(update={name: -(-getattr(server, name) // num_workers) for name in limits})
+    return server.model_copy(update={name: getattr(server, name) // num_workers for name in _LIMITS})
 
 
 @contextlib.contextmanager

@@ -226,7 +226,7 @@ def _slug(name: str) -> str:
 def _manifest(made: Made, *, judge: str, seed: int, requests: Requests, sha256: dict[str, str]) -> Manifest:
     job, tally = made.job, made.tally
     failed = Counter(failure.step for failure in made.failures)
-    judged = job.recipe.settings.judge
+    judged = job.recipe.settings.judge or job.recipe.tests or job.recipe.preferences
     return Manifest(
         leaf=job.leaf.id,
         leaf_fingerprint=job.leaf.fingerprint,

@@ -15,7 +15,6 @@ from typing import NamedTuple
 from ..core import atomic
 from ..core.errors import TaxonomyError
 from .repository import git_output
-from .schema import SECTIONS
 
 WORKFLOW, HOOK = ".github/workflows/tilth.yml", ".githooks/pre-commit"
 CYCLE_WORKFLOW = ".github/workflows/tilth-cycle.yml"
@@ -69,8 +68,7 @@ _CYCLE_WORKFLOW = """\
 name: tilth cycle
 on:
   push:
-    branches: [@BRANCH@]
-    paths: [@PATHS@, tilth.yaml]
+    branches: [@BRANCH@] # whatever changed: documents and prompts may lie anywhere, and nothing to do is soon done
   schedule:
     - cron: "17 3 * * *" # at night, UTC: goes on with what was cut off, tries again what failed
   workflow_dispatch:
@@ -170,30 +168,21 @@ def write_ci_files(root: Path) -> list[CiFile]:
     return [CiFile(WORKFLOW, _write(root, WORKFLOW, _WORKFLOW)), CiFile(HOOK, _write(root, HOOK, _HOOK, mode=0o755))]
 
 
-def write_cycle_workflow(root: Path, key_names: Iterable[str], settings: Iterable[Path] = ()) -> CiFile:
+def write_cycle_workflow(root: Path, key_names: Iterable[str]) -> CiFile:
     """Write the workflow that turns the loop, if it is not there; `key_names` are the variables with models' keys.
 
-    It runs when leaves change, `tilth.yaml`, or the recipe and plan of one's own, its `settings`. Raises TaxonomyError
-    as `write_ci_files`.
+    It runs when the default branch moves. Raises TaxonomyError as `write_ci_files`.
     """
     branch, keys = _default_branch(root), sorted(name for name in set(key_names) if name.isidentifier())
-    paths = [*(f"{section}/**" for section in SECTIONS), *sorted({_around(file, root) for file in settings})]
     text = _CYCLE_WORKFLOW
     for mark, value in {
         "@SOURCE@": _SOURCE,
         "@BRANCH@": json.dumps(branch),
         "@IS_BRANCH@": "'{}'".format(branch.replace("'", "''")),
-        "@PATHS@": ", ".join(map(json.dumps, paths)),
         "@KEYS@": "".join(f"          {name}: ${{{{ secrets.{name} }}}}\n" for name in keys),
     }.items():
         text = text.replace(mark, value)
     return CiFile(CYCLE_WORKFLOW, _write(root, CYCLE_WORKFLOW, text))
-
-
-def _around(file: Path, root: Path) -> str:
-    """The file, or where it has a folder all that lies there: the prompts and samples that it names."""
-    path = file.relative_to(root)
-    return f"{path.parent.as_posix()}/**" if path.parent.name else path.name
 
 
 def _default_branch(root: Path) -> str:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import random
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..core.atomic import new_folder, remove
+from ..core.atomic import copy_folder, new_folder, remove
 from ..core.errors import DataError
 from ..core.jsonl import read_records, write_records
 from . import checkpoints, distributed
@@ -120,7 +119,7 @@ class EpochEnds:
 
     def _take(self, epoch: int, folder: Path) -> None:
         aside = self._aside(epoch)
-        shutil.copytree(aside, folder, dirs_exist_ok=True)
+        copy_folder(aside, folder)
         if not checkpoints.is_whole(folder):
             fix = "delete that folder's parent and run the same command again: the phase is trained anew"
             raise DataError(f"the model of epoch {epoch} was damaged on the disk", where=str(aside), fix=fix)

@@ -117,7 +117,8 @@ def _joined(first: Passage, second: Passage) -> Passage:
 async def _judged(run: LeafRun, sample: Sample, both: Passage, parts: Sequence[Passage]) -> Outcome:
     """What becomes of a question that both passages must answer, and neither alone."""
     for part in parts if run.recipe.settings.judge else ():
-        said, source = await run.judged(sample, sample.question, "judge", part.variables)
+        reply = await run.judged(sample, sample.question, "judge", part.variables)
+        said, source = reply.data, reply.source
         sample = sample.model_copy(update={"source": source})
         if not said.reason:
             run.told("rejected")

@@ -50,10 +50,11 @@ async def list_pairs(run: LeafRun, settings: KnowledgeSettings, passage: Passage
 async def _by_facts(run: LeafRun, settings: KnowledgeSettings, passage: Passage, call: int) -> Listing:
     """The facts of a passage, and questions about each of them."""
     try:
-        reply = await run.ask("facts", passage.source, passage.variables, index=call)
+        reply = await run.ask("facts", passage.source, passage.variables, index=call, may_be_cut=True)
     except RowFailed as failed:
         return Listing(others=[run.fail(failed.failure)])
-    sources = [reply.source.model_copy(update={"fact": fact}) for fact in facts_in(reply.data)]
+    whole = reply.data.rpartition("\n")[0] if reply.is_cut else reply.data
+    sources = [reply.source.model_copy(update={"fact": fact}) for fact in facts_in(whole)]
     return await _joined(_asked(run, settings, passage, each, settings.questions_per_fact, call) for each in sources)
 
 

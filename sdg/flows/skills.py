@@ -91,8 +91,8 @@ class _Practice:
         return [*others[: self.settings.examples - 1], self.seed.shown]
 
     def draw(self, *place: int) -> random.Random:
-        """The draws of one place among this seed's tasks."""
-        return random.Random(f"{self.run.seed}/{self.run.leaf.id}/{self.seed.sample.source.seed_example}/{place}")  # noqa: S311
+        """The draws of one place among this seed's tasks: the same wherever the leaf lies."""
+        return random.Random(f"{self.run.seed}/{self.seed.sample.question}/{place}")  # noqa: S311
 
 
 def _practice(run: LeafRun, settings: SkillSettings, seed: _Seed, seeds: Sequence[_Seed]) -> _Practice:
@@ -117,7 +117,7 @@ def _practice(run: LeafRun, settings: SkillSettings, seed: _Seed, seeds: Sequenc
 def _works(run: LeafRun, settings: SkillSettings, practices: Sequence[_Practice]) -> Iterator[Callable[[], Row]]:
     """All calls in order: the first of every seed, then the second; each with the next persona."""
     personas = list(settings.personas)
-    random.Random(f"{run.seed}/{run.leaf.id}").shuffle(personas)  # noqa: S311
+    random.Random(f"{run.seed}/{run.leaf.task_description}").shuffle(personas)  # noqa: S311
     calls = [(call, practice) for call in range(settings.calls_per_seed) for practice in practices]
     for number, (call, practice) in enumerate(calls):
         yield functools.partial(_vary, practice, call, personas[number % len(personas)] if personas else "")

@@ -171,8 +171,8 @@ def _wrong_options(item: _Item) -> filters.Drop | None:
 
 
 async def _answer(run: LeafRun, item: _Item, place: int, model: Model, step: str) -> Reply:
-    question = item.question(run.leaf.id, place).asked
-    return await run.ask(step, item.sample.source, {**item.passage.variables, "question": question}, model=model)
+    variables = {**item.passage.variables, "question": item.question(run.leaf.id, place).asked}
+    return await run.ask(step, item.sample.source, variables, model=model, may_be_cut=True)
 
 
 async def _asked_without(run: LeafRun, item: _Item, base: Model) -> _Item:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import subprocess
@@ -12,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tilth.core.atomic import new_folder, read_json, write_bytes, write_json, write_text
+from tilth.core.atomic import copy_folder, new_folder, read_json, write_bytes, write_json, write_text
 from tilth.core.errors import DataError
 
 
@@ -167,7 +168,7 @@ def test_a_kill_while_the_old_folder_is_removed_leaves_the_new_one_whole(tmp_pat
         (folder / "old").touch()
     code = f"""
 import os, pathlib, shutil, signal
-from tilth.core.atomic import new_folder
+from tilth.core.atomic import copy_folder, new_folder
 with new_folder(pathlib.Path({str(path)!r})) as folder:
     (folder / "new").touch()
     shutil.rmtree = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
@@ -177,3 +178,20 @@ with new_folder(pathlib.Path({str(path)!r})) as folder:
     with new_folder(path):
         pass
     assert names(tmp_path) == ["entry"]
+
+
+def test_a_folder_is_copied_up_to_the_first_file_that_the_disk_refuses(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for name in ("a", "b/a", "b/left out", "c"):
+        write_text(one / name, name)
+    copy_folder(one, two, copy=os.link, without="left out")
+    assert {path.relative_to(two).as_posix() for path in two.rglob("*")} == {"a", "b", "b/a", "c"}
+    assert (two / "a").samefile(one / "a")
+
+    def full(_: Path, new: Path) -> None:
+        if new.name == "a":
+            raise OSError(errno.ENOSPC, "No space left on device", str(new))
+        raise AssertionError(new)
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*three/a'"):
+        copy_folder(one, tmp_path / "three", copy=full)

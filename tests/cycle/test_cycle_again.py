@@ -15,7 +15,7 @@ import pytest
 import tilth
 import yaml
 from tilth.core.atomic import read_json
-from tilth.core.errors import DataError, TaxonomyError
+from tilth.core.errors import DataError, TaxonomyError, TilthError
 from tilth.core.jsonl import read_records
 from tilth.core.progress import SilentProgress
 from tilth.cycle import basis
@@ -166,6 +166,13 @@ def test_where_nothing_is_to_do_the_cycle_of_the_current_release_is_named(traine
     loop = copy(trained)
     git(loop, "reset", "--hard", "-q", "HEAD~1")
     assert run_cycle(loop.workspace, SilentProgress()) == CycleResult(1, "nothing to do")
+
+
+def test_what_is_not_released_cannot_be_forced(untouched: Loop) -> None:
+    with pytest.raises(
+        TilthError, match="nothing of a `ref` is released, so `force` has no effect; leave one of them out"
+    ):
+        run_cycle(untouched.workspace, SilentProgress(), force=True, ref="HEAD")
 
 
 def test_a_history_that_was_rewritten_changes_nothing(turned_once: Loop, copy: Copy) -> None:

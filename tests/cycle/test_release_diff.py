@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from tilth.core.errors import TilthError
+from tilth.cycle import journal
 from tilth.cycle.release_diff import release_diff
 
 from ..made_releases import Made
@@ -37,6 +39,16 @@ def test_leaves_and_settings(made: Made) -> None:
     }
     same = release_diff(made.workspace, 1, 1)
     assert (same.leaves.unchanged, same.settings, same.compared_in) == (("a", "b", "c", "d", "same"), {}, 0)
+
+
+def test_a_plan_that_was_edited_under_its_name_is_told(made: Made) -> None:
+    for number, content in ((1, "a"), (2, "b"), (3, "b")):
+        inputs = journal.find_cycle(made.workspace, number)
+        journal.begin(made.workspace, inputs.model_copy(update={"decided_by": {"plan": content}}))
+    assert release_diff(made.workspace, 1, 2).settings["plan"] == ("lab as of cycle 1", "lab as of cycle 2")
+    assert "plan" not in release_diff(made.workspace, 2, 3).settings
+    shutil.rmtree(journal.cycle_folder(made.workspace, 1))
+    assert "plan" not in release_diff(made.workspace, 1, 2).settings
 
 
 def test_what_a_cycle_compared_is_told_in_both_directions(made: Made) -> None:

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 from tilth.core.atomic import read_json
 from tilth.core.errors import TilthError
 from tilth.core.progress import SilentProgress
-from tilth.cycle.journal import Done
+from tilth.cycle.journal import Done, finish
 from tilth.cycle.watch import News, Watch, _Ended
 
 from ..loop import Loop
@@ -81,7 +82,7 @@ def test_the_lines_of_a_cycle_are_shown_and_its_long_result_read(loop: Loop) -> 
     news = watched(loop, f"import sys; print('at work', file=sys.stderr, flush=True); {NOTHING}", progress := Lines(2))
     assert progress.lines[0] == "at work"
     assert progress.lines[1].endswith(": nothing to do, no news")
-    assert (news, read_json(loop.state / "watch.json")) == ([], {"cycle": 0, "finished_at": None})
+    assert (news, read_json(loop.state / "watch.json")) == ([], {"cycle": 0, "finished_at": None, "unanswered": False})
 
 
 @pytest.mark.parametrize("noise", ["[INFO] hello", "{hello}", "{}", "\\udcff"])
@@ -130,24 +131,71 @@ def test_a_process_that_does_not_end_is_killed_by_the_second_stop(loop: Loop) ->
     assert progress.lines == []
 
 
-def test_a_verdict_is_told_once_though_the_disk_takes_no_note_of_it(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    news = list[News]()
-    watch = Watch(loop.workspace, [], news.append, SilentProgress(), 0.01)
-    watch._begin()
-    done = Done(outcome="released", release=1, finished_at=datetime(2026, 3, 1, tzinfo=UTC))
-    monkeypatch.setattr("tilth.cycle.watch._run", lambda *_: _Ended({"cycle": 1, "outcome": "released"}, ""))
-    monkeypatch.setattr("tilth.cycle.watch.journal.done", lambda _, number: done if number == 1 else None)
+@pytest.fixture
+def seen(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> Seen:
+    """A watch over cycles that end as a test has it, on a branch that stands where it says."""
+    seen = Seen(loop)
+    monkeypatch.setattr("tilth.cycle.watch._run", lambda *_: _Ended(seen.result, ""))
     monkeypatch.setattr("tilth.cycle.watch.journal.find_cycle", lambda *_: SimpleNamespace(commit="c0ffee"))
     monkeypatch.setattr("tilth.cycle.watch.verdict_on_cycle", lambda *_: "")
+    return seen
 
+
+class Seen:
+    def __init__(self, loop: Loop) -> None:
+        self.loop, self.news, self.result = loop, list[tuple[int, str]](), {"cycle": 0, "outcome": "nothing to do"}
+        self.is_there = True
+        self.watch = Watch(loop.workspace, [], self._tell, SilentProgress(), 0.01)
+        self.watch._begin()
+
+    def _tell(self, news: News) -> None:
+        if not self.is_there:
+            raise TilthError("nobody is there")
+        self.news.append((news.cycle, news.outcome))
+
+    def turn(
+        self, number: int, outcome: Literal["released", "refused", "judged"], hour: int, unanswered: int = 0
+    ) -> None:
+        """A cycle ends, and the watch's turn ends with it."""
+        at = datetime(2026, 3, 1, hour, tzinfo=UTC)
+        release = number if outcome == "released" else 0
+        finish(
+            self.loop.workspace, number, Done(outcome=outcome, release=release, finished_at=at, unanswered=unanswered)
+        )
+        self.result = {"cycle": number, "outcome": outcome}
+        self.watch._turn("c0ffee")
+
+
+def test_who_could_not_be_told_is_told_in_the_order_of_the_cycles(seen: Seen) -> None:
+    seen.is_there = False
+    for number in (1, 2):  # the branch moves on
+        with pytest.raises(TilthError, match="nobody is there"):
+            seen.turn(number, "refused", hour=number)
+    seen.is_there = True
+    seen.turn(3, "released", hour=3)
+    assert seen.news == [(1, "refused"), (2, "refused"), (3, "released")]
+    seen.turn(2, "released", hour=4)  # by hand, with --force
+    seen.turn(4, "judged", hour=5)  # of a branch
+    assert seen.news[3:] == [(2, "released")]
+
+
+def test_a_judge_who_is_away_is_asked_again_and_told_of_once(seen: Seen) -> None:
+    for hour in (1, 2):
+        with pytest.raises(TilthError, match="cycle 1: 7 requests to the judge got no answer"):
+            seen.turn(1, "refused", hour=hour, unanswered=7)
+    seen.turn(1, "released", hour=3)
+    assert seen.news == [(1, "refused"), (1, "released")]
+
+
+def test_a_verdict_is_told_once_though_the_disk_takes_no_note_of_it(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as disk:
         disk.setattr("tilth.cycle.watch.write_json", full)
         with pytest.raises(OSError, match="No space"):
-            watch._turn("c0ffee")
-    assert watch._turn("c0ffee")
-    assert [each.cycle for each in news] == [1]
+            seen.turn(1, "released", hour=1)
+    assert seen.watch._turn("c0ffee")
+    assert seen.news == [(1, "released")]

@@ -221,11 +221,13 @@ class Teacher:
     """Answers take a random time up to this."""
     down: bool = False
     """Every request gets HTTP 500."""
+    cut: set[str] = field(default_factory=set[str])
+    """Steps whose answers end where the prompt's limit of tokens says."""
     asked: Counter[str] = field(default_factory=Counter)
     """Requests by step; whether it answers at all is no step."""
 
     def reply(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        user, answer = body["messages"][0]["content"], 500 if self.down else "yes"
+        step, user, answer = "", body["messages"][0]["content"], 500 if self.down else "yes"
         if user != "Say yes.":
             step, user = (message["content"] for message in body["messages"][:2])  # not the turns of a repair
             self.asked[step] += 1
@@ -235,7 +237,7 @@ class Teacher:
             return answer, {"error": {"message": "on purpose"}}
         text = answer if isinstance(answer, str) else json.dumps(answer)
         message = {"role": "assistant", "content": text}
-        choices = [{"index": 0, "finish_reason": "stop", "message": message}]
+        choices = [{"index": 0, "finish_reason": "length" if step in self.cut else "stop", "message": message}]
         usage = {"prompt_tokens": len(user.split()), "completion_tokens": len(text.split()), "total_tokens": 0}
         return 200, {
             "id": "1",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
+from tilth.core.records import Provenance, Reject, Sample
+from tilth.sdg.flow import LeafRun, Tally
+from tilth.sdg.recipe import load_recipes
 from tilth.sdg.store import read_rejects, read_samples
 
 from .conftest import Bench
@@ -114,3 +118,21 @@ def test_a_repetition_is_dropped_before_its_judge_is_paid_and_it_is_no_matter_of
     rejects = read_rejects(entry)
     assert [(reject.step, reject.reason) for reject in rejects] == [("duplicates", "near_duplicate")] * 2
     assert all(not reject.sample.source.grades and len(reject.sample.source.requests) == 2 for reject in rejects)
+
+
+def test_why_a_repetition_is_dropped_follows_from_the_order_of_the_rows(bench: Bench) -> None:
+    bench.use_recipe("skills", near_duplicate=0.5)
+    recipe = load_recipes(bench.config)["skill"]
+    source = Provenance(leaf="l", leaf_fingerprint="f", commit="c", recipe="r", recipe_fingerprint="g", teacher="t")
+    texts = ("a b c d e f g h", "c d e f x y", "a b c d e f x y")
+    first, second, third = (Sample.new("skill", text, "agemo", source) for text in texts)
+    early, late = (
+        LeafRun(bench.leaves[1], recipe, source, cast("Any", None), cast("Any", None), Tally(), lambda _: None)
+        for _ in range(2)
+    )
+    early.settled([first])
+    seen = asyncio.run(early.grade(third, [], "judge", {}))  # before the second was there
+    assert isinstance(seen, Reject)
+    ended = [*early.settled([second]), *early.settled([seen])]
+    assert ended == [*late.settled([first]), *late.settled([second, third])][1:]
+    assert (seen.score, cast("Reject", ended[1]).score) == ("0.56", "0.71")

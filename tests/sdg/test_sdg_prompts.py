@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tilth.core.errors import ConfigError, TilthError
 from tilth.llm.prompts import Prompt, PromptFile
+from tilth.llm.schema import mismatch
 from tilth.sdg.judges import SHIPPED as JUDGES_SHIPPED
 from tilth.sdg.prompt_check import remarks
 from tilth.sdg.prompts import SHIPPED, load_prompt
@@ -156,6 +157,39 @@ def test_a_template_cannot_reach_out_or_use_what_is_not_there(user: str) -> None
 def test_a_broken_template_is_refused_when_it_is_read() -> None:
     with pytest.raises(ConfigError, match=r"mine\.yaml: not a valid template"):
         prompt(user="{% if %}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"schema": {"type": "text"}}, "not a JSON schema: schema.type is 'text', not one of object, array, string"),
+        ({"schema": {"properties": None}}, "not a JSON schema: schema.properties is NoneType, not an object"),
+        ({"schema": {"properties": {"a": "text"}}}, "not a JSON schema: schema.properties.a is str, not an object"),
+        ({"schema": {"items": {"required": "a"}}}, "not a JSON schema: schema.items.required is str, not a list"),
+        ({"schema": {"minimum": "1"}}, "not a JSON schema: schema.minimum is str, not a number"),
+        (
+            {"repeat": "number", "examples": [{"given": {"fact": "F"}, "reply": {}}]},
+            "`repeat` names 'number', which is",
+        ),
+        (
+            {"repeat": "fact", "examples": [{"given": {"fact": "F"}, "reply": {}}]},
+            "`repeat` names 'fact', which is no list or number",
+        ),
+    ],
+)
+def test_a_schema_that_no_answer_can_be_held_against_is_told(changes: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=rf"mine\.yaml: {re.escape(told)}"):
+        prompt(**changes)
+
+
+def test_a_schema_may_allow_two_types() -> None:
+    schema = {"properties": {"a": {"type": ["string", "null"]}}}
+    assert [mismatch({"a": value}, schema) for value in ("x", None, 1)] == [
+        "",
+        "",
+        "the answer.a is int, not string or null",
+    ]
+    prompt(schema=schema)
 
 
 def test_an_unknown_prompt_names_the_nearest() -> None:

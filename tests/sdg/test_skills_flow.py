@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import Any
 
 import pytest
@@ -98,6 +99,18 @@ def test_a_persona_is_shown_to_each_call_and_none_twice_before_all_were(skilled:
     assert sorted(seen) == sorted(people)
     varied = {sample.source.variation for sample in read_samples(grounded) if sample.source.teacher == "rule"}
     assert varied <= {(person,) for person in people}
+
+
+def test_what_is_drawn_follows_a_leaf_that_moves(skilled: Bench) -> None:
+    skilled.use_recipe("skills", evolutions=WAYS, prompts=PROMPTS, personas=["a baker", "a diver", "a judge"])
+    made = [read_samples(entry) for entry in skilled.run()]
+    asked = skilled.teacher.asked.total()
+    skilled.leaves = [each.model_copy(update={"id": f"moved/{each.id}"}) for each in skilled.leaves]
+    shutil.rmtree(skilled.store())
+    assert [[sample.id for sample in read_samples(entry)] for entry in skilled.run()] == [
+        [sample.id for sample in samples] for samples in made
+    ]
+    assert skilled.teacher.asked.total() == asked
 
 
 def test_the_shipped_personas_are_many_short_and_different() -> None:
