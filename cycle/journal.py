@@ -79,6 +79,8 @@ class Done(Record):
     finished_at: AwareDatetime
     unanswered: int = 0
     """Requests to the judge that got no answer, where the candidate was refused: it is judged again when they do."""
+    ref: str = ""
+    """What was judged on its own, a branch or a commit; empty: what the loop itself trains."""
 
     def stands(self, *, release: bool, force: bool = False) -> bool:
         """Whether it is the last word.

@@ -90,7 +90,8 @@ def _settings(workspace: Workspace, one: Release, two: Release) -> dict[str, tup
     """What differs, by name. A plan of one's own may have been edited since, under its name: its cycle tells."""
     pairs = {name: (str(getattr(one, name)), str(getattr(two, name))) for name in _SETTINGS}
     first, second = _plan_content(workspace, one), _plan_content(workspace, two)
-    if one.plan == two.plan and first and second and first != second:
+    known = bool(first and second) and one.tilth == two.tilth  # another version may have other defaults
+    if known and one.plan == two.plan and first != second:
         pairs["plan"] = (f"{one.plan} as of cycle {one.cycle}", f"{two.plan} as of cycle {two.cycle}")
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 

@@ -124,7 +124,7 @@ def run_cycle(
             return CycleResult(inputs.number, "trained")
         verdict = judge_candidate(cycle, trained, check_trained(cycle, trained, entries))
         if ref or not (verdict.passed or force):
-            return _finish(workspace, progress, inputs.number, "judged" if verdict.passed else "refused")
+            return _finish(workspace, progress, inputs.number, "judged" if verdict.passed else "refused", ref=ref)
         released = release_candidate(cycle, trained, entries, verdict)
         return _finish(workspace, progress, inputs.number, "released", released)
 
@@ -248,7 +248,7 @@ def _settle(workspace: Workspace, progress: Progress) -> CycleResult | None:
 
 
 def _finish(
-    workspace: Workspace, progress: Progress, number: int, outcome: journal.Outcome, release: int = 0
+    workspace: Workspace, progress: Progress, number: int, outcome: journal.Outcome, release: int = 0, ref: str = ""
 ) -> CycleResult:
     """Write the report, then close the cycle. A released model is in its release; the cycle's own copies go.
 
@@ -259,7 +259,7 @@ def _finish(
     if release:
         write_json(path, evaluation.renamed(CANDIDATE, f"release {release}").model_dump(mode="json"))
     unanswered = evaluation.unanswered if outcome == "refused" else 0
-    done = Done(outcome=outcome, release=release, finished_at=datetime.now(UTC), unanswered=unanswered)
+    done = Done(outcome=outcome, release=release, finished_at=datetime.now(UTC), unanswered=unanswered, ref=ref)
     write_report(workspace, number, done)
     if release:
         for copy in (cycle_folder(workspace, number) / TRAIN).glob("*/model"):

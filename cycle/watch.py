@@ -1,8 +1,8 @@
 """A cycle whenever the branch moves, as long as the process lives, and each verdict told once.
 
 A cycle runs in a process of its own: its memory goes with it, and no error of its ends the watch. Between cycles
-nothing is held, neither the lock nor a model. What was told last stands in `watch.json`, so that a watch that is
-started again neither repeats a verdict nor owes one.
+nothing is held, neither the lock nor a model. What was told stands in `watch.json`, so that a watch that is started
+again neither repeats a verdict nor owes one.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, NoReturn
 
 from pydantic import AwareDatetime
 
-from ..core.atomic import write_json
+from ..core.atomic import read_json, write_json
 from ..core.errors import TaxonomyError, TilthError
 from ..core.progress import Progress
 from ..core.records import Record
@@ -50,14 +50,18 @@ class News(NamedTuple):
     release: int = 0
 
 
-class _Told(Record):
-    """The finished cycle that was told last (`watch.json`)."""
+class _Ending(Record):
+    """How a cycle had ended when it was told."""
 
-    cycle: int
-    finished_at: AwareDatetime | None
-    """None: there was none before somebody watched."""
+    finished_at: AwareDatetime
     unanswered: bool = False
     """The judge had not answered all, and is asked again: only what he says then is news."""
+
+
+class _Told(Record):
+    """The cycles that were told, or had ended before somebody watched (`watch.json`)."""
+
+    told: Mapping[int, _Ending]
 
 
 @dataclass
@@ -101,8 +105,9 @@ class Watch:
 
     def _begin(self) -> None:
         """Cycles that ended before somebody watched are no news."""
-        if not self._told_path.exists():
-            self._write_told(*(journal.finished(self.workspace) or [(0, None)])[-1])
+        if not (self._told_path.exists() and "told" in read_json(self._told_path)):  # tilth 0.1 noted the last alone
+            ended = journal.finished(self.workspace)
+            self._write_told({number: _ending(done) for number, done in ended if not done.ref})
 
     def _look(self) -> str:
         if self.pulls:
@@ -131,28 +136,22 @@ class Watch:
                 return False
             self._tell_failure(commit, ended.error)
             raise TilthError(ended.error)
-        came = f"{ended.result['outcome']}, no news"
-        for number, done in self._untold():
-            about = journal.find_cycle(self.workspace, number).commit
-            self.tell(News(done.outcome, verdict_on_cycle(self.workspace, number), about, number, done.release))
-            self._write_told(number, done)
+        number, came = int(ended.result["cycle"]), f"{ended.result['outcome']}, no news"
+        for each, done in self._untold(number):
+            about = journal.find_cycle(self.workspace, each).commit
+            self.tell(News(done.outcome, verdict_on_cycle(self.workspace, each), about, each, done.release))
+            self._write_told({**self._read_told(), each: _ending(done)})
             came = f"{done.outcome}, told"
         self.progress.say(f"commit {commit[:8]}: {came}")
-        number = int(ended.result["cycle"])
         if (done := journal.done(self.workspace, number)) and done.unanswered:
             raise TilthError(f"cycle {number}: {done.unanswered} requests to the judge got no answer")
         return True
 
-    def _untold(self) -> list[tuple[int, journal.Done]]:
-        """The cycles that ended since one was told, in that order; those of branches are told to who asked for them."""
-        told = self._told or journal.read_record(self._told_path, _Told)
-        return [
-            (number, done)
-            for number, done in journal.finished(self.workspace)
-            if done.outcome != "judged"
-            and (done.finished_at > told.finished_at if told.finished_at else number > told.cycle)
-            and not (done.unanswered and told.unanswered and number == told.cycle)
-        ]
+    def _untold(self, number: int) -> list[tuple[int, journal.Done]]:
+        """What ended and was not told, in that order; of branches only what HEAD's own cycle, this one, came to."""
+        told = self._read_told()
+        ended = [(each, done) for each, done in journal.finished(self.workspace) if each == number or not done.ref]
+        return [(each, done) for each, done in ended if each not in told or _is_news(done, told[each])]
 
     def _tell_failure(self, commit: str, error: str) -> None:
         if self._failure == (commit, error):
@@ -172,10 +171,20 @@ class Watch:
     def _told_path(self) -> Path:
         return self.workspace.state / _TOLD
 
-    def _write_told(self, number: int, done: journal.Done | None) -> None:
-        finished_at, unanswered = (done.finished_at, done.unanswered > 0) if done else (None, False)
-        self._told = _Told(cycle=number, finished_at=finished_at, unanswered=unanswered)
+    def _read_told(self) -> Mapping[int, _Ending]:
+        return (self._told or journal.read_record(self._told_path, _Told)).told
+
+    def _write_told(self, told: Mapping[int, _Ending]) -> None:
+        self._told = _Told(told=told)
         write_json(self._told_path, self._told.model_dump(mode="json"))
+
+
+def _ending(done: journal.Done) -> _Ending:
+    return _Ending(finished_at=done.finished_at, unanswered=done.unanswered > 0)
+
+
+def _is_news(done: journal.Done, told: _Ending) -> bool:
+    return done.finished_at != told.finished_at and not (done.unanswered and told.unanswered)
 
 
 class _Ended(NamedTuple):

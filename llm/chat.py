@@ -155,14 +155,14 @@ class _There:
                         raise ModelError(what, where=self._where, fix="ask another endpoint")
                     hear(piece)
         except _NoStreamError as error:
-            what = f"the endpoint's answer is no stream of OpenAI's API ({error})"
+            what = f"the endpoint's answer is no stream of OpenAI's API ({self._without_key(str(error))})"
             raise ModelError(what, where=self._where, fix="check that the address is that of such an API") from error
         except openai.APIStatusError as error:
             said = self._without_key(error.message)[:200]
             what = f"the endpoint refuses the request (HTTP {error.status_code}: {said})"
             raise ModelError(what, where=self._where, fix="check the model's name, the key and the length") from error
         except openai.OpenAIError as error:
-            what = f"the endpoint does not answer ({str(error)[:200]})"
+            what = f"the endpoint does not answer ({self._without_key(str(error))[:200]})"
             raise ModelError(what, where=self._where, fix="check that it runs and can be reached") from error
 
 
@@ -178,7 +178,7 @@ def _pieces(stream: Any) -> Iterator[str]:
             for choice in chunk.choices[:1]:
                 answered = True
                 yield _text(choice.delta)
-    except (ValueError, TypeError, AttributeError) as error:  # JSON's and UTF-8's too
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:  # JSON's and UTF-8's too
         raise _NoStreamError(str(error)[:200]) from error
     if not answered:
         raise _NoStreamError("nothing came")
@@ -188,4 +188,4 @@ def _text(delta: Any) -> str:
     content = (delta and delta.content) or ""
     if not isinstance(content, str):
         raise TypeError(f"its content is no text but {type(content).__name__}")
-    return content
+    return content.encode(errors="replace").decode()  # half of an emoji could not be sent again

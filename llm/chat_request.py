@@ -23,6 +23,12 @@ _NOT_HERE = (
     "modalities",
     "audio",
     "prediction",
+    "echo",
+    "guided_json",
+    "guided_regex",
+    "min_p",
+    "repetition_penalty",
+    "top_k",
 )
 """What this server cannot do, where it is asked for by a value that says so: not null, false, 0 or empty."""
 _NO_WISH = {"tool_choice": ("none", "auto"), "function_call": ("none", "auto"), "modalities": (["text"],)}
@@ -45,6 +51,7 @@ class _Part(BaseModel):
 class _Turn(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
     content: tuple[_Part, ...]
+    tool_calls: tuple[()] | None = ()
 
     @field_validator("content", mode="before")
     @classmethod
@@ -57,7 +64,7 @@ class _Turn(BaseModel):
 
 
 class _StreamOptions(BaseModel):
-    include_usage: bool = False
+    include_usage: bool | None = False
 
 
 class ChatRequest(BaseModel):
@@ -67,14 +74,14 @@ class ChatRequest(BaseModel):
 
     model: str
     messages: tuple[_Turn, ...] = Field(min_length=1)
-    stream: bool = False
+    stream: bool | None = False
     stream_options: _StreamOptions | None = None
     n: Literal[1] | None = 1
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=0.0, ge=0, le=2)
     """By default the likeliest token, as in evaluation."""
-    top_p: float | None = Field(default=1.0, gt=0, le=1)
+    top_p: float | None = Field(default=1.0, ge=0, le=1)
     seed: int | None = None
     stop: tuple[str, ...] | None = Field(default=(), max_length=16)
 

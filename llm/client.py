@@ -139,7 +139,7 @@ class Client:
             kind = "busy"
         elif status >= 500 or status in _TRANSIENT:
             kind = "broken"
-        what = f"HTTP {status}: {_server_message(text)}"
+        what = f"HTTP {status}: {self.endpoint.without_key(_server_message(text))}"
         return Failure(kind, what, status=status, retry_after_s=_seconds(retry_after))
 
 
@@ -184,6 +184,6 @@ def _seconds(retry_after: str) -> float:
         pass
     try:
         moment = parsedate_to_datetime(retry_after)
-    except ValueError:
+        return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - time.time())
+    except (ValueError, OverflowError):
         return 0.0
-    return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - time.time())

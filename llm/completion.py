@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -20,11 +21,28 @@ class Completion:
 
 def read_completion(body: str) -> Completion:
     """Read a response body. Raises ValueError when it is no chat completion (a proxy's page, a truncated answer)."""
-    parsed = _Body.model_validate_json(body)
+    try:
+        parsed = _Body.model_validate_json(body)
+    except ValueError:
+        parsed = _Body.model_validate_json(_mended(body))
     choice = parsed.choices[0]
     usage = parsed.usage or _Usage()
     text = choice.message.content or ""
     return Completion(text, choice.finish_reason or "", usage.prompt_tokens, usage.completion_tokens)
+
+
+def _mended(body: str) -> bytes:
+    """The same without what some servers get wrong around an answer. Raises ValueError when it is no JSON.
+
+    A mark at its begin, half of an emoji where it was cut, and second choices, which nobody asked for.
+    """
+    try:
+        value = json.loads(body.removeprefix("\ufeff"))
+    except RecursionError as error:
+        raise ValueError("it nests too deep") from error
+    if isinstance(value, dict) and isinstance(choices := value.get("choices"), list):
+        value["choices"] = choices[:1]
+    return json.dumps(value, ensure_ascii=False).encode(errors="replace")
 
 
 def _joined(content: Any) -> Any:
@@ -36,13 +54,17 @@ def _joined(content: Any) -> Any:
     return "".join(text for text in texts if isinstance(text, str))
 
 
+def _if_text(reason: Any) -> Any:
+    return reason if isinstance(reason, str) else None
+
+
 class _Message(BaseModel):
     content: Annotated[str | None, BeforeValidator(_joined)] = None
 
 
 class _Choice(BaseModel):
     message: _Message
-    finish_reason: str | None = None
+    finish_reason: Annotated[str | None, BeforeValidator(_if_text)] = None
 
 
 _MOST_TOKENS = 2**53

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -46,7 +47,10 @@ class Endpoint:
 
     def without_key(self, text: str) -> str:
         """What the server says, less the key: some repeat it. A word that only stands in for one stays."""
-        return text.replace(self.api_key, "***") if len(self.api_key) >= _SHORTEST_KEY else text
+        if len(self.api_key) >= _SHORTEST_KEY:
+            for written in (self.api_key, json.dumps(self.api_key)[1:-1], self.api_key.replace("/", r"\/")):
+                text = text.replace(written, "***")
+        return text
 
 
 def identity(server: ModelServer) -> str:
@@ -113,7 +117,10 @@ def _hash(path: str, _size: int, _mtime_ns: int) -> str:
 
 def _remote(server: ModelServer, url: str) -> Endpoint:
     withhold([server.api_key_env])  # a recipe may name another than the configuration
-    key = os.environ.get(server.api_key_env, "")
+    key = os.environ.get(server.api_key_env, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        what = f"the environment variable {server.api_key_env!r} holds no key: it has signs that no header may have"
+        raise ModelError(what, where=url, fix="set it anew")
     endpoint = Endpoint(url, server.model, key, server.concurrency, server.timeout_s)
     if not key and not endpoint.is_loopback:
         what = f"the environment variable {server.api_key_env!r} with the endpoint's key is not set"

@@ -12,6 +12,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ from ..core.errors import DataError
 from .completion import Completion, read_completion
 
 _VERSION = 1
+_LONGEST_WAIT_S = 30
+"""For another process that writes."""
 _TABLE = """
 CREATE TABLE IF NOT EXISTS requests (
     key TEXT PRIMARY KEY,
@@ -211,7 +214,7 @@ class Ledger:
             yield from self._reader.execute(query, parameters)
 
     def _prepare(self) -> None:
-        self._database.execute("PRAGMA journal_mode = WAL")
+        self._use_log()
         # FULL: the log is fsynced at every commit. NORMAL would survive a kill too, but not a power cut.
         self._database.execute("PRAGMA synchronous = FULL")
         self._check_version()
@@ -219,6 +222,19 @@ class Ledger:
         self._database.execute(_INDEX)
         self._database.execute(_IN_VAIN)
         self._database.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def _use_log(self) -> None:
+        """SQLite does not wait for others who open a new file too, as it does in a transaction."""
+        end = time.monotonic() + _LONGEST_WAIT_S
+        while True:
+            try:
+                self._database.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError:
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
 
     def _check_version(self) -> None:
         (version,) = self._database.execute("PRAGMA user_version").fetchone()
@@ -244,7 +260,9 @@ class Ledger:
 
 
 def _connect(place: Path | str) -> sqlite3.Connection:
-    return sqlite3.connect(place, timeout=30, isolation_level=None, check_same_thread=False, uri=isinstance(place, str))
+    return sqlite3.connect(
+        place, timeout=_LONGEST_WAIT_S, isolation_level=None, check_same_thread=False, uri=isinstance(place, str)
+    )
 
 
 def _connect_reading(path: Path) -> sqlite3.Connection:

@@ -48,8 +48,10 @@ def schema_fault(schema: Any, place: str = "schema") -> str:
     """The first part of a JSON schema, as YAML gives it, that `mismatch` cannot go by, in words; empty when it can."""
     if not isinstance(schema, dict):
         return f"{place} is {type(schema).__name__}, not an object"
-    if wrong := [kind for kind in _kinds(schema) if kind not in _TYPES]:
+    if wrong := [kind for kind in _kinds(schema) if not isinstance(kind, str) or kind not in _TYPES]:
         return f"{place}.type is {wrong[0]!r}, not one of {', '.join(_TYPES)}"
+    if wrong := [name for name in _list(schema.get("required")) if not isinstance(name, str)]:
+        return f"{place}.required names {wrong[0]!r}, not a key"
     for keys, kind in ((_LISTS, list), (_LIMITS, (int, float)), (("properties",), dict)):
         for key in keys:
             if key in schema and (isinstance(schema[key], bool) or not isinstance(schema[key], kind)):
@@ -57,6 +59,10 @@ def schema_fault(schema: Any, place: str = "schema") -> str:
     parts = {f"{place}.properties.{name}": part for name, part in schema.get("properties", {}).items()}
     parts |= {f"{place}.items": schema["items"]} if "items" in schema else {}
     return next((fault for where, part in parts.items() if (fault := schema_fault(part, where))), "")
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 _LISTS = ("required", "enum")

@@ -165,7 +165,9 @@ class _Server:
             raise Refused(400, error.what) from error
 
     def _refuse_stranger(self, given: str) -> None:
-        if not hmac.compare_digest(given.encode(errors="replace"), f"Bearer {self._token}".encode()):
+        scheme, _, token = given.partition(" ")
+        is_known = hmac.compare_digest(token.strip().encode(errors="replace"), self._token.encode())
+        if scheme.lower() != "bearer" or not is_known:
             raise Refused(401, "the bearer token is missing or wrong", "invalid_api_key")
 
     def _refuse_other_model(self, name: str) -> None:

@@ -56,6 +56,12 @@ class Made:
     failures: list[Failure]
     tally: Tally
 
+    @property
+    def unanswered(self) -> dict[str, str]:
+        """As in the tally, of what came out: rows that were begun ahead, and not needed, may lack answers too."""
+        ended = {failure.request for failure in self.failures}
+        return {key: problem for key, problem in self.tally.unanswered.items() if key in ended}
+
 
 async def run_jobs(
     jobs: Iterable[Callable[[], Job]],

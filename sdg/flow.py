@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 from ..core.records import BY_HAND, Kind, Preference, Provenance, Question, Record, Reject, Sample
-from ..llm.ask import Gateway, RequestFailed, Unanswered
+from ..llm.ask import BadAnswer, Gateway, RequestFailed, Unanswered
 from ..llm.local_gateway import LocalGateway
 from ..taxonomy.leaf import Leaf, SeedExample
 from .filters import Drop, Duplicates, Filter, first_drop, not_held_out
@@ -303,7 +303,7 @@ class LeafRun:
                 prefix=prompt.prefix(**variables),
             )
         except RequestFailed as error:
-            self.tally.keys.update(error.keys)
+            self.tally.keys.update(error.keys if isinstance(error, BadAnswer) else error.keys[:-1])
             raise RowFailed(Failure(step=step, reason=error.what, request=error.keys[-1], source=source)) from error
         except Unanswered as error:
             self.tally.unanswered[error.key] = error.what

@@ -195,8 +195,8 @@ def _saver(
         leaf, tally = made.job.leaf.id, made.tally
         planned, guessed, expected = by_leaf[leaf]
         task.grow(tally.answers - expected)
-        if tally.unanswered:
-            unmade.append(Unmade(leaf, _in_vain(tally)))
+        if made.unanswered:
+            unmade.append(Unmade(leaf, _in_vain(made.unanswered)))
         else:
             requests = _requests(ledger, tally, guessed)
             write_entry(planned.folder, made, judge=judge, seed=config.seed, requests=requests)
@@ -204,8 +204,8 @@ def _saver(
     return save
 
 
-def _in_vain(tally: Tally) -> str:
-    number, [(reason, _)] = len(tally.unanswered), Counter(tally.unanswered.values()).most_common(1)
+def _in_vain(unanswered: Mapping[str, str]) -> str:
+    number, [(reason, _)] = len(unanswered), Counter(unanswered.values()).most_common(1)
     return f"{number:,} {'request' if number == 1 else 'requests'} got no answer ({reason})"
 
 

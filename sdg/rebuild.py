@@ -98,8 +98,9 @@ def obstacles(origins: Sequence[Origin], planned: Sequence[Planned], config: Con
 
 def _origin(entry: Entry, asked: Sequence[str], answered: Mapping[str, str], ledger: Ledger) -> Origin:
     """`answered`: the keys of those requests that have an answer, with the model that gave it."""
-    manifest, unanswered = read_manifest(entry.folder), set(asked) - answered.keys()
-    if lost := unanswered - {failure.request for failure in manifest.failures}:
+    manifest = read_manifest(entry.folder)
+    refused = {failure.request for failure in manifest.failures if not ledger.get(failure.request)}
+    if lost := set(asked) - answered.keys() - refused:
         what = f"the ledger lacks {len(lost):,} of the {len(asked):,} answers that {entry.leaf} was made from"
         fix = f"bring back the ledger that had them, or remove {entry.folder} and pay for them again"
         raise DataError(what, where=str(ledger.path), fix=fix)
@@ -114,7 +115,7 @@ def _origin(entry: Entry, asked: Sequence[str], answered: Mapping[str, str], led
         others=tuple(sorted(set(answered.values()) - {manifest.teacher, manifest.judge})),
         seed=manifest.seed,
         tilth=manifest.tilth,
-        refused=len(unanswered),
+        refused=len(refused),
         sha256=_hashes(manifest),
     )
 

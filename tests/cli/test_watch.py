@@ -114,9 +114,14 @@ def test_pushes_errors_and_other_commands(spawner: Spawner, followed: tuple[Loop
     assert "tilth: " not in ran.err
 
 
+def first_is_told(loop: Loop) -> None:
+    done = read_json(loop.state / "cycles/0001/done.json")
+    write_json(loop.state / "watch.json", {"told": {"1": {"finished_at": done["finished_at"]}}})
+
+
 def test_a_verdict_is_told_once(spawner: Spawner, turned_twice: Loop, copy: Copy, tmp_path: Path) -> None:
     loop, told = copy(turned_twice), tmp_path / "told"
-    write_json(loop.state / "watch.json", {"cycle": 1, "finished_at": None})
+    first_is_told(loop)
     for said in ("released, told", "nothing to do, no news"):
         with watching(spawner, loop, "--run", post_to(told)) as watch:
             until(lambda watch=watch, said=said: said in watch.said)
@@ -129,14 +134,14 @@ def test_a_verdict_is_told_once(spawner: Spawner, turned_twice: Loop, copy: Copy
 @pytest.mark.slow
 def test_what_could_not_be_told_is_told_later(spawner: Spawner, turned_twice: Loop, copy: Copy, tmp_path: Path) -> None:
     loop, told, broken = copy(turned_twice), tmp_path / "told", tmp_path / "broken"
-    write_json(loop.state / "watch.json", {"cycle": 1, "finished_at": None})
+    first_is_told(loop)
     broken.touch()
     script = shlex.join(["sh", "-c", f"test ! -e {broken} && cat > {told}"])
     with watching(spawner, loop, "--every", "1", "--run", script) as watch:
         until(lambda: "; again in 1 s" in watch.said)
-        assert read_json(loop.state / "watch.json")["cycle"] == 1
+        assert list(read_json(loop.state / "watch.json")["told"]) == ["1"]
         broken.unlink()
-        until(lambda: read_json(loop.state / "watch.json")["cycle"] == 2)
+        until(lambda: list(read_json(loop.state / "watch.json")["told"]) == ["1", "2"])
         said = watch.stop().err
     assert told.read_text().startswith("## Release 2: ")
     assert "--run: 'sh' ended with exit code 1: the verdict is not told; `tilth report --markdown 2` prints it" in said

@@ -11,13 +11,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Literal
 
 import pytest
-from tilth.core.atomic import read_json
+from tilth.core.atomic import read_json, write_json
 from tilth.core.errors import TilthError
 from tilth.core.progress import SilentProgress
-from tilth.cycle.journal import Done, finish
+from tilth.cycle.journal import Done, Outcome, finish
 from tilth.cycle.watch import News, Watch, _Ended
 
 from ..loop import Loop
@@ -82,7 +81,7 @@ def test_the_lines_of_a_cycle_are_shown_and_its_long_result_read(loop: Loop) -> 
     news = watched(loop, f"import sys; print('at work', file=sys.stderr, flush=True); {NOTHING}", progress := Lines(2))
     assert progress.lines[0] == "at work"
     assert progress.lines[1].endswith(": nothing to do, no news")
-    assert (news, read_json(loop.state / "watch.json")) == ([], {"cycle": 0, "finished_at": None, "unanswered": False})
+    assert (news, read_json(loop.state / "watch.json")) == ([], {"told": {}})
 
 
 @pytest.mark.parametrize("noise", ["[INFO] hello", "{hello}", "{}", "\\udcff"])
@@ -153,15 +152,15 @@ class Seen:
             raise TilthError("nobody is there")
         self.news.append((news.cycle, news.outcome))
 
-    def turn(
-        self, number: int, outcome: Literal["released", "refused", "judged"], hour: int, unanswered: int = 0
-    ) -> None:
+    def end(self, number: int, outcome: Outcome, hour: int, ref: str = "", unanswered: int = 0) -> None:
+        """A cycle ends."""
+        at, release = datetime(2026, 3, 1, hour, tzinfo=UTC), number if outcome == "released" else 0
+        done = Done(outcome=outcome, release=release, finished_at=at, ref=ref, unanswered=unanswered)
+        finish(self.loop.workspace, number, done)
+
+    def turn(self, number: int, outcome: Outcome, hour: int, unanswered: int = 0) -> None:
         """A cycle ends, and the watch's turn ends with it."""
-        at = datetime(2026, 3, 1, hour, tzinfo=UTC)
-        release = number if outcome == "released" else 0
-        finish(
-            self.loop.workspace, number, Done(outcome=outcome, release=release, finished_at=at, unanswered=unanswered)
-        )
+        self.end(number, outcome, hour, unanswered=unanswered)
         self.result = {"cycle": number, "outcome": outcome}
         self.watch._turn("c0ffee")
 
@@ -174,9 +173,26 @@ def test_who_could_not_be_told_is_told_in_the_order_of_the_cycles(seen: Seen) ->
     seen.is_there = True
     seen.turn(3, "released", hour=3)
     assert seen.news == [(1, "refused"), (2, "refused"), (3, "released")]
-    seen.turn(2, "released", hour=4)  # by hand, with --force
-    seen.turn(4, "judged", hour=5)  # of a branch
+    seen.turn(2, "released", hour=1)  # by hand, with --force, by a clock that was set back
     assert seen.news[3:] == [(2, "released")]
+
+
+def test_what_a_branch_came_to_is_news_when_it_is_merged(seen: Seen) -> None:
+    seen.end(1, "refused", hour=1, ref="branch")
+    seen.turn(2, "released", hour=2)
+    assert seen.news == [(2, "released")]
+    seen.result = {"cycle": 1, "outcome": "refused"}  # as before
+    for _ in range(2):
+        seen.watch._turn("c0ffee")
+    assert seen.news == [(2, "released"), (1, "refused")]
+
+
+def test_cycles_before_somebody_watched_are_no_news(loop: Loop) -> None:
+    seen = Seen(loop)
+    seen.end(1, "refused", hour=1)
+    write_json(loop.state / "watch.json", {"cycle": 0, "finished_at": None})  # as it was written before
+    seen.watch._begin()
+    assert seen.watch._untold(1) == []
 
 
 def test_a_judge_who_is_away_is_asked_again_and_told_of_once(seen: Seen) -> None:

@@ -8,6 +8,7 @@ from tilth.core.config import ModelServer
 from tilth.core.errors import ModelError
 from tilth.core.records import Message
 from tilth.llm.ask import Answer, BadAnswer, Gateway, RequestFailed, Unanswered, _data, _Unfit
+from tilth.llm.client import _seconds
 from tilth.llm.completion import Completion
 from tilth.llm.endpoint import identity, open_endpoints
 from tilth.llm.ledger_report import count
@@ -140,6 +141,26 @@ def test_one_bad_request_leaves_the_others_alone(ledger, progress):
         answers, _ = ask_all(server_at(url, concurrency=1), ledger, progress, [prompt(n) for n in range(4)])
     assert [type(answer) for answer in answers] == [Answer, RequestFailed, Answer, Answer]
     assert count(ledger) == 3
+
+
+@pytest.mark.parametrize("key", ["sk-one\r\nX-Two: 3", "sk\u2013one"])
+def test_a_key_that_no_header_may_have_is_told_and_not_shown(ledger, progress, monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", f"{key}\n")
+    told = r"'OPENAI_API_KEY' holds no key: it has signs that no header may have; set it anew"
+    with serve_scripted() as url, pytest.raises(ModelError, match=told) as caught:
+        ask_one(server_at(url), ledger, progress)
+    assert "one" not in str(caught.value)
+
+
+def test_a_key_may_end_in_a_line_break(ledger, progress, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-one\n")
+    with serve_scripted() as url:
+        assert ask_one(server_at(url), ledger, progress).text
+
+
+@pytest.mark.parametrize("header", ["Mon, 01 Jan 2024 00:00:00 +99999999999999999999", "soon", "", "nan"])
+def test_a_retry_after_that_says_nothing_is_none(header):
+    assert not _seconds(header) > 0
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from tilth.core.config import ModelServer
 from tilth.core.errors import ModelError
 from tilth.core.records import Message
 from tilth.llm import local
-from tilth.llm.chat import partner, with_system_prompt
+from tilth.llm.chat import Conversation, partner, with_system_prompt
 from tilth.llm.models import Endpoint, Folder
 from tilth.llm.scripted import serve_scripted
 from tilth.llm.streaming import Sampling
@@ -62,6 +62,7 @@ def test_what_an_endpoint_does_wrong_is_one_line(progress, fault, told):
         b'data: {"id": oops\n\n',
         b'data: "hello"\n\n',
         b"data: \xff\xfe\n\n",
+        b"data: " + b"[" * 100_000 + b"\n\n",
         b'data: {"choices": [{"delta": {"content": 5}}]}\n\n',
         b'data: {"choices": [{"delta": {"content": ["x"]}}]}\n\n',
         b'data: {"choices": 3}\n\n',
@@ -82,6 +83,23 @@ def test_a_chunk_without_text_is_none(progress):
     chunks = [{"choices": []}, *({"choices": [{"delta": delta}]} for delta in (None, {"content": "a"}, {}))]
     with streaming(b"".join(f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks)) as url:
         assert "".join(ask(endpoint(url), progress)) == "a"
+
+
+@pytest.mark.slow
+def test_half_of_an_emoji_does_not_end_a_conversation(progress):
+    sent = b'data: {"choices": [{"delta": {"content": "a\\ud83d"}}]}\n\n'
+    with streaming(sent) as url, partner(endpoint(url), progress) as found:
+        talk = Conversation("it", found, Sampling())
+        assert [talk.ask("x"), talk.ask("y")] == ["a?", "a?"]
+
+
+@pytest.mark.slow
+def test_an_error_in_a_stream_tells_no_key(progress, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret/secret-secret")
+    error = {"error": {"message": "bad key sk-secret/secret-secret"}}
+    with streaming(f"data: {json.dumps(error)}\n\n".encode()) as url, pytest.raises(ModelError) as caught:
+        ask(endpoint(url), progress)
+    assert "bad key ***" in str(caught.value)
 
 
 @contextlib.contextmanager

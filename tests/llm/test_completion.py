@@ -32,6 +32,25 @@ def test_an_answer_in_parts_is_one_text() -> None:
     assert read_completion(body(content=parts)).text == "Rain."
 
 
+@pytest.mark.parametrize(
+    ("sent", "text"),
+    [
+        ('{"choices": [{"message": {"content": "I like \\ud83d"}, "finish_reason": "length"}]}', "I like ?"),
+        ('{"choices": [{"message": {"content": "\\ud83d\\ude00"}, "finish_reason": 3}]}', "\U0001f600"),
+        ('{"choices": [{"message": {"content": "Rain."}}, {"message": null}]}', "Rain."),
+        ("\ufeff" + body(), "Rain."),
+    ],
+)
+def test_an_answer_is_read_whatever_is_wrong_around_it(sent: str, text: str) -> None:
+    assert read_completion(sent).text == text
+
+
+@pytest.mark.parametrize("sent", ["<html>", "[" * 100_000, "[]", "{}", '{"choices": []}', '{"choices": [3]}'])
+def test_what_is_no_completion_is_told(sent: str) -> None:
+    with pytest.raises(ValueError, match=r"validation error|nests too deep|Expecting value"):
+        read_completion(sent)
+
+
 @pytest.mark.parametrize("limit", [{"max_tokens": 100}, {"max_cost": 1.0}])
 def test_a_limit_that_can_never_be_reached_stops_the_run(limit: dict[str, Any]) -> None:
     budget, untold, free = Budget(**limit), Completion("Rain.", "stop", 0, 0), Budget(max_calls=3)

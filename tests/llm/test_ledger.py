@@ -1,4 +1,5 @@
 import asyncio
+import functools
 import json
 import sqlite3
 import subprocess
@@ -65,6 +66,24 @@ def test_two_connections_write_and_see_each_other(tmp_path, ledger):
         ledger.put(make_entry("k2"))
         assert ledger.get("k1")
         assert other.get("k2")
+
+
+def test_who_opens_a_new_file_at_the_same_time_is_waited_for(tmp_path, monkeypatch):
+    tries = []
+
+    class Busy(sqlite3.Connection):
+        """SQLite does not wait itself for who else makes the log."""
+
+        def execute(self, statement, *parameters):
+            if "journal_mode" in statement and len(tries) < 2:
+                tries.append(statement)
+                raise sqlite3.OperationalError("database is locked")
+            return super().execute(statement, *parameters)
+
+    monkeypatch.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, factory=Busy))
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        assert [*ledger.rows("PRAGMA journal_mode")] == [("wal",)]
+    assert len(tries) == 2
 
 
 def test_the_entries_of_a_leaf_are_found_without_reading_the_others(ledger):

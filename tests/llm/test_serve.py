@@ -195,6 +195,12 @@ def body(**changes):
         (body(tool_choice="required"), 400, "tool_choice is not supported here"),
         (body(top_logprobs=3), 400, "top_logprobs is not supported here"),
         (body(modalities=["text", "audio"]), 400, "modalities is not supported here"),
+        (body(top_k=5), 400, "top_k is not supported here"),
+        (
+            body(messages=[{"role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]}]),
+            400,
+            "messages.0.tool_calls",
+        ),
         (body(response_format={"type": "json_object"}), 400, "response_format is not supported here"),
         (body(model="gpt-4o"), 404, "there is no model 'gpt-4o' here; use 'release-2'"),
         (body(messages=user("long " * 1000)), 400, "tokens, and the model holds 2048"),
@@ -205,6 +211,11 @@ def test_a_wrong_request_is_told_in_openais_shape(served, sent, status, told):
     assert (got, set(answer), set(answer["error"])) == (status, {"error"}, {"message", "type", "param", "code"})
     assert told in answer["error"]["message"]
     assert answer["error"]["type"] == "invalid_request_error"
+
+
+def test_what_openais_api_allows_is_taken(served):
+    sent = body(stream=None, stream_options=None, n=None, top_p=0, stop=None, tools=[], tool_choice="none")
+    assert served.post(sent)[0] == 200
 
 
 def test_strangers_and_wrong_places(served, client):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
+import time
+from typing import Any
 
 import pytest
 from tilth.core.config import ModelServer
@@ -56,6 +59,27 @@ def test_a_refused_request_has_no_answer_and_is_told(bench: Bench) -> None:
     assert origin.refused == 2
     [obstacle] = found(bench, entries)
     assert obstacle.what == "2 requests were refused, and have no answer"
+
+
+def test_what_was_begun_behind_a_quota_and_refused_is_not_lost(bench: Bench) -> None:
+    bench.leaves = bench.leaves[1:2]
+    bench.config = bench.config.model_copy(
+        update={"teacher": bench.config.teacher.model_copy(update={"concurrency": 16})}
+    )
+    bench.use_recipe("skills", quota=2, calls_per_seed=4)
+    ask, count = RULES["skills questions"], itertools.count()
+
+    def questions(asked: dict[str, Any]) -> Any:
+        if next(count) > 2:
+            return 400
+        time.sleep(0.2)  # what is behind comes first
+        return ask(asked)
+
+    bench.teacher.rules["skills questions"] = questions
+    entries = bench.run()
+    assert bench.teacher.asked["skills questions"] > 3
+    assert not read_manifest(entries[0].folder).failures
+    assert basis(bench, entries).origins[0].refused == 0
 
 
 def test_a_lost_answer_is_an_error(bench: Bench) -> None:

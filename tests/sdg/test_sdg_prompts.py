@@ -163,6 +163,8 @@ def test_a_broken_template_is_refused_when_it_is_read() -> None:
     ("changes", "told"),
     [
         ({"schema": {"type": "text"}}, "not a JSON schema: schema.type is 'text', not one of object, array, string"),
+        ({"schema": {"type": {"a": "b"}}}, "not a JSON schema: schema.type is {'a': 'b'}, not one of object"),
+        ({"schema": {"required": [["a"]]}}, "not a JSON schema: schema.required names ['a'], not a key"),
         ({"schema": {"properties": None}}, "not a JSON schema: schema.properties is NoneType, not an object"),
         ({"schema": {"properties": {"a": "text"}}}, "not a JSON schema: schema.properties.a is str, not an object"),
         ({"schema": {"items": {"required": "a"}}}, "not a JSON schema: schema.items.required is str, not a list"),

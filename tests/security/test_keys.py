@@ -153,6 +153,8 @@ def test_every_child_process_is_started_with_an_environment_of_our_choice() -> N
 def test_an_answer_that_repeats_the_key_is_kept_without_it(key: str) -> None:
     endpoint = Endpoint("http://127.0.0.1:1/v1", "m", KEY, 1, 1.0)
     assert endpoint.without_key(f"You sent {KEY}.") == "You sent ***."
+    slashed = Endpoint("http://127.0.0.1:1/v1", "m", "sk-secret/secret-secret", 1, 1.0)
+    assert slashed.without_key(r'{"error": "sk-secret\/secret-secret"}') == '{"error": "***"}'
     stand_in = Endpoint("http://127.0.0.1:1/v1", "m", "none", 1, 1.0)
     assert stand_in.without_key("none of them") == "none of them"
     assert KEY not in repr(endpoint)
