@@ -11,7 +11,7 @@ import typer
 from ..core.errors import TaxonomyError, TilthError
 from ..core.workspace import Workspace
 from ..cycle.basis import documents_cache
-from ..taxonomy.attribution import ATTRIBUTION_NAME, attribution_faults
+from ..taxonomy.attribution import ATTRIBUTION_NAME, LINE_BREAK, attribution_faults
 from ..taxonomy.contribute import (
     NewLeaf,
     ScaffoldKind,
@@ -94,7 +94,7 @@ def add(  # noqa: PLR0913  the verb's options
 def _next(folder: Path, *, suggested: bool) -> str:
     """What is left for the leaf's author to do; of whose words they are nobody else can say."""
     data = (folder / ATTRIBUTION_NAME).read_bytes()
-    lines = data.decode().splitlines()
+    lines = LINE_BREAK.split(data.decode())
     blank = [lines[fault.line - 1].partition(":")[0] for fault in attribution_faults(data) if fault.kind == "blank"]
     steps = [f"{'read' if suggested else 'fill in'} {shown_path(folder / QNA_NAME)}"]
     steps += [f"write {' and '.join(map(repr, blank))} in {ATTRIBUTION_NAME}"] if blank else []

@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from ..cycle.new_workspace import add_starter_leaves, git_lists, make_workspace, outer_repository
+from ..cycle.new_workspace import (
+    absolute,
+    add_starter_leaves,
+    git_lists,
+    has_unfinished_starter,
+    make_workspace,
+    outer_repository,
+)
 from ..taxonomy.source import WorkingTree
 from ..taxonomy.starter_taxonomy import STARTER_LEAVES
 from ..taxonomy.tree import leaf_ids
@@ -20,12 +27,12 @@ def init(
     empty: Annotated[bool, typer.Option("--empty", help="No starter leaves in a new taxonomy.")] = False,
 ) -> None:
     """Make a workspace: a git repository with a taxonomy and tilth.yaml. A taxonomy that is there is adopted."""
-    outer = outer_repository(Path(name).absolute())
+    outer = outer_repository(absolute(name))
     folder = make_workspace(name)
     leaves = leaf_ids(WorkingTree(folder))
-    if leaves:
+    if leaves and not has_unfinished_starter(folder):
         print(f"adopted {count_leaves(len(leaves))} in {shown_path(folder)}")
-    elif not empty:
+    elif leaves or not empty:
         add_starter_leaves(folder)
         print(
             f"made {shown_path(folder)} with {len(STARTER_LEAVES)} starter leaves: read them, change them, remove them"

@@ -19,7 +19,8 @@ QUESTION_CHARACTERS = 10_000
 
 def normalise(text: str) -> str:
     """Words in one spelling, separated by single spaces. The module says which rules apply."""
-    text = unicodedata.normalize("NFKC", text).translate(_TYPOGRAPHY)
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", _RAISED.sub(" ", text)).translate(_TYPOGRAPHY)
     text = _LETTER_A.sub("ª", text)
     text = _MINUS.sub("ⁱ", text)
     if "+" in text or "#" in text:
@@ -42,6 +43,8 @@ def normalise(text: str) -> str:
 
 _TYPOGRAPHY = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "−": "-"})  # noqa: RUF001  the marks that models really write
 # Signs that stay wait as letters of which NFKC leaves none.
+_RAISED = re.compile("(?<=[0-9])(?=[\u00b2\u00b3\u00b9\u2070-\u208e\u00bc-\u00be\u2150-\u215e])")
+"""Between a number and what NFKC would make digits of it: an exponent, an index, a fraction."""
 _LETTER_A = re.compile(r"A(?<=\w A)\b")
 _MINUS = re.compile(r"-(?<!\w-)(?=\d)")
 _SUFFIX = re.compile(r"[^\W\d_][+#]{1,2}(?!\w)")

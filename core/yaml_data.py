@@ -14,7 +14,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 
 from .text_faults import text_fault
 from .yaml_problem import Path_, Problem, YamlProblems, shortened
-from .yaml_syntax import syntax_problem
+from .yaml_syntax import OTHER_BREAKS, place_at, syntax_problem
 
 MAX_CHARACTERS = 500_000
 _MAX_DEPTH = 64
@@ -33,11 +33,14 @@ def compose(text: str, name: str) -> Node | None:
         line = text.count("\n", 0, tag.end()) + 1
         raise YamlProblems(name, [Problem(line, 1, "%TAG is not allowed; remove the line", (), "tag")])
     try:
-        return yaml.compose(text, Loader=_Loader)
+        root = yaml.compose(text, Loader=_Loader)
     except _EndlessError as error:
         raise YamlProblems(name, [error.problem]) from error
     except (yaml.YAMLError, UnicodeEncodeError) as error:
         raise YamlProblems(name, [syntax_problem(error, text)]) from error
+    if root and OTHER_BREAKS.search(text):
+        _count_lines_anew(root, text)
+    return root
 
 
 def construct(root: Node, name: str) -> Any:
@@ -58,6 +61,23 @@ def construct(root: Node, name: str) -> Any:
 def too_long() -> Problem:
     """What is said of a file that nobody wants to read."""
     return Problem(1, 1, f"more than {MAX_CHARACTERS} characters; split the file", (), "size")
+
+
+def _count_lines_anew(root: Node, text: str) -> None:
+    """Let all nodes stand where an editor shows them: YAML 1.1 takes signs for line breaks that no editor does."""
+    found, seen = [root], set[int]()
+    while found:
+        node = found.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        index = node.start_mark.index
+        line, column = place_at(text, index)
+        node.start_mark = yaml.Mark(node.start_mark.name, index, line - 1, column - 1, None, None)
+        if isinstance(node, MappingNode):
+            found.extend(part for pair in node.value for part in pair)
+        elif not isinstance(node, ScalarNode):
+            found.extend(node.value)
 
 
 class _Loader(yaml.CSafeLoader):

@@ -44,6 +44,16 @@ _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000
 """What may stand in no YAML file (YAML 1.1, section 5.1)."""
 
 
+OTHER_BREAKS = re.compile("[\x85\u2028\u2029]")
+"""What ends a line in YAML 1.1, and in no editor."""
+
+
+def place_at(text: str, index: int) -> tuple[int, int]:
+    """Line and column, from 1, as editors count."""
+    before = text[:index].replace("\r\n", "\r").replace("\r", "\n") if "\r" in text else text[:index]
+    return before.count("\n") + 1, len(before) - before.rfind("\n")
+
+
 def syntax_problem(error: yaml.YAMLError | UnicodeEncodeError, text: str) -> Problem:
     """The place and the message for what PyYAML raised on `text`."""
     if isinstance(error, ReaderError | UnicodeEncodeError) and (sign := _FORBIDDEN.search(text)):
@@ -53,6 +63,8 @@ def syntax_problem(error: yaml.YAMLError | UnicodeEncodeError, text: str) -> Pro
     said = str(getattr(error, "problem", None) or error)
     mark = getattr(error, "context_mark" if said in _AT_CONTEXT else "problem_mark", None)
     place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    if mark and OTHER_BREAKS.search(text):
+        place = place_at(text, mark.index)
     told = _of_signs(said, text, mark.index) if mark else None
     told = told or _AT_CONTEXT.get(said) or _AT_PROBLEM.get(said) or f"{said}; {_QUOTE}"
     return Problem(*place, f"not valid YAML: {told}", (), "syntax")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ..core.atomic import write_text
@@ -9,7 +10,9 @@ from ..core.config import load_config
 from ..core.errors import TaxonomyError, TilthError
 from ..core.workspace import CONFIG_NAME, STATE_NAME
 from ..taxonomy.contribute import add_files, commit_files, init_repository, write_schema
-from ..taxonomy.repository import git_output, refuse_tracked
+from ..taxonomy.repository import git_output, is_committed, refuse_tracked
+from ..taxonomy.scaffold import SCHEMA_NAME
+from ..taxonomy.schema import QNA_NAME
 from ..taxonomy.starter_taxonomy import STARTER_LEAVES, starter_files
 
 _CONFIG = """\
@@ -43,7 +46,7 @@ def make_workspace(name: str) -> Path:
     """
     if not name:  # a variable of the shell that is not set, maybe: not the current folder
         raise TilthError("DIR is empty", fix="name a folder, or leave it out")
-    folder = Path(name).absolute()
+    folder = absolute(name)
     if outer := next((parent for parent in folder.parents if (parent / CONFIG_NAME).is_file()), None):
         what = f"this is inside the workspace {outer}"
         raise TilthError(what, where=str(folder), fix="choose a folder outside, or work there")
@@ -54,20 +57,37 @@ def make_workspace(name: str) -> Path:
     refuse_tracked(folder, STATE_NAME)
     if (folder / CONFIG_NAME).exists():
         load_config(folder / CONFIG_NAME)
-    written = [folder / ".gitignore"] if init_repository(folder) else []
+    changed = [folder / ".gitignore"] if init_repository(folder) else []
     if not (folder / CONFIG_NAME).exists():
         write_text(folder / CONFIG_NAME, _CONFIG)
-        written.append(folder / CONFIG_NAME)
-    written += write_schema(folder)
-    if written:
+    write_schema(folder)
+    own = (folder / name for name in (".gitignore", CONFIG_NAME, SCHEMA_NAME))
+    if written := [*changed, *(path for path in own if path not in changed and not is_committed(folder, path.name))]:
         commit_files(folder, written, "Make this a tilth workspace")
     return folder
 
 
+def absolute(name: str) -> Path:
+    """A path as it was typed, from the root: links stay, and `..` is gone."""
+    return Path(os.path.abspath(name))  # noqa: PTH100
+
+
+def has_unfinished_starter(folder: Path) -> bool:
+    """Whether some of the leaves that ship with tilth are there and in no commit: making them was stopped."""
+    there = (f"{leaf}/{QNA_NAME}" for leaf in STARTER_LEAVES if (folder / leaf / QNA_NAME).is_file())
+    return any(not is_committed(folder, path) for path in there)
+
+
 def add_starter_leaves(folder: Path) -> None:
-    """Commit the leaves that ship with tilth, one commit each. Raises TaxonomyError."""
+    """Write the leaves that ship with tilth, then commit them, one commit each; what is there stays.
+
+    Raises TaxonomyError.
+    """
     for leaf in STARTER_LEAVES:
-        commit_files(folder, add_files(folder, leaf, starter_files(leaf)), f"Add {leaf}")
+        missing = {name: text for name, text in starter_files(leaf).items() if not (folder / leaf / name).exists()}
+        add_files(folder, leaf, missing)
+    for leaf in STARTER_LEAVES:
+        commit_files(folder, [folder / leaf / name for name in starter_files(leaf)], f"Add {leaf}")
 
 
 def outer_repository(folder: Path) -> Path | None:
@@ -97,3 +117,5 @@ def _make_folder(folder: Path) -> None:
     for name in (".gitignore", CONFIG_NAME):
         if (folder / name).is_dir():
             raise TilthError("a folder stands where a file has to be", where=str(folder / name), fix="move it away")
+    if os.path.lexists(ignore := folder / ".gitignore") and (ignore.is_symlink() or not ignore.is_file()):
+        raise TilthError("this is a link, or no file, and git follows none", where=str(ignore), fix="move it away")

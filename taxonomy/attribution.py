@@ -15,6 +15,8 @@ ATTRIBUTION_NAME = "attribution.txt"
 _WANTED = ("title of work", "license of the work", "creator names")
 """Fields that want a value wherever they stand; a work of one's own has no link and no revision."""
 _LICENCE = {"license of the work", "licence of the work", "license", "licence", "spdx-license-identifier"}
+LINE_BREAK = re.compile(r"\r\n|\r|\n")
+"""As editors count lines; `str.splitlines` knows more."""
 _FIELD = re.compile(r"[ \t]*([A-Za-z][A-Za-z \-]{0,60}?)[ \t]*:[ \t]*(.*)")
 
 
@@ -39,7 +41,7 @@ def attribution_faults(data: bytes) -> Iterator[AttributionFault]:
         yield AttributionFault("blank", 1, 1, "the file is empty; write title, licence and creator of the work")
         return
     licensed = False
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(LINE_BREAK.split(text), start=1):
         if not (field := _FIELD.fullmatch(line)):
             continue
         name, value = field[1].lower(), field[2].rstrip(" \t")

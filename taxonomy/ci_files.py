@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from ..core import atomic
 from ..core.errors import TaxonomyError
+from .contribute import refuse_way
 from .repository import git_output
 
 WORKFLOW, HOOK = ".github/workflows/tilth.yml", ".githooks/pre-commit"
@@ -189,7 +190,12 @@ def _default_branch(root: Path) -> str:
     """What the remote calls so; without one, the branch that is checked out."""
     for name in ("refs/remotes/origin/HEAD", "HEAD"):
         try:
-            return git_output(root, "symbolic-ref", "--short", name).decode().strip().removeprefix("origin/")
+            return (
+                git_output(root, "symbolic-ref", "--short", name)
+                .decode(errors="replace")
+                .strip()
+                .removeprefix("origin/")
+            )
         except TaxonomyError:
             continue
     return "main"
@@ -199,6 +205,7 @@ def _write(root: Path, name: str, text: str, *, mode: int = 0o644) -> bool:
     path = root / name
     if os.path.lexists(path):
         return False
+    refuse_way(root, name.rpartition("/")[0])
     try:
         atomic.write_text(path, text)
         path.chmod(mode)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import yaml
+
 from ..core import atomic
 from ..core.config import Documents
 from ..core.environment import keys_away
@@ -21,8 +23,8 @@ from .documents import Document, load_documents
 from .editor_schema import schema_text
 from .formats import content_problem, size_problem, suffix_problem
 from .leaf import DocumentSpec, Leaf
-from .repository import git_errors, git_output, open_repository
-from .scaffold import SCHEMA_NAME, Draft, attribution, knowledge_qna, skill_qna
+from .repository import git_errors, git_output, has_commit, open_repository, resolve_commit
+from .scaffold import SCHEMA_NAME, Draft, attribution, knowledge_qna, skill_qna, yaml_text
 from .schema import NEWEST_VERSION, QNA_NAME, SECTIONS
 
 if TYPE_CHECKING:
@@ -56,11 +58,13 @@ def init_repository(root: Path) -> bool:
             with keys_away():
                 Repo.init(root, initial_branch="main").close()
     ignore = root / ".gitignore"
-    lines = ignore.read_bytes().splitlines() if ignore.exists() else []
+    there = ignore.read_bytes() if ignore.exists() else b""
     wanted = STATE_NAME.encode()  # without a slash: it may be a link
-    if wanted in lines:
+    if wanted in there.splitlines():
         return False
-    atomic.write_bytes(ignore, b"\n".join([*lines, wanted]) + b"\n")
+    line_end = b"\r\n" if b"\r\n" in there else b"\n"
+    before = there if not there or there.endswith(b"\n") else there + line_end
+    atomic.write_bytes(ignore, before + wanted + line_end)
     return True
 
 
@@ -115,7 +119,7 @@ def plan_leaf(
     used, or a file is there already.
     """
     leaf_id = full_leaf_id(kind, leaf_id)
-    _refuse_way(root, leaf_id)
+    refuse_way(root, leaf_id)
     if kind != "knowledge" and (files or remote):
         raise TaxonomyError("a skill has no document", where=leaf_id, fix="add it as knowledge, or leave it out")
     if remote is not None:
@@ -161,14 +165,18 @@ def read_documents(new: NewLeaf, cache: Path, settings: Documents) -> tuple[Docu
 def add_files(root: Path, leaf_id: str, files: Mapping[str, str | bytes]) -> list[Path]:
     """Write `files` (name -> content) into the folder of the leaf. Returns their paths.
 
-    Raises TaxonomyError, and writes nothing, when one of them is there already.
+    Raises TaxonomyError when one of them is there already or cannot be written: then none of them is.
     """
-    folder = root / leaf_id
+    folder, written = root / leaf_id, list[Path]()
+    refuse_way(root, leaf_id)
     _refuse_present(folder, leaf_id, files)
     try:
         for name, content in files.items():
             atomic.write_bytes(folder / name, content.encode() if isinstance(content, str) else content)
+            written.append(folder / name)
     except OSError as error:
+        for path in written:
+            path.unlink(missing_ok=True)
         what = f"the leaf cannot be written ({(error.strerror or str(error)).lower()})"
         raise TaxonomyError(what, where=leaf_id, fix="check that folder and its disk") from error
     return [folder / name for name in files]
@@ -211,11 +219,10 @@ def commit_files(root: Path, paths: Sequence[Path], message: str) -> str:
         repo = open_repository(root)
         repo.git.update_environment(GIT_LITERAL_PATHSPECS="1")
         repo.git.add("--", *names)
-        if not repo.head.is_valid() or repo.git.diff("--cached", "--name-only", "HEAD", "--", *names):
+        if not has_commit(root) or repo.git.diff("--cached", "--name-only", "HEAD", "--", *names):
             repo.git.commit("--quiet", "--only", "-m", message, "--", *names, env=_author(repo))
-        sha = repo.head.commit.hexsha
         repo.close()
-    return sha
+    return resolve_commit(root, "HEAD")
 
 
 def author_name(root: Path) -> str:
@@ -233,12 +240,25 @@ def _with_files(root: Path, leaf_id: str, files: Sequence[Path]) -> NewLeaf:
     for name in names:
         if name in {ATTRIBUTION_NAME, QNA_NAME}:
             raise TaxonomyError("this name is taken by the leaf's own file", where=name, fix="rename the document")
+        if not _can_be_named(name):
+            what = (
+                "a file that is hidden, or whose name has odd signs or a space at its ends, cannot be named in a leaf"
+            )
+            raise TaxonomyError(what, where=repr(name), fix="rename the document")
         if names.count(name) > 1:
             raise TaxonomyError("two documents have this name", where=name, fix="rename one")
     documents = {file.name: _document_bytes(file) for file in files}
     in_place = frozenset(file.name for file in files if file.resolve() == (root / leaf_id / file.name).resolve())
     spec = DocumentSpec(files=tuple(names))
     return NewLeaf(leaf_id, "knowledge", spec, documents, in_place, title=Path(names[0]).stem)
+
+
+def _can_be_named(name: str) -> bool:
+    """Whether a leaf that names it, read again, means this file."""
+    try:
+        return not name.startswith(".") and yaml.safe_load(yaml_text(name)) == name
+    except (yaml.YAMLError, UnicodeError):
+        return False
 
 
 class _Files:
@@ -262,10 +282,10 @@ class _Files:
         return {}
 
 
-def _refuse_way(root: Path, leaf_id: str) -> None:
-    """Raise TaxonomyError where a link or a file stands in the leaf's way: nothing is read, or written, behind it."""
+def refuse_way(root: Path, folder_name: str) -> None:
+    """Raise TaxonomyError where a link or a file stands in a folder's way: nothing is read, or written, behind it."""
     folder = root
-    for name in leaf_id.split("/"):
+    for name in folder_name.split("/"):
         folder = folder / name
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             what = f"this is a {'link' if folder.is_symlink() else 'file'}, not a folder"

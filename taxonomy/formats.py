@@ -13,6 +13,9 @@ MAX_DOCUMENT_MB = 32
 """The largest file that is a document: a thick book's text is 3 MB."""
 
 
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
 class Unreadable(Exception):
     """A file is not what its name says, or hostile; the message says what to do. For the process that converts it."""
 
@@ -43,6 +46,8 @@ def content_problem(path: str, data: bytes) -> str:
     """Why these bytes are no document, and what to do; empty if they may be one. Nothing is converted for it."""
     if problem := suffix_problem(path) or size_problem(len(data)):
         return problem
+    if data.startswith(_LFS_POINTER):
+        return "is a pointer of Git LFS, and the text is elsewhere; commit the file itself (`git lfs untrack`)"
     if path.lower().endswith(TEXT_SUFFIXES):
         try:
             text = data.decode("utf-8-sig")

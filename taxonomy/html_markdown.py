@@ -52,7 +52,11 @@ _TABLE = {"table"}
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 
 # A declaration or a comment that is not closed hides the rest, as in a browser. html.parser would take quadratic time.
-_INVISIBLE = re.compile(r"<!--.*?(?:-->|\Z)|<[!?][^>]*(?:>|\Z)", re.DOTALL)
+# What stands in scripts and styles is none of these, whatever it looks like.
+_INVISIBLE = re.compile(
+    r"<(script|style)(?=[\s/>])(?![^<>]*/>).*?(?:</\1[^>]*(?:>|\Z)|\Z)|<!--.*?(?:-->|\Z)|<[!?][^>]*(?:>|\Z)",
+    re.DOTALL | re.IGNORECASE,
+)
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?([\w.:-]{1,40})", re.IGNORECASE | re.ASCII)
 _ENCODINGS = re.compile(
     r"utf-?8|utf-?16(le|be)?|(us-)?ascii|latin-?1|iso-8859-\d\d?|windows-(125\d|874)|koi8-[ru]|gb2312|gbk|gb18030|big5"
@@ -194,7 +198,7 @@ class _Parser(HTMLParser):
 
     def _start_block(self, tag: str, given: dict[str, str]) -> None:
         if tag == "pre":
-            self._pre = []
+            self._pre = self._pre or []
         elif tag in ("ul", "ol"):
             start = given.get("start", "1")
             self._numbers.append(-1 if tag == "ul" else int(start) if re.fullmatch(r"[0-9]{1,6}", start) else 1)
@@ -210,6 +214,8 @@ class _Parser(HTMLParser):
             self._tables[-1].start_cell(given.get("colspan", ""), given.get("rowspan", ""))
 
     def _end(self, tag: str) -> None:
+        if tag in _BLOCKS and self._pre and tag != "pre" and not self._pre[-1].endswith("\n"):
+            self._pre.append("\n")
         if tag in _BLOCKS and tag != "pre":
             self._flush(level=int(tag[1]) if re.fullmatch("h[1-6]", tag) else 0)
         if tag == "code" and self._pre is None:

@@ -41,9 +41,11 @@ def _with_newest_version(data: bytes, source: YamlSource) -> bytes:
     line_end = "\r\n" if "\r\n" in text else "\n"
     if "version" in source.data:
         start, written = source.start(("version",)), source.written(("version",))
+        start = text.index(written, start)  # behind an anchor, a tag or a quote
         text = f"{text[:start]}{NEWEST_VERSION}{text[start + len(written) :]}"
     elif text[start := source.start(())] == "{":
         text = f"{text[: start + 1]}version: {NEWEST_VERSION}, {text[start + 1 :]}"
     else:
-        text = f"{text[:start]}version: {NEWEST_VERSION}{line_end}{text[start:]}"
+        indent = " " * (source.place(())[1] - 1)
+        text = f"{text[:start]}version: {NEWEST_VERSION}{line_end}{indent}{text[start:]}"
     return (BOM_UTF8 if data.startswith(BOM_UTF8) else b"") + text.encode()

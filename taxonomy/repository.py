@@ -95,6 +95,11 @@ def has_commit(root: Path) -> bool:
     return bool(_try(root, "rev-parse", "--verify", "--quiet", "HEAD"))
 
 
+def is_committed(root: Path, path: str) -> bool:
+    """Whether the last commit has something at this path."""
+    return bool(_try(root, "rev-parse", "--verify", "--quiet", f"HEAD:{path}"))
+
+
 def merge_base(root: Path, revision: str) -> str:
     """The full hex sha of the newest commit that HEAD and `revision` share. Raises TaxonomyError when there is none."""
     found = _try(root, "merge-base", resolve_commit(root, "HEAD"), resolve_commit(root, revision))
@@ -109,7 +114,8 @@ def refuse_tracked(root: Path, folder: str) -> None:
 
     Ignoring it keeps nobody from committing there, and whoever merges that has it among our own files.
     """
-    tracked = _try(root, "ls-files", "--", folder) if (root / ".git").exists() else ""
+    top = next((place for place in (root, *root.parents) if (place / ".git").exists()), None)
+    tracked = _try(top, "ls-files", "--", str((root / folder).relative_to(top))) if top else ""
     if tracked:
         first = shortened(tracked.partition("\n")[0])
         what = f"git tracks {first!r}: what others commit there would be taken for tilth's own"

@@ -134,6 +134,11 @@ class WorkingTree:
             self._blob_ids = {path: known.get(path) or self._hash(path, algorithm) for path in stats}
         return self._blob_ids
 
+    def is_as_listed(self, path: str) -> bool:
+        """Whether nobody has written to the file since it was listed, so that its blob id is that of its bytes."""
+        known, now = self._look().get(path), self._plain(path)
+        return known is not None and _times(known) == _times(now)
+
     def others(self) -> Mapping[str, str]:
         """See `Source.others`."""
         stats = self._look()
@@ -288,6 +293,15 @@ _NO_FILES = {"120000": "link", "160000": "submodule"}
 """Git's mode -> what it is."""
 
 
+def as_listed(source: Source, paths: Iterable[str]) -> bool:
+    """Whether files hold the blobs that `blob_ids` told; asked after they were read."""
+    return not isinstance(source, WorkingTree) or all(map(source.is_as_listed, paths))
+
+
+def _times(found: os.stat_result | None) -> tuple[int, ...]:
+    return (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino) if found else ()
+
+
 def _refuse_large(path: str, num_bytes: int) -> None:
     if problem := size_problem(num_bytes):
         what, _, fix = problem.rpartition("; ")
@@ -295,8 +309,14 @@ def _refuse_large(path: str, num_bytes: int) -> None:
 
 
 def _leaf_names(root: Path) -> Iterator[str]:
-    """What bears the name of a leaf's file, as shown; git lists neither pipes nor empty folders."""
+    """What bears the name of a leaf's file, as shown, or of a folder of leaves that is a link.
+
+    Git lists neither pipes nor empty folders.
+    """
     for section in SECTIONS:
+        if (root / section).is_symlink():
+            yield section
+            continue
         for folder, folders, files in os.walk(f"{root}/{section}"):
             name = f"{folder}/{QNA_NAME}".removeprefix(f"{root}/")
             if (QNA_NAME in folders or QNA_NAME in files) and not _hidden(name):

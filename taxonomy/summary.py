@@ -14,7 +14,7 @@ from ..core.records import Record
 from .leaf import DocumentSpec, LeafKind, document_files, read_leaf
 from .lint.cache import Facts, open_facts
 from .schema import QNA_NAME
-from .source import Source
+from .source import Source, as_listed
 
 _MANY = 500
 """Fewer leaves are read in less than a second: nobody needs to be told."""
@@ -80,7 +80,8 @@ def _read(facts: Facts, source: Source, leaf_id: str, blobs: Mapping[str, str]) 
         "blobs": _document_blobs(source, leaf_id, spec, blobs),
         "summary": summary.model_dump(mode="json"),
     }
-    facts.put(_key(leaf_id, blobs), value)
+    if as_listed(source, [f"{leaf_id}/{QNA_NAME}", *value["blobs"]]):
+        facts.put(_key(leaf_id, blobs), value)
     return summary
 
 

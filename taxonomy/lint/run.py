@@ -16,7 +16,7 @@ from ...core.config import Config
 from ...core.errors import TaxonomyError
 from ...core.fingerprint import fingerprint
 from ..schema import QNA_NAME
-from ..source import Source, TooLarge
+from ..source import Source, TooLarge, as_listed
 from ..tree import leaf_ids, leaf_ids_under
 from .cache import Facts, open_facts
 from .finding import Fault, Finding
@@ -58,7 +58,9 @@ def lint(
         for leaf_id, found in reports.items():
             findings += around.findings(leaf_id, found)
         findings += odd_folders(wanted)
-        findings += _near_copies(reports, blob_ids, Facts({}) if paths else facts)  # those of all are worth keeping
+        findings += _near_copies(
+            source, reports, blob_ids, Facts({}) if paths else facts
+        )  # those of all are worth keeping
         named = set(paths) or {"."}
         findings += [stray for stray in strays if _is_below(stray.path, named)]
         if not paths:
@@ -97,7 +99,8 @@ def _reports(
             reports[leaf_id] = report_from_json(kept)
             continue
         try:
-            file = _File(leaf_id, key, source.read(path))
+            data = source.read(path)
+            file = _File(leaf_id, key if as_listed(source, [path]) else "", data)
         except TaxonomyError as error:
             code, fix = ("E114", f"; {error.fix}") if isinstance(error, TooLarge) else ("E112", "")
             reports[leaf_id] = Report([Fault(code, 1, 1, error.what + fix)])
@@ -155,14 +158,17 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _near_copies(reports: Mapping[str, Report], blob_ids: Mapping[str, str], facts: Facts) -> list[Finding]:
+def _near_copies(
+    source: Source, reports: Mapping[str, Report], blob_ids: Mapping[str, str], facts: Facts
+) -> list[Finding]:
     """The near copies among the passages of the leaves; kept as long as no leaf changes."""
     state = fingerprint([[leaf_id, blob_ids.get(f"{leaf_id}/{QNA_NAME}", "")] for leaf_id in reports])
     if blob_ids and (kept := facts.get("near")) and kept[0] == state:
         return [Fault(*fault).at(path) for path, fault in kept[1]]
     passages = ((f"{leaf_id}/{QNA_NAME}", passage) for leaf_id, found in reports.items() for passage in found.passages)
     found = list(_told(near_copies(passages)))
-    facts.put("near", [state, found])
+    if as_listed(source, (f"{leaf_id}/{QNA_NAME}" for leaf_id in reports)):
+        facts.put("near", [state, found])
     return [fault.at(path) for path, fault in found]
 
 

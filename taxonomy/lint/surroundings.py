@@ -19,7 +19,7 @@ from ..attribution import ATTRIBUTION_NAME, AttributionFault, allowed, attributi
 from ..globs import matching
 from ..leaf import content_problem, entry_problem, from_root, unread_problem
 from ..schema import QNA_NAME, SECTIONS
-from ..source import Source
+from ..source import Source, as_listed
 from .cache import Facts
 from .finding import Fault, Finding
 from .report import Report
@@ -29,7 +29,8 @@ _FOLDER_OF_LEAF_NAME = re.compile(rf"(/{re.escape(QNA_NAME)})/")
 _CODES = {"document_missing": "E122", "document_escape": "E123", "document_format": "E124"}
 _ATTRIBUTION_CODES = {"encoding": "E132", "blank": "E132", "no_licence": "W211", "licence": "W210"}
 
-_COMMIT = re.compile(r"[0-9a-f]{7,64}")
+_COMMIT = re.compile(r"[0-9a-f]{7,40}")
+"""What can be fetched: a hash of SHA-1, as all public servers have them, maybe abbreviated."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class Surroundings:
         if blob_id and (kept := self.facts.get(key)) is not None:
             return kept[0]
         found = find(self.source.read(path))
-        if blob_id:
+        if blob_id and as_listed(self.source, [path]):
             self.facts.put(key, [found])
         return found
 
@@ -165,9 +166,10 @@ def misplaced(files: Sequence[str], ids: Iterable[str]) -> Iterator[Finding]:
 
 
 def no_plain_files(files: Sequence[str], others: Mapping[str, str]) -> Iterator[Finding]:
-    """What bears a leaf's name and is a link, a folder or a pipe; `others`: path -> which."""
+    """What bears the name of a leaf's file, or of the folder of all, and is something else; `others`: path -> what."""
     folders = {path[: match.end(1)]: "folder" for path in files if (match := _FOLDER_OF_LEAF_NAME.search(path))}
     for path, kind in (folders | dict(others)).items():
-        if path.endswith(f"/{QNA_NAME}") and path.split("/", 1)[0] in SECTIONS:
-            what = f"this is a {kind}, which is never followed or opened; put the file itself here"
+        if path in SECTIONS or (path.endswith(f"/{QNA_NAME}") and path.split("/", 1)[0] in SECTIONS):
+            itself = "folder" if path in SECTIONS else "file"
+            what = f"this is a {kind}, which is never followed or opened; put the {itself} itself here"
             yield Fault("E113", 1, 1, what).at(path)

@@ -41,3 +41,36 @@ def test_a_folder_named_git_that_is_no_repository_is_none(spawner: Spawner, tmp_
     (tmp_path / ".git").mkdir()
     ran = spawner.run(tmp_path, "init", "taxonomy", "--empty")
     assert (ran.code, "note:" in ran.out) == (0, False)
+
+
+def git(folder: Path, *words: str) -> str:
+    return subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_link_is_no_gitignore(spawner: Spawner, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("KEY=1\n")
+    root = tmp_path / "taxonomy"
+    root.mkdir()
+    (root / ".gitignore").symlink_to("../secret")
+    ran = spawner.run(root, "init", "--empty")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert ".gitignore: this is a link, or no file, and git follows none; move it away" in ran.err
+    assert (tmp_path / "secret").read_text() == "KEY=1\n"
+
+
+@pytest.mark.parametrize("commits", [0, 2])
+def test_what_was_stopped_goes_on(spawner: Spawner, tmp_path: Path, commits: int) -> None:
+    """A hook that refuses stands for Ctrl-C, a full disk, a key to sign with that is not there."""
+    git(tmp_path, "init", "-q")
+    hook = tmp_path / ".git/hooks/pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\ntest $(git rev-list --all --count) -lt {commits}\n")
+    hook.chmod(0o755)
+    assert spawner.run(tmp_path, "init").code == 2
+    hook.unlink()
+    assert "with 4 starter leaves" in spawner.run(tmp_path, "init").out
+    assert git(tmp_path, "status", "--porcelain") == ""
+    assert len(git(tmp_path, "log", "--format=%s").splitlines()) == 5
+    git(tmp_path, "rm", "-qr", "knowledge")
+    git(tmp_path, "commit", "-qm", "Mine alone", "--author", "a <a@b>")
+    assert "adopted 2 leaves" in spawner.run(tmp_path, "init").out

@@ -31,6 +31,9 @@ from tilth.core.normalise import normalise
         ("C++, C# and C", "c++ c# and c"),
         ("Grade A+", "grade a+"),
         ("No. #5, 2+3", "no 5 2 3"),
+        ("3½ and 3 1/2 metres", "3 1 2 and 3 1 2 metres"),
+        ("10⁵, 10^5, 10¹² and 10⁻³", "10 5 10 5 10 12 and 10 -3"),
+        ("5 m², H₂O", "5 m2 h2o"),
     ],
 )
 def test_normalise(text: str, normal: str):

@@ -56,9 +56,19 @@ def test_a_value_is_known_as_it_is_written() -> None:
 
 
 def test_places_count_characters_whatever_the_line_breaks() -> None:
-    source = parse_yaml("a: 🌾é\r\nb: {ü: 1, 🌾: 2}\u2028c: 3\n", "leaf.yaml")
+    source = parse_yaml("a: 🌾é\r\nb: {ü: 1, 🌾: 2}\nc: 3\n", "leaf.yaml")
     assert [source.place((key,)) for key in "abc"] == [(1, 1), (2, 1), (3, 1)]
     assert source.place(("b", "🌾")) == (2, 11)
+
+
+def test_places_are_those_that_an_editor_shows() -> None:
+    text = "a: [x, &k y]\u2028\r\nb: *k\x85c: \u2029 {d: e}\r\nf: g\n"
+    source = parse_yaml(text, "leaf.yaml")
+    assert [source.place((key,)) for key in "abcf"] == [(1, 1), (2, 1), (2, 7), (3, 1)]
+    assert source.place(("c", "d")) == (2, 13)
+    with pytest.raises(YamlProblems, match=r"^leaf\.yaml:4:1: not valid YAML") as caught:
+        parse_yaml(f"{text}]", "leaf.yaml")
+    assert len(caught.value.problems) == 1
 
 
 def test_the_place_of_what_is_not_there_is_its_nearest_parent() -> None:

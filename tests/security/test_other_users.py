@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 from pathlib import Path
@@ -80,3 +81,13 @@ def test_state_that_a_contribution_brings_is_refused(
     assert list(victim.iterdir()) == []
     with pytest.raises(TaxonomyError, match="git rm -r"):
         refuse_tracked(loop.root, STATE_NAME)
+
+
+def test_what_git_tracks_of_a_workspace_in_a_folder_of_a_repository_is_refused(tmp_path: Path) -> None:
+    inner = tmp_path / "sub"
+    (inner / STATE_NAME).mkdir(parents=True)
+    (inner / STATE_NAME / "ledger.db").write_text("x")
+    for command in (["init", "-q"], ["add", "-f", "."]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    with pytest.raises(TaxonomyError, match=rf"git tracks 'sub/{re.escape(STATE_NAME)}/ledger.db'"):
+        refuse_tracked(inner, STATE_NAME)

@@ -30,6 +30,13 @@ def test_a_scaffold_that_nobody_filled_in_says_nothing():
     assert kinds(blank) == [("blank", 1), ("blank", 4), ("blank", 5)]
 
 
+def test_lines_are_those_that_an_editor_shows():
+    assert kinds("Title of work: a\x0cb\r\nRevision: \u2028\nLicense of the work:\rCreator names:") == [
+        ("blank", 3),
+        ("blank", 4),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [

@@ -46,6 +46,15 @@ def test_nothing_that_is_there_is_overwritten(repository: Repository) -> None:
     assert not any(file.written for file in write_ci_files(root))
 
 
+@pytest.mark.parametrize("folder", [".github", ".githooks"])
+def test_nothing_is_written_through_a_link(repository: Repository, tmp_path: Path, folder: str) -> None:
+    (repository.root / folder).symlink_to(tmp_path)
+    with pytest.raises(TaxonomyError, match=f"{folder}: this is a link, not a folder"):
+        write_ci_files(repository.root)
+    assert not (tmp_path / "workflows").exists()
+    assert not (tmp_path / "pre-commit").exists()
+
+
 def test_a_folder_of_a_repository_is_refused(repository: Repository) -> None:
     inner = repository.root / "inner"
     inner.mkdir()

@@ -38,6 +38,36 @@ def test_a_repository_that_is_there_keeps_its_branch_and_its_rules(tmp_path):
     init_repository(tmp_path)
     assert Repo(tmp_path).active_branch.name == "trunk"
     assert (tmp_path / ".gitignore").read_text() == "*.log\n.tilth\n"
+    (tmp_path / ".gitignore").write_bytes(b"*.log\r\n*.tmp\r\n")
+    init_repository(tmp_path)
+    assert (tmp_path / ".gitignore").read_bytes() == b"*.log\r\n*.tmp\r\n.tilth\r\n"
+
+
+@pytest.mark.parametrize("name", [".hidden.md", " spaced.md", "spaced ", "bell\a.md"])
+def test_a_document_whose_name_no_leaf_can_have_is_refused(repository, tmp_path, name):
+    with pytest.raises(TaxonomyError, match="cannot be named in a leaf; rename the document"):
+        plan_leaf(repository.root, "knowledge", "bridge", [tmp_path / name])
+
+
+def test_nothing_is_written_through_a_folder_that_is_a_link(repository, tmp_path):
+    (tmp_path / "out").mkdir()
+    (repository.root / "knowledge").symlink_to(tmp_path / "out")
+    with pytest.raises(TaxonomyError, match="knowledge: this is a link, not a folder"):
+        add_files(repository.root, "knowledge/places/x", {"qna.yaml": ""})
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_of_a_leaf_that_cannot_be_written_whole_nothing_stays(repository):
+    with pytest.raises(TaxonomyError, match="the leaf cannot be written"):
+        add_files(repository.root, "knowledge/x", {"qna.yaml": "", f"{'a' * 252}.md": ""})
+    assert not list((repository.root / "knowledge/x").iterdir())
+
+
+def test_a_repository_of_sha256_objects_takes_commits(tmp_path):
+    subprocess.run(["git", "init", "-q", "--object-format=sha256", str(tmp_path)], check=True)
+    init_repository(tmp_path)
+    first = commit_files(tmp_path, [tmp_path / ".gitignore"], "First")
+    assert (len(first), commit_files(tmp_path, [tmp_path / ".gitignore"], "Again")) == (64, first)
 
 
 def add_leaf(root, kind, leaf_id, *documents, created_by=""):

@@ -141,7 +141,8 @@ def test_a_hostile_repository_gives_plain_files_only(root: Path, knowledge: dict
     (folder / "way").symlink_to(tmp_path)
     (folder / ".gitattributes").write_text("*.md filter=lfs diff=lfs merge=lfs -text\n")
     (folder / ".gitmodules").write_text('[submodule "s"]\n\tpath = s\n\turl = ext::touch owned\n')
-    (folder / "plain.md").write_text("version https://git-lfs.github.com/spec/v1\n")
+    (folder / "plain.md").write_text("a text")
+    (folder / "pointer.txt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 12345\n")
     (folder / "-rf.md").write_text("a dash")
     with (folder / "bomb.md").open("wb") as file:
         file.truncate(40 << 20)
@@ -152,10 +153,11 @@ def test_a_hostile_repository_gives_plain_files_only(root: Path, knowledge: dict
     document = {"repo": str(folder), "commit": repo.head.commit.hexsha}
     repo.close()
     outside = ["link.md", "way/*.md", "way/**", "s/**", "../secret.md", "/etc/passwd", ".git*"]
-    patterns = [["plain.md", "-rf.md"], ["*.md"], *([pattern] for pattern in outside)]
+    patterns = [["plain.md", "-rf.md"], ["pointer.txt"], ["*.md"], *([pattern] for pattern in outside)]
     leaves = {f"x{number}": {**document, "patterns": each} for number, each in enumerate(patterns)}
-    read, large, *none = told(root, knowledge, leaves, allow_local=True)
+    read, pointer, large, *none = told(root, knowledge, leaves, allow_local=True)
     assert read == "read: plain.md -rf.md"
+    assert "the document is a pointer of Git LFS, and the text is elsewhere; commit the file itself" in pointer
     assert large == "bomb.md: the file has 40 MB, at most 32 are read; split it"
     assert [
         pattern for pattern, line in zip(outside, none, strict=True) if f"no file matches {pattern!r}" not in line

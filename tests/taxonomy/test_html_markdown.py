@@ -38,6 +38,10 @@ def test_code_is_fenced_by_more_than_it_holds() -> None:
     assert markdown(page) == '````py\ndef f():\n        return "```" < 1\n\n# a\n````\n\nend'
 
 
+def test_lines_of_code_may_be_blocks() -> None:
+    assert markdown("<pre><div>one</div><div>two</div></pre>") == "```\none\ntwo\n```"
+
+
 def test_tables_say_all_in_every_row() -> None:
     page = """<table><caption>Bridges</caption><thead><tr><th>Name<th>Of<th>Since</thead>
       <tr><td rowspan=2>Long Tom<td>wood<td>1702<tr><td>stone</td><td><p>1871</p><p>or so</p></td></tr>
@@ -66,6 +70,11 @@ def test_tables_say_all_in_every_row() -> None:
         "<svg><text>x</text></svg>",
         "<select><option>x</select>",
         "<textarea>x</textarea>",
+        '<script>var o = s.indexOf("<!--x");</script>',
+        "<SCRIPT>for(i=0;i<!x;i++){}</script >",
+        "<style>p::after { content: '<!' }</style>",
+        "<script/>",
+        "<!-- <script> -->",
     ],
 )
 def test_what_a_reader_does_not_see_is_left_out(hidden: str) -> None:

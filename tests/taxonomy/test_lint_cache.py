@@ -67,6 +67,24 @@ def test_what_changed_is_read_again(leaves, tmp_path, read, skill):
     assert len(read) == 1 + 5
 
 
+@pytest.mark.parametrize("name", ["compositional_skills/b/qna.yaml", "compositional_skills/b/attribution.txt"])
+def test_what_is_saved_while_it_is_read_is_read_again(leaves, tmp_path, monkeypatch, name):
+    cache, file = tmp_path / "lint.db", leaves.root / name
+    before, right = found(leaves), file.read_bytes()
+    listed = WorkingTree.blob_ids
+
+    def saved(self: WorkingTree):
+        ids = listed(self)
+        file.write_bytes(b"\xff")
+        return ids
+
+    with monkeypatch.context() as saving:
+        saving.setattr(WorkingTree, "blob_ids", saved)
+        assert found(leaves, cache_file=cache) != before
+    file.write_bytes(right)
+    assert found(leaves, cache_file=cache) == before
+
+
 def test_a_moved_leaf_is_not_read_again_unless_its_schema_is_another(leaves, tmp_path, read):
     cache = tmp_path / "lint.db"
     found(leaves, cache_file=cache)

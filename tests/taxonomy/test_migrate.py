@@ -17,6 +17,10 @@ seed_examples: # five
 PATH = "compositional_skills/x/qna.yaml"
 
 
+def indented(text: str) -> str:
+    return "".join(f"  {line}\n" for line in text.splitlines())
+
+
 def migrate(text: str, path: str = PATH) -> str:
     return migrated(text.encode(), path).decode()
 
@@ -31,6 +35,9 @@ def migrate(text: str, path: str = PATH) -> str:
         (f"---\n{SKILL}", "---\n" + SKILL.replace("created_by", "version: 4\ncreated_by", 1)),
         (f"\ufeff{SKILL}", "\ufeff" + SKILL.replace("created_by", "version: 4\ncreated_by", 1)),
         (f"version: 4\n{SKILL}", f"version: 4\n{SKILL}"),
+        (f"version: &v 3\n{SKILL}", f"version: &v 4\n{SKILL}"),
+        (f"version: !!int '3'\n{SKILL}", f"version: !!int '4'\n{SKILL}"),
+        (indented(SKILL), indented(SKILL).replace("  created_by", "  version: 4\n  created_by", 1)),
     ],
 )
 def test_only_the_version_changes(before, after):

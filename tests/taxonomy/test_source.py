@@ -9,6 +9,7 @@ from tilth.core.errors import TaxonomyError
 from tilth.taxonomy.changes import changes
 from tilth.taxonomy.formats import MAX_DOCUMENT_MB
 from tilth.taxonomy.git_blobs import BlobReader
+from tilth.taxonomy.lint import lint
 from tilth.taxonomy.repository import git_output, merge_base
 from tilth.taxonomy.source import CommitTree, TooLarge, WorkingTree
 
@@ -67,6 +68,16 @@ def test_what_git_lists_nowhere_is_told_where_a_leaf_should_be(repository):
     assert WorkingTree(repository.root).others() == expected
     (repository.root / ".git").rename(repository.root / ".hidden")
     assert WorkingTree(repository.root).others() == expected
+
+
+@pytest.mark.parametrize("with_git", [True, False])
+def test_a_section_that_is_a_link_is_told_and_not_walked(repository, tmp_path, with_git):
+    (tmp_path / "elsewhere/leaf/qna.yaml").mkdir(parents=True)
+    (repository.root / "knowledge").symlink_to(tmp_path / "elsewhere")
+    if not with_git:
+        (repository.root / ".git").rename(repository.root / ".hidden")
+    assert WorkingTree(repository.root).others() == {"knowledge": "link"}
+    assert [(each.code, each.path) for each in lint(WorkingTree(repository.root))] == [("E113", "knowledge")]
 
 
 @pytest.mark.slow
