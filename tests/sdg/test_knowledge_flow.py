@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tilth.core.progress import SilentProgress
-from tilth.core.records import BY_HAND, Place, Provenance, Question, Sample
+from tilth.core.records import Place, Provenance, Question, Sample
 from tilth.llm.ask import Gateway
 from tilth.llm.ledger import Ledger
 from tilth.sdg.flow import LeafRun, Outcome, Tally
@@ -194,24 +194,6 @@ def test_of_a_list_of_facts_that_is_cut_the_last_is_left_out(town: Bench) -> Non
     town.teacher.cut = {"knowledge facts"}
     found = [sample for sample in samples_of(town, **FACTS) if sample.kind == "knowledge_short"]
     assert {sample.source.fact for sample in found} == {TOLD[0]}  # of the first passage's two, and the second's one
-
-
-def test_what_is_cut_becomes_no_sample_and_a_judge_may_say_on(bench: Bench) -> None:
-    bench.leaves = bench.leaves[:2]
-    bench.teacher.cut = {"knowledge judge"}
-    whole, solved = map(read_samples, bench.run())
-    bench.teacher.cut |= {"knowledge long", "skills answer"}
-    knowledge, skill = bench.run(state="cut")
-    assert read_samples(knowledge) == [sample for sample in whole if sample.kind != "knowledge_long"]
-    assert len(read_samples(knowledge)) < len(whole)
-    assert [sample.source.teacher for sample in read_samples(skill)] == [BY_HAND] * 3
-    assert len(solved) > 3
-    failures = read_manifest(knowledge.folder).failures
-    assert {(failure.step, failure.reason) for failure in failures} == {
-        ("long", "the answer was cut at the 100 tokens of its prompt")
-    }
-    with Ledger(bench.root / "cut" / "ledger.db") as ledger:
-        assert all(ledger.get(failure.request) for failure in failures)
 
 
 # Two passages --------------------------------------------------------------------------------------------------------

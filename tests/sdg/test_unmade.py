@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from tilth.core.errors import ModelError
 from tilth.core.progress import SilentProgress
+from tilth.core.records import BY_HAND
 from tilth.llm.ask import Gateway
+from tilth.llm.ledger import Ledger
 from tilth.llm.wire import Retries
 from tilth.sdg import generate
-from tilth.sdg.store import read_manifest
+from tilth.sdg.store import read_manifest, read_samples
 from tilth.sdg.unmade import NotComplete, Unmade
 from tilth.taxonomy.leaf import DocumentSpec
 
@@ -132,3 +134,21 @@ def test_the_end_of_the_progress_follows_what_leaves_take(bench: Bench) -> None:
 def test_of_many_the_first_is_told() -> None:
     error = NotComplete([], [Unmade(KNOWLEDGE_ID, "gone"), Unmade(SKILL_ID, "lost")])
     assert str(error).startswith(f"2 leaves are not complete: {KNOWLEDGE_ID} (and 1 more): gone; ")
+
+
+def test_what_is_cut_becomes_no_sample_and_a_judge_may_say_on(bench: Bench) -> None:
+    bench.leaves = bench.leaves[:2]
+    bench.teacher.cut = {"knowledge judge"}
+    whole, solved = map(read_samples, bench.run())
+    bench.teacher.cut |= {"knowledge long", "skills answer"}
+    knowledge, skill = bench.run(state="cut")
+    assert read_samples(knowledge) == [sample for sample in whole if sample.kind != "knowledge_long"]
+    assert len(read_samples(knowledge)) < len(whole)
+    assert [sample.source.teacher for sample in read_samples(skill)] == [BY_HAND] * 3
+    assert len(solved) > 3
+    failures = read_manifest(knowledge.folder).failures
+    assert {(failure.step, failure.reason) for failure in failures} == {
+        ("long", "the answer was cut at the 100 tokens of its prompt")
+    }
+    with Ledger(bench.root / "cut" / "ledger.db") as ledger:
+        assert all(ledger.get(failure.request) for failure in failures)
