@@ -35,6 +35,8 @@ class IndexEntry(NamedTuple):
 
     blob_id: str
     stat: FileStat
+    is_left_out: bool = False
+    """A sparse checkout has it in the index alone."""
 
 
 def tracked_files(root: Path) -> dict[str, IndexEntry | None]:
@@ -130,12 +132,15 @@ _ENTRY = re.compile(
 _32_BITS = 0xFFFFFFFF
 _INTENT_TO_ADD = 1 << 29
 """Git's flag of what `git add -N` put there: a name to be filled later, left out of commits."""
+_SKIP_WORKTREE = 1 << 30
 
 
 def _entry(match: re.Match[bytes]) -> IndexEntry | None:
     if not match["mode"].startswith(b"100") or match["stage"] != b"0":
         return None
-    return IndexEntry(match["blob_id"].decode(), FileStat(*(int(number or 0) for number in match.groups()[4:10])))
+    known = FileStat(*(int(number or 0) for number in match.groups()[4:10]))
+    is_left_out = bool(int(match["flags"] or b"0", 16) & _SKIP_WORKTREE)
+    return IndexEntry(match["blob_id"].decode(), known, is_left_out)
 
 
 def _as_indexed(found: os.stat_result) -> FileStat:

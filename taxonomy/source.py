@@ -104,6 +104,9 @@ class WorkingTree:
         self._index: dict[str, IndexEntry | None] = {}
         self._stats: dict[str, os.stat_result] | None = None
         self._files: list[str] = []
+        self._left_out: dict[str, str] = {}
+        """Path -> blob id of what a sparse checkout leaves out: it is there, as the index has it."""
+        self._blobs = BlobReader(self._root)
         self._odd: set[str] = set()
         """The paths, as shown, that are not UTF-8."""
         self._others: set[str] = set()
@@ -121,6 +124,9 @@ class WorkingTree:
 
     def read(self, path: str) -> bytes:
         """See `Source.read`."""
+        if blob_id := self._left_out.get(path):
+            _refuse_large(path, self._blobs.size(blob_id, where=path))
+            return self._blobs.read(blob_id, where=path)
         with self._open(path) as file:
             _refuse_large(path, os.fstat(file.fileno()).st_size)
             return file.read()
@@ -131,13 +137,14 @@ class WorkingTree:
             stats = self._look()
             known = unchanged_blob_ids(self._root, self._index, stats) if self._git else {}
             algorithm = object_format(self._root) if self._git else "sha1"
-            self._blob_ids = {path: known.get(path) or self._hash(path, algorithm) for path in stats}
+            found = {path: known.get(path) or self._hash(path, algorithm) for path in stats} | self._left_out
+            self._blob_ids = {path: found[path] for path in self._files}
         return self._blob_ids
 
     def is_as_listed(self, path: str) -> bool:
         """Whether nobody has written to the file since it was listed, so that its blob id is that of its bytes."""
-        known, now = self._look().get(path), self._plain(path)
-        return known is not None and _times(known) == _times(now)
+        known = self._look().get(path)
+        return path in self._left_out or (known is not None and _times(known) == _times(self._plain(path)))
 
     def others(self) -> Mapping[str, str]:
         """See `Source.others`."""
@@ -157,8 +164,13 @@ class WorkingTree:
             shown = {name: _shown(name) for name in names if not _hidden(name)}
             found = {path: stats for name, path in shown.items() if (stats := self._plain(name))}
             self._stats = {path: found[path] for path in sorted(found)}
-            self._files = list(self._stats)
-            self._others = set(shown.values()) - found.keys()
+            self._left_out = {
+                path: entry.blob_id
+                for name, path in shown.items()
+                if path not in found and path == name and (entry := self._index.get(name)) and entry.is_left_out
+            }
+            self._files = sorted([*self._stats, *self._left_out])
+            self._others = set(shown.values()) - found.keys() - self._left_out.keys()
             self._odd = {path for name, path in shown.items() if path != name}
         return self._stats
 

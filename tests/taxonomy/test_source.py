@@ -70,6 +70,24 @@ def test_what_git_lists_nowhere_is_told_where_a_leaf_should_be(repository):
     assert WorkingTree(repository.root).others() == expected
 
 
+def test_what_a_sparse_checkout_leaves_out_is_there(repository, skill):
+    for name in ("a", "b"):
+        repository.write(f"compositional_skills/{name}/qna.yaml", skill)
+    repository.write("knowledge/k.md", "k")
+    repository.commit()
+    whole = WorkingTree(repository.root)
+    files, ids = whole.files(), whole.blob_ids()
+    data = whole.read("compositional_skills/b/qna.yaml")
+    git_output(repository.root, "sparse-checkout", "set", "--cone", "compositional_skills/a")
+    sparse = WorkingTree(repository.root)
+    assert not (repository.root / "knowledge").exists()
+    assert (sparse.files(), sparse.blob_ids(), sparse.others()) == (files, ids, {})
+    assert sparse.read("compositional_skills/b/qna.yaml") == data
+    assert not changes(CommitTree(repository.root, "HEAD"), sparse).removed
+    (repository.root / "compositional_skills/a/qna.yaml").unlink()  # this one is gone
+    assert "compositional_skills/a/qna.yaml" not in WorkingTree(repository.root).files()
+
+
 @pytest.mark.parametrize("with_git", [True, False])
 def test_a_section_that_is_a_link_is_told_and_not_walked(repository, tmp_path, with_git):
     (tmp_path / "elsewhere/leaf/qna.yaml").mkdir(parents=True)
