@@ -14,8 +14,8 @@ from .curve import Point
 from .outcome import Outcome
 
 INK = "#7f8790"
-COLOURS = ("#2f81d6", "#d9534f", "#3a9a5c", "#b07cc6", "#c98a1b", "#1aa3a3", "#8c7a5b", "#d0609c", "#6f7fd0")
-MARKS = "osD^vPX*h"
+COLOURS = ("#2f81d6", "#d9534f", "#3a9a5c", "#b07cc6", "#c98a1b", "#1aa3a3", "#8c7a5b", "#d0609c", "#6f7fd0", "#7d9b2f")
+MARKS = "osD^vPX*hp"
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ VARIANTS = (
     Variant("lab, replay halved", "lab", times=0.5),
     Variant("lab, replay doubled", "lab", times=2),
     Variant("lab, replay self-generated", "lab", source="self_generated"),
+    Variant("lab, seed 43", "lab", seed=43),
 )
 """In the order in which they are run."""
 
