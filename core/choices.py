@@ -31,7 +31,7 @@ def chosen(answer: str, options: Sequence[str]) -> int | None:
         return index
     said = f" {normalise(line)} "
     wordings = [f" {normalise(option)} " for option in options]
-    if said in wordings:
+    if said.strip() and said in wordings:
         return wordings.index(said)
     # An option inside another one ("oak" in "black oak") is not named by it.
     there = [index for index, wording in enumerate(wordings) if wording.strip() and wording in said]

@@ -39,6 +39,9 @@ class Facts:
     """All that a card tells."""
 
     format: str
+    leaf: str
+    kind: str
+    """What was chosen, as in `Selection`."""
     columns: Columns
     files: tuple[str, str]
     """The names of the data and of its provenance."""
@@ -111,7 +114,12 @@ def _columns(facts: Facts) -> Iterator[str]:
     data, provenance = facts.files
     own = ", ".join(f"`{name}`" for name in facts.columns)
     yield "## What is in it\n"
-    yield f"- `{data}`: {own}. `unmask`: the user's turn is to be trained too, not the assistant's alone."
+    unmask = (
+        " `unmask`: the user's turn is to be trained too, not the assistant's alone."
+        if "unmask" in facts.columns
+        else ""
+    )
+    yield f"- `{data}`: {own}.{unmask}"
     yield f"- `{provenance}` (the configuration `provenance`): by `id`, where each sample comes from: leaf, commit,"
     yield "  document and place in it (characters), seed example, recipe, teacher, ledger keys of its answers, grades."
     yield "- `export.json`: counts, and the SHA-256 of every file."
@@ -154,7 +162,8 @@ def _rebuilding(facts: Facts) -> Iterator[str]:
         yield f"git checkout {commit}\ntilth generate"
     if facts.commits[-1:] != [facts.commit]:
         yield f"git checkout {facts.commit}"
-    yield f"tilth export-data DIR --format {facts.format}\n```\n"
+    chosen = [f"{option} {value}" for option, value in (("--leaf", facts.leaf), ("--kind", facts.kind)) if value]
+    yield f"{' '.join(['tilth export-data DIR --format', facts.format, *chosen])}\n```\n"
     yield "No model is asked; documents of other repositories are fetched from there. A request that is made all the"
     yield "same is for an answer whose key differs: `tilth ledger import` says why."
 

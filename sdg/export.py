@@ -209,11 +209,14 @@ def _write_ledger(selection: Selection, ledger_path: Path, path: Path) -> None:
 
 def _facts(selection: Selection, name: str, written: _Written, names: tuple[str, str], ledger: str) -> Facts:
     files = frozenset(selection.source.files())
-    parts = [_part(selection.source, files, planned, written) for planned in selection.chosen]
+    chosen = [planned for planned in selection.chosen if written.by_leaf[planned.leaf.id]]
+    parts = [_part(selection.source, files, planned, written) for planned in chosen]
     used = {part.manifest.commit for part in parts}
     history = git_output(selection.root, "rev-list", "--topo-order", "--reverse", selection.source.commit)
     return Facts(
         format=name,
+        leaf=selection.leaf,
+        kind=selection.kind,
         columns=FORMATS[name].columns,
         files=names,
         commit=selection.source.commit,

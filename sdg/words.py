@@ -7,8 +7,14 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|\d+(?:[.,:]\d+)*|[^\W_]+(?:'[^\W_]+)*")
-"""A number with its separators, a word with its apostrophes, or one sign of a script that writes without spaces."""
+from ..core.normalise import EMOJI, MARKS, OPERATOR, SILENT
+
+_WORD = re.compile(
+    rf"[\u3040-\u30ff\u3400-\u9fff]|\d+(?:[.,:]\d+)*|[^\W_]+(?:(?:'(?=[^\W_])|[{MARKS}])+[^\W_]*)*(?:\+\+|#(?!\w))?"
+    rf"|{OPERATOR}|[{EMOJI}]"
+)
+"""A number with its separators, a word with its apostrophes and marks, one sign of a script that writes without spaces,
+a sign that reckons or compares, or an emoji."""
 
 _FUNCTION_WORDS = """
     a am an and any are as at be been being but by can could did do does for from had has have he her his i if in into
@@ -20,7 +26,9 @@ _FUNCTION = frozenset(_FUNCTION_WORDS.split())
 
 def words(text: str) -> list[str]:
     """The words of a text, without case, punctuation or compatibility forms."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'"))
+    if not text.isascii():
+        text = SILENT.sub("", unicodedata.normalize("NFKC", text)).replace("\u2019", "'")
+    return _WORD.findall(text.casefold())
 
 
 def content_words(text: str) -> list[str]:
@@ -48,7 +56,7 @@ def stems(some_words: Iterable[str]) -> list[str]:
     return [_ENDING.sub("", word.removesuffix("'s")) for word in some_words]
 
 
-_SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])\s+")
+_SENTENCE_END = re.compile(r"(?<=[.!?\u061f\u06d4])\s+|(?<=[\u3002\uff01\uff1f\u0964])\s*")
 LIST_MARK = re.compile(r"\s*(?:[-*\u2022]|\d+[.)])\s+")
 
 

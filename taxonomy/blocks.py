@@ -13,7 +13,7 @@ from dataclasses import dataclass
 _MAX_HEADING = 200
 _HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*))?")
 _UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*")
-_FENCE = re.compile(r"([ \t]*)(`{3,}|~{3,})")
+_FENCE = re.compile(r"([ \t]*)(`{3,}(?=[^`]*$)|~{3,})")
 _ITEM = re.compile(r" {0,3}([-*+]|\d{1,9}[.)])[ \t]")
 _INDENTED = re.compile(r" {4}| {0,3}\t")
 _HTML_TABLE = re.compile(r"\s*<table\b", re.IGNORECASE)

@@ -32,7 +32,7 @@ def grounded(evidence: str, share: float) -> Filter:
         for word in words(sample.answer):
             if word[0].isdigit() and known.isdisjoint([word, normalise(word)]):
                 return Drop("number_not_in_source", word)
-        supported = _supported(content_words(sample.answer), there)
+        supported = _supported(content_words(sample.answer) or words(sample.answer), there)
         return None if supported >= share else Drop("not_grounded", f"{supported:.2f}")
 
     return is_supported
@@ -97,13 +97,19 @@ def on_topic(evidence: str) -> Filter:
 
 _LITTLE_WORDS = "in on at of from to by with for it its is was were are be been being and only very about"
 _LITTLE = frozenset(_LITTLE_WORDS.split())
-_DENIALS = frozenset(["not", "no", "never", "none"])
+_DENIALS = frozenset(["not", "no", "never", "none", "cannot"])
 
 
 def same_answer(answer: str, other: str) -> bool:
-    """Whether one answer's words hold the other's, or half of all are in both; "nine" is 9, endings do not count."""
+    """Whether one answer's words hold the other's, or half of all are in both; "nine" is 9, endings do not count.
+
+    Where both have numbers, those of one hold those of the other.
+    """
     one, two = (frozenset(stems(set(normalise(text).split()) - _LITTLE)) for text in (answer, other))
     if one.isdisjoint(_DENIALS) != two.isdisjoint(_DENIALS):
+        return False
+    numbers, others = (frozenset(word for word in each if word.lstrip("-")[:1].isdigit()) for each in (one, two))
+    if numbers and others and not (numbers <= others or others <= numbers):
         return False
     shared = len(one & two)
     return shared > 0 and (shared == min(len(one), len(two)) or 2 * shared >= len(one | two))

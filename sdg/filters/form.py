@@ -6,6 +6,7 @@ The phrases are those of English; of other languages the filters say nothing.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from ...core.normalise import normalise
 from ...core.records import Sample
@@ -38,14 +39,18 @@ def _outside(reason: str, text: str, bounds: Bounds) -> Drop | None:
     return None if bounds[0] <= count <= bounds[1] else Drop(reason, str(count))
 
 
-_CLOSING = " \n\"')]\u201d\u2019\u00bb"
+_CLOSING = " \n\"')]\u201c\u201d\u2018\u2019\u00bb\u00ab\u200e\u200f\u2066\u2067\u2068\u2069"
+_QUESTION_MARKS = ("?", "\uff1f", "\u061f", "\u037e", "\u055e", "\u1367")
+_GREEK = re.compile("[\u0370-\u03ff]")
+"""Asks with a semicolon."""
 
 
 def is_question(sample: Sample) -> Drop | None:
     """Drop what neither ends in a question mark nor begins with an instruction ("Name the ...")."""
     opening = words(sample.question)[:1]
-    asks = sample.question.rstrip(_CLOSING).endswith(("?", "\uff1f")) or (opening and opening[0] in _IMPERATIVES)
-    return None if asks else Drop("not_a_question")
+    question = sample.question.rstrip(_CLOSING)
+    asks = question.endswith(_QUESTION_MARKS) or (question.endswith(";") and _GREEK.search(question))
+    return None if asks or (opening and opening[0] in _IMPERATIVES) else Drop("not_a_question")
 
 
 def hides_answer(sample: Sample) -> Drop | None:
@@ -125,7 +130,10 @@ def is_answer(sample: Sample) -> Drop | None:
     return Drop("repeats_question") if repeated else None
 
 
-_END = re.compile(r"[.!?\u2026\u3002\uff01\uff1f\u0964\u06d4][\"')\]\u201d\u2019\u00bb\u300d\u300f`*]*$|[`|)\]}]$")
+_END = re.compile(
+    r"[.!?\u2026\u3002\uff01\uff1f\u061f\u0964\u06d4][\"')\]\u201c\u201d\u2019\u00ab\u00bb\u300d\u300f`*]*$|[`|)\]}]$"
+    r"|[\u0e01-\u0edf\u1000-\u109f\u1780-\u17ff]$"  # Thai, Lao, Burmese and Khmer end a sentence by no sign
+)
 
 
 def is_finished(sample: Sample) -> Drop | None:
@@ -136,14 +144,31 @@ def is_finished(sample: Sample) -> Drop | None:
 
 
 _FEWEST_SENTENCES, _DISTINCT = 4, 0.7
+_LABEL, _LONGEST_CYCLE, _IN_A_ROW = 3, 4, 12
 
 
 def repeats_itself(sample: Sample) -> Drop | None:
-    """Drop an answer of four sentences or lines, or more, of which fewer than seven in ten differ: a loop."""
-    said = [tuple(words(sentence)) for sentence in sentences(sample.answer)]
+    """Drop an answer of four sentences, or more, of which fewer than seven in ten differ: a loop.
+
+    Lines of one or two words and no stop are none, for lists have labels and code has brackets; where they end in the
+    same few, in the same order again and again, they are a loop too.
+    """
+    parts = sentences(sample.answer)
+    said = [tuple(words(part)) for part in parts]
+    if not _goes_round(said):
+        said = [each for each, part in zip(said, parts, strict=True) if len(each) >= _LABEL or part.endswith(_STOPS)]
     if len(said) < _FEWEST_SENTENCES or (distinct := len(set(said)) / len(said)) >= _DISTINCT:
         return None
     return Drop("repeats_itself", f"{distinct:.2f}")
+
+
+_STOPS = (".", "!", "?", "\u3002", "\uff01", "\uff1f", "\u061f", "\u0964", "\u06d4")
+
+
+def _goes_round(said: Sequence[tuple[str, ...]]) -> bool:
+    last = said[-_IN_A_ROW:]
+    lengths = range(1, _LONGEST_CYCLE + 1)
+    return len(last) == _IN_A_ROW and any(last[length:] == last[:-length] for length in lengths)
 
 
 _LEFTOVER = re.compile(

@@ -107,7 +107,8 @@ class _Known:
 
     def is_new(self, pair: Pair) -> bool:
         """Whether the pair tells a detail that is not known; then it is from here on."""
-        answer, sentence = frozenset(content_words(pair.sample.answer)), self.of_sentence[_sentence(pair)]
+        said = pair.sample.answer
+        answer, sentence = frozenset(content_words(said) or words(said)), self.of_sentence[_sentence(pair)]
         told, known = answer, self.answers
         if pair.by_fact:
             told, known = frozenset(content_words(pair.sample.source.fact)), self.facts

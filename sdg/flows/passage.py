@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.records import Kind, Provenance, Sample
+from ...core.records import Kind, Provenance, Reject, Sample
 from ...taxonomy.chunks import Chunk
 from .. import filters
 from ..flow import LeafRun, Outcome
 from ..settings import KnowledgeSettings
 from ..words import words
 
-_SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])(?=\s|$|[\u3040-\u9fff])")
+_SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f\u061f\u06d4\u0964])(?=\s|$|[\u3040-\u9fff])")
 _PARAGRAPH_END = re.compile(r"\n\s*\n")
 
 
@@ -88,8 +89,20 @@ def filtered(
     drops = [filters.first_drop(sample, checks) for sample in samples]
     dropped = [run.reject(sample, drop) for sample, drop in zip(samples, drops, strict=True) if drop]
     passed = [sample for sample, drop in zip(samples, drops, strict=True) if not drop]
-    different, repeated = filters.without_duplicates(passed, settings.near_duplicate)
+    different, repeated = _without_copies(passed, settings.near_duplicate)
     return different, [*repeated, *dropped]
+
+
+def _without_copies(samples: Sequence[Sample], threshold: float) -> tuple[list[Sample], list[Reject]]:
+    """Without what asks the same and has the same answer. With another answer the judge says which is right."""
+    by_answer: defaultdict[tuple[str, ...], list[Sample]] = defaultdict(list)
+    for sample in samples:
+        by_answer[tuple(words(sample.answer))].append(sample)
+    told_apart = [filters.without_duplicates(alike, threshold) for alike in by_answer.values()]
+    different = {id(sample) for kept, _ in told_apart for sample in kept}
+    return [sample for sample in samples if id(sample) in different], [
+        each for _, again in told_apart for each in again
+    ]
 
 
 def _checks(run: LeafRun, settings: KnowledgeSettings, passage: Passage) -> list[filters.Filter]:

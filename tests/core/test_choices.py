@@ -43,3 +43,8 @@ def test_options_stand_below_the_question() -> None:
 
 def test_options_make_another_question() -> None:
     assert Question.new("leaf", "Which wood?", ("oak",)).id != Question.new("leaf", "Which wood?", ("oak",), OPTIONS).id
+
+
+def test_what_has_no_words_names_no_option() -> None:
+    assert chosen("-", ["?", "-"]) is None
+    assert chosen("x < 5", ["x > 5", "x < 5"]) == 1

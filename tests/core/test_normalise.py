@@ -30,10 +30,18 @@ from tilth.core.normalise import normalise
         ("1939-45, pre-1900", "1939 45 pre 1900"),
         ("C++, C# and C", "c++ c# and c"),
         ("Grade A+", "grade a+"),
-        ("No. #5, 2+3", "no 5 2 3"),
+        ("No. #5, 2+3", "no 5 2 + 3"),
         ("3½ and 3 1/2 metres", "3 1 2 and 3 1 2 metres"),
         ("10⁵, 10^5, 10¹² and 10⁻³", "10 5 10 5 10 12 and 10 -3"),
         ("5 m², H₂O", "5 m2 h2o"),
+        ("x < 5, y >= 4", "x < 5 y > = 4"),
+        ("x == y != z", "x = = y = z"),
+        ("7 × 8, 7 * 8 and 7 / 8", "7 * 8 7 * 8 and 7 / 8"),  # noqa: RUF001
+        ("> **1702** <b>1703</b>, and/or x=y", "1702 b 1703 b and or x y"),
+        ("हिन्दी में", "हिन्दी में"),
+        ("كَتَبَ light\u00adhouse", "كتب lighthouse"),
+        ("It rains 😢, said it😀", "it rains 😢 said it 😀"),
+        ("它建于1874年。", "它 建 于 1874 年"),
     ],
 )
 def test_normalise(text: str, normal: str):

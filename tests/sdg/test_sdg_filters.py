@@ -23,6 +23,20 @@ CASES: list[tuple[Filter, Sample, Sample, str]] = [
     (filters.question_length((3, 5)), pair("one two three"), pair("one two three four five six"), "question_length"),
     (filters.answer_length((1, 2)), pair("?", "dark amber"), pair("?", ""), "answer_length"),
     (filters.is_question, pair("What colour is it? "), pair("The light is amber."), "not_a_question"),
+    (
+        filters.is_question,
+        pair("\u0645\u062a\u0649 \u0628\u0646\u064a\u062a\u061f\u200f"),
+        pair("\u0645\u062a\u0649 \u0628\u0646\u064a\u062a;"),
+        "not_a_question",
+    ),
+    (
+        filters.is_question,
+        pair("\u03a0\u03cc\u03c4\u03b5;"),
+        pair("Was hei\u00dft \u201eFarn\u201c"),
+        "not_a_question",
+    ),
+    (filters.is_question, pair("Was hei\u00dft \u201eFarn?\u201c"), pair("Farn;"), "not_a_question"),
+    (filters.grounded("The lamp was lit in May.", 0.5), pair("?", "May"), pair("?", "Will"), "not_grounded"),
     (filters.is_question, pair("Name the colour of the light."), pair("Naming the colour."), "not_a_question"),
     (
         filters.hides_answer,
@@ -145,6 +159,21 @@ def test_duplicates_the_first_stays() -> None:
     assert rejects[1].score == "0.89"
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Compute 12 + 4.", "Compute 12 - 4."),
+        ("Compute 12 * 4.", "Compute 12 / 4."),
+        ("What is C++?", "What is C?"),
+        ("Is x > 5?", "Is x < 5?"),
+        ("What does \U0001f622 mean?", "What does \U0001f600 mean?"),
+        ("\u0926\u093f\u0928 \u0915\u094d\u092f\u093e?", "\u0926\u093e\u0928 \u0915\u094d\u092f\u093e?"),
+    ],
+)
+def test_what_one_sign_tells_apart_is_no_duplicate(one: str, other: str) -> None:
+    assert filters.without_duplicates([pair(one), pair(other)], 0.8) == ([pair(one), pair(other)], [])
+
+
 def test_words_are_compared_without_case_marks_and_forms() -> None:
     assert words("The Keeper\u2019s 1,200 \uff11\uff12 steps\u2014up!") == [
         "the",
@@ -187,6 +216,11 @@ def test_whatever_a_model_says_filters_say_keep_or_drop(question: str, answer: s
         ("May 1921", "June 1921", False),
         ("Yes", "yes.", True),
         ("In May", "May", True),
+        ("50 metres high", "60 metres high", False),
+        ("12 March 1874", "14 March 1874", False),
+        ("12 March 1874", "in 1874", True),
+        ("the 3rd floor window", "the 4th floor window", False),
+        ("Ferns cannot flower", "Ferns can flower", False),
     ],
 )
 def test_two_answers_tell_the_same_or_not(answer: str, other: str, same: bool) -> None:
@@ -222,6 +256,9 @@ def test_each_sentence_of_a_text_rests_on_the_passage(text: str, dropped: str) -
         ("Swift sings. Swift writes. Swift sings. Swift sings.", "0.50"),
         ("- rhyme\n- rhyme\n- rhyme", ""),
         ("One bird. Two birds. Three birds. One bird.", ""),
+        ("1. positive\n2. negative\n3. positive\n4. positive\n5. negative\n6. positive", ""),
+        ("def f(x):\n    if x:\n        return 1\n    if y:\n        return 1\n    return 1", ""),
+        ("\u4ed6\u5f88\u597d\u3002" * 30, "0.03"),
     ],
 )
 def test_a_loop_is_dropped(text: str, score: str) -> None:

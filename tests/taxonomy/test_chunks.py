@@ -153,6 +153,13 @@ def test_an_empty_document_has_no_chunks() -> None:
     assert chunks(" \n\n", 10) == []
 
 
+def test_code_within_a_line_opens_no_fence() -> None:
+    assert texts("```pip install x``` gets it.\n\n# Use\n\nRun it.", 9) == [
+        "```pip install x``` gets it.",
+        "# Use\n\nRun it.",
+    ]
+
+
 def test_a_longer_fence_is_closed_by_one_as_long() -> None:
     text = "````\n```\n# no\n````\n# Yes\n\nbody"
     assert [heading for heading, _ in chunks(text, 10)] == ["", "Yes"]
