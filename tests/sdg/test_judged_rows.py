@@ -140,7 +140,10 @@ def test_why_a_repetition_is_dropped_follows_from_the_order_of_the_rows(bench: B
 
 def test_of_two_answers_to_one_question_the_judge_says_which_is_right(bench: Bench) -> None:
     bench.leaves = [bench.leaves[0].model_copy(update={"seed_examples": (), "fingerprint": "other"})]
-    both = [{"question": "Of what is the wheel of Orla Mill?", "answer": answer} for answer in ("1702", "larch", "larch")]
+    both = [
+        {"question": "Of what is the wheel of Orla Mill?", "answer": answer} for answer in ("1702", "larch", "larch")
+    ]
+    bench.use_recipe("knowledge", chunk_tokens=200)
     bench.teacher.rules["knowledge questions"] = lambda asked: {
         f"q{number + 1}": both[number % 3] for number in range(asked["number"])
     }
@@ -148,4 +151,4 @@ def test_of_two_answers_to_one_question_the_judge_says_which_is_right(bench: Ben
     [entry] = bench.run()
     short = [sample.answer for sample in read_samples(entry) if sample.question == both[0]["question"]]
     assert short == ["larch"]
-    assert "judge_answers_otherwise" in {reject.reason for reject in read_rejects(entry)}
+    assert "judge" in {reject.step for reject in read_rejects(entry) if reject.sample.answer == "1702"}
