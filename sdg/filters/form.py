@@ -155,9 +155,12 @@ def repeats_itself(sample: Sample) -> Drop | None:
     """
     parts = sentences(sample.answer)
     said = [tuple(words(part)) for part in parts]
+    if len(said) < _FEWEST_SENTENCES:
+        return None
+    counted = said
     if not _goes_round(said):
-        said = [each for each, part in zip(said, parts, strict=True) if len(each) >= _LABEL or part.endswith(_STOPS)]
-    if len(said) < _FEWEST_SENTENCES or (distinct := len(set(said)) / len(said)) >= _DISTINCT:
+        counted = [each for each, part in zip(said, parts, strict=True) if len(each) >= _LABEL or part.endswith(_STOPS)]
+    if (distinct := 1 - (len(counted) - len(set(counted))) / len(said)) >= _DISTINCT:
         return None
     return Drop("repeats_itself", f"{distinct:.2f}")
 
