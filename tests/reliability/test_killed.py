@@ -123,7 +123,7 @@ def test_killed_inside_evaluation_only_the_batch_on_its_way_is_asked_again(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("module", "name", "which"), [("shutil", "copytree", 1), ("os", "link", 3)])
+@pytest.mark.parametrize(("module", "name", "which"), [("tilth.cycle.releases", "copy_folder", 1), ("os", "link", 3)])
 def test_killed_inside_the_release_there_is_none_and_then_a_whole_one(
     spawner: Spawner, trained: Loop, tmp_path: Path, module: str, name: str, which: int
 ) -> None:
