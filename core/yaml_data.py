@@ -73,7 +73,7 @@ def _count_lines_anew(root: Node, text: str) -> None:
         seen.add(id(node))
         index = node.start_mark.index
         line, column = place_at(text, index)
-        node.start_mark = yaml.Mark(node.start_mark.name, index, line - 1, column - 1, None, None)
+        node.start_mark = yaml.Mark(node.start_mark.name, index, line - 1, column - 1, None, 0)
         if isinstance(node, MappingNode):
             found.extend(part for pair in node.value for part in pair)
         elif not isinstance(node, ScalarNode):
