@@ -69,7 +69,9 @@ def add(  # noqa: PLR0913  the verb's options
     commit: Annotated[bool, typer.Option("--commit", help="Commit the new files, and nothing else.")] = False,
 ) -> None:
     """Scaffold a leaf. Fill in the gaps, `tilth lint`, and commit it with git. Nothing is overwritten."""
-    leaf_kind: ScaffoldKind = "grounded_skill" if kind is LeafKind.skill and grounded else kind.value
+    if grounded and kind is not LeafKind.skill:
+        raise TilthError("--grounded is for skills", fix="leave it out: knowledge rests on its documents")
+    leaf_kind: ScaffoldKind = "grounded_skill" if grounded else kind.value
     _check(leaf_kind, origins or [], task, suggest=suggest, accept_all=accept_all)
     workspace = open_workspace(overrides)
     files, remote = read_origins(origins or [], workspace.config.documents)

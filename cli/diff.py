@@ -37,6 +37,8 @@ def diff(
     """
     if everything and (base or from_fork):
         raise TilthError("--all compares with nothing", fix="leave BASE and --merge-base out")
+    if quiet and as_json:
+        raise TilthError("--quiet prints nothing", fix="leave it or --json out")
     taxonomy = open_taxonomy()
     release = current_release(open_workspace()) if taxonomy.state and not (base or everything) else None
     source = EmptyTree() if everything else compared_with(taxonomy.root, base, release, from_fork=from_fork)

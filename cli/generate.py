@@ -50,8 +50,12 @@ def generate(  # noqa: PLR0913  the verb's options
     A leaf whose documents cannot be read, or that lacks answers which may still come, harms no other: it is told, and
     the exit code is 2. A budget that is spent stops with exit code 1: what is done is kept, and so are all answers.
     """
-    if ray and (max_calls, max_tokens, max_cost) != (None, None, None):
+    limited = (max_calls, max_tokens, max_cost) != (None, None, None)
+    if ray and limited:
         raise TilthError("a budget is watched by one process", fix="leave --ray out, or the --max- option")
+    if dry_run and (limited or ray):
+        what = "--dry-run sends nothing, so neither a limit nor --ray has an effect"
+        raise TilthError(what, fix="leave it out, or the other option")
     workspace = open_workspace(overrides)
     if max_cost is not None:
         _refuse_no_prices(workspace.config)

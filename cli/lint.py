@@ -56,6 +56,8 @@ def lint(  # noqa: PLR0913  the verb's options
     """
     if staged and (fix or diff):
         raise TilthError("--staged only looks", fix="run --fix without it, then `git add` what changed")
+    if as_json and form not in {Format.text, Format.json}:
+        raise TilthError(f"--json and --format {form} are two forms", fix="leave one of them out")
     taxonomy = open_taxonomy()
     form = Format.json if as_json else form
     findings = _staged_findings(taxonomy, paths, workers) if staged else _findings(taxonomy, paths, workers)

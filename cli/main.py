@@ -60,7 +60,7 @@ class _Verbs(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in VERBS:
-            raise TilthError(f"there is no verb {cmd_name!r}", fix=nearest(cmd_name, VERBS))
+            raise TilthError(f"there is no verb {cmd_name!r}", fix=nearest(cmd_name, VERBS, most=len(VERBS)))
         name = cmd_name.replace("-", "_")
         verb = getattr(import_module(f".{name}", __package__), name)
         if not isinstance(verb, typer.Typer):
@@ -105,20 +105,19 @@ def main() -> NoReturn:
     open_streams()
     try:
         _run(sys.argv[1:])
-        sys.stdout.flush()
     except typer.Exit as end:
-        sys.exit(end.exit_code)
+        _end(end.exit_code)
     except TilthError as error:
         _fail(str(error), error.exit_code)
     except _UsageError as error:
         _fail(_usage(error), 2)
     except KeyboardInterrupt:
         _fail("stopped; the same command goes on from here", 130)
-    except BrokenPipeError:  # whoever read our output has gone: nothing is left to say, not even when stdout closes
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        pass  # whoever read our output has gone: nothing is left to say
     except OSError as error:
         _fail(_os_error(error), 2)
-    sys.exit(0)
+    _end(0)
 
 
 def _allow_open_files() -> None:
@@ -196,6 +195,17 @@ _SYSTEM_FIXES = {
 
 def _fail(line: str, code: int) -> NoReturn:
     print(f"tilth: {line}", file=sys.stderr)
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
+    """Exit when all that was printed is on its way. Where its reader has gone it goes nowhere, and that is no error."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # not once more when stdout closes
+        if not isinstance(error, BrokenPipeError):
+            _fail(_os_error(error), 2)
     sys.exit(code)
 
 

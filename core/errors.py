@@ -53,10 +53,10 @@ def closest(name: str, allowed: Iterable[str]) -> str:
     return next(iter(difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=0.6)), "")
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the closest allowed one if there is any, else the first of them."""
+def nearest(name: str, allowed: Iterable[str], most: int = _MOST_LISTED) -> str:
+    """The end of a message about an unknown name: the closest allowed one if there is any, else the first `most`."""
     names = sorted(allowed)
     if close := closest(name, names):
         return f"did you mean {close!r}?"
-    more = f", … ({len(names):,} in all)" if len(names) > _MOST_LISTED else ""
-    return f"use one of: {', '.join(names[:_MOST_LISTED])}{more}"
+    more = f", … ({len(names):,} in all)" if len(names) > most else ""
+    return f"use one of: {', '.join(names[:most])}{more}"

@@ -4,7 +4,8 @@ After SQuAD (Rajpurkar et al. 2016, "SQuAD: 100,000+ Questions for Machine Compr
 evaluation script): lower case, no punctuation, no articles, single spaces. Departures, each because the original calls
 different answers equal or equal ones different: a decimal point stays ("3.5" is not "35"), hyphens and other marks
 between words become spaces, number words become digits, "%" becomes "percent" and "n't" "not"; what tells one thing
-from another stays: the letter of "vitamin A", the sign of "-5", "C++" and "C#".
+from another stays: the letter of "vitamin A", the sign of "-5", "C++" and "C#", "x < 5" and "2 + 3", "10⁵", an emoji.
+Words of scripts that write vowels as marks are whole; a sign of one that writes without spaces is a word.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ def normalise(text: str) -> str:
 
 
 _TYPOGRAPHY = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "−": "-"})  # noqa: RUF001  the marks that models really write
-# Signs that stay wait as letters of which NFKC leaves none.
 _RAISED = re.compile("(?<=[0-9])(?=[\u00b2\u00b3\u00b9\u2070-\u208e\u00bc-\u00be\u2150-\u215e])")
 """Between a number and what NFKC would make digits of it: an exponent, an index, a fraction."""
+# Signs that stay wait as letters of which NFKC leaves none.
 _LETTER_A = re.compile(r"A(?<=\w A)\b")
 _MINUS = re.compile(r"-(?<!\w-)(?=\d)")
 _SUFFIX = re.compile(r"[^\W\d_][+#]{1,2}(?!\w)")

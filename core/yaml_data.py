@@ -14,7 +14,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 
 from .text_faults import text_fault
 from .yaml_problem import Path_, Problem, YamlProblems, shortened
-from .yaml_syntax import OTHER_BREAKS, place_at, syntax_problem
+from .yaml_syntax import OTHER_BREAKS, line_starts, place_at, syntax_problem
 
 MAX_CHARACTERS = 500_000
 _MAX_DEPTH = 64
@@ -65,14 +65,14 @@ def too_long() -> Problem:
 
 def _count_lines_anew(root: Node, text: str) -> None:
     """Let all nodes stand where an editor shows them: YAML 1.1 takes signs for line breaks that no editor does."""
-    found, seen = [root], set[int]()
+    found, seen, starts = [root], set[int](), line_starts(text)
     while found:
         node = found.pop()
         if id(node) in seen:
             continue
         seen.add(id(node))
         index = node.start_mark.index
-        line, column = place_at(text, index)
+        line, column = place_at(starts, index)
         node.start_mark = yaml.Mark(node.start_mark.name, index, line - 1, column - 1, None, 0)
         if isinstance(node, MappingNode):
             found.extend(part for pair in node.value for part in pair)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from collections.abc import Sequence
 
 import yaml
 from yaml.reader import ReaderError
@@ -46,12 +48,18 @@ _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000
 
 OTHER_BREAKS = re.compile("[\x85\u2028\u2029]")
 """What ends a line in YAML 1.1, and in no editor."""
+_LINE_BREAK = re.compile(r"\r\n|\r|\n")
 
 
-def place_at(text: str, index: int) -> tuple[int, int]:
-    """Line and column, from 1, as editors count."""
-    before = text[:index].replace("\r\n", "\r").replace("\r", "\n") if "\r" in text else text[:index]
-    return before.count("\n") + 1, len(before) - before.rfind("\n")
+def line_starts(text: str) -> list[int]:
+    """Where each line begins, as editors count them."""
+    return [0, *(found.end() for found in _LINE_BREAK.finditer(text))]
+
+
+def place_at(starts: Sequence[int], index: int) -> tuple[int, int]:
+    """Line and column, from 1, of a character, by where the lines begin."""
+    line = bisect_right(starts, index)
+    return line, index - starts[line - 1] + 1
 
 
 def syntax_problem(error: yaml.YAMLError | UnicodeEncodeError, text: str) -> Problem:
@@ -64,7 +72,7 @@ def syntax_problem(error: yaml.YAMLError | UnicodeEncodeError, text: str) -> Pro
     mark = getattr(error, "context_mark" if said in _AT_CONTEXT else "problem_mark", None)
     place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     if mark and OTHER_BREAKS.search(text):
-        place = place_at(text, mark.index)
+        place = place_at(line_starts(text), mark.index)
     told = _of_signs(said, text, mark.index) if mark else None
     told = told or _AT_CONTEXT.get(said) or _AT_PROBLEM.get(said) or f"{said}; {_QUOTE}"
     return Problem(*place, f"not valid YAML: {told}", (), "syntax")

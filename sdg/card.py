@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -162,8 +163,9 @@ def _rebuilding(facts: Facts) -> Iterator[str]:
         yield f"git checkout {commit}\ntilth generate"
     if facts.commits[-1:] != [facts.commit]:
         yield f"git checkout {facts.commit}"
-    chosen = [f"{option} {value}" for option, value in (("--leaf", facts.leaf), ("--kind", facts.kind)) if value]
-    yield f"{' '.join(['tilth export-data DIR --format', facts.format, *chosen])}\n```\n"
+    options = {"--format": facts.format, "--leaf": facts.leaf, "--kind": facts.kind}
+    chosen = [part for option in options.items() if option[1] for part in option]
+    yield f"{shlex.join(['tilth', 'export-data', 'DIR', *chosen])}\n```\n"
     yield "No model is asked; documents of other repositories are fetched from there. A request that is made all the"
     yield "same is for an answer whose key differs: `tilth ledger import` says why."
 

@@ -190,14 +190,10 @@ def _default_branch(root: Path) -> str:
     """What the remote calls so; without one, the branch that is checked out."""
     for name in ("refs/remotes/origin/HEAD", "HEAD"):
         try:
-            return (
-                git_output(root, "symbolic-ref", "--short", name)
-                .decode(errors="replace")
-                .strip()
-                .removeprefix("origin/")
-            )
+            found = git_output(root, "symbolic-ref", "--short", name)
         except TaxonomyError:
             continue
+        return found.decode(errors="replace").strip().removeprefix("origin/")
     return "main"
 
 

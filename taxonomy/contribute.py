@@ -246,7 +246,7 @@ def _with_files(root: Path, leaf_id: str, files: Sequence[Path]) -> NewLeaf:
             )
             raise TaxonomyError(what, where=repr(name), fix="rename the document")
         if names.count(name) > 1:
-            raise TaxonomyError("two documents have this name", where=name, fix="rename one")
+            raise TaxonomyError("two documents have this name", where=name, fix="rename one, or name it once")
     documents = {file.name: _document_bytes(file) for file in files}
     in_place = frozenset(file.name for file in files if file.resolve() == (root / leaf_id / file.name).resolve())
     spec = DocumentSpec(files=tuple(names))
@@ -300,6 +300,8 @@ def _refuse_present(folder: Path, leaf_id: str, names: Iterable[str]) -> None:
 
 def _document_bytes(document: Path) -> bytes:
     try:
+        if document.is_dir():
+            raise TaxonomyError("this is a folder", where=str(document), fix="name a file in it")
         problem = suffix_problem(document.name) or size_problem(document.stat().st_size)
         data = b"" if problem else _read_plain(document)
     except FileNotFoundError as error:

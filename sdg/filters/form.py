@@ -145,6 +145,7 @@ def is_finished(sample: Sample) -> Drop | None:
 
 _FEWEST_SENTENCES, _DISTINCT = 4, 0.7
 _LABEL, _LONGEST_CYCLE, _IN_A_ROW = 3, 4, 12
+_STOPS = (".", "!", "?", "\u3002", "\uff01", "\uff1f", "\u061f", "\u0964", "\u06d4")
 
 
 def repeats_itself(sample: Sample) -> Drop | None:
@@ -163,9 +164,6 @@ def repeats_itself(sample: Sample) -> Drop | None:
     if (distinct := 1 - (len(counted) - len(set(counted))) / len(said)) >= _DISTINCT:
         return None
     return Drop("repeats_itself", f"{distinct:.2f}")
-
-
-_STOPS = (".", "!", "?", "\u3002", "\uff01", "\uff1f", "\u061f", "\u0964", "\u06d4")
 
 
 def _goes_round(said: Sequence[tuple[str, ...]]) -> bool:

@@ -58,9 +58,8 @@ def lint(
         for leaf_id, found in reports.items():
             findings += around.findings(leaf_id, found)
         findings += odd_folders(wanted)
-        findings += _near_copies(
-            source, reports, blob_ids, Facts({}) if paths else facts
-        )  # those of all are worth keeping
+        # Those of all are worth keeping.
+        findings += _near_copies(source, reports, blob_ids, Facts({}) if paths else facts)
         named = set(paths) or {"."}
         findings += [stray for stray in strays if _is_below(stray.path, named)]
         if not paths:

@@ -56,6 +56,17 @@ def loop(untouched: Loop, copy: Callable[[Loop], Loop]) -> Loop:
         (["add", "x", "y"], "KIND: 'x' is not one of 'knowledge', 'skill'; `tilth add --help` shows how"),
         (["add", "skill", "x", "--task"], "option '--task' requires an argument; `tilth add --help` shows how"),
         (["--bad"], "no such option: --bad; `tilth --help` shows how"),
+        (["zzz"], ", serve, show, train, tree, watch"),
+        (["diff", "--quiet", "--json"], "--quiet prints nothing; leave it or --json out"),
+        (["lint", "--json", "--format", "sarif"], "--json and --format sarif are two forms; leave one of them out"),
+        (
+            ["add", "knowledge", "x", "--grounded"],
+            "--grounded is for skills; leave it out: knowledge rests on its documents",
+        ),
+        (
+            ["generate", "--dry-run", "--max-calls", "5"],
+            "neither a limit nor --ray has an effect; leave it out, or the other option",
+        ),
     ],
 )
 def test_wrong_usage(fails: Fails, tmp_path: Path, arguments: list[str], line: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -246,3 +248,20 @@ def test_migrate(run, root):
     assert (root / "compositional_skills/greet/qna.yaml").read_text() == f"version: 4\n{GREET}"
     assert (root / PLACE).read_text() == COUNT
     assert run(migrate, "compositional_skills/greet") == (0, "0 leaves brought to version 4\n")
+
+
+@pytest.mark.slow
+def test_a_reader_who_goes_is_no_error_and_changes_no_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "knowledge/x").mkdir(parents=True)
+    (tmp_path / "knowledge/x/qna.yaml").write_text("version: 4\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as gone:
+        ran = subprocess.run(
+            [sys.executable, "-m", "tilth.cli.main", "lint"],
+            cwd=tmp_path,
+            stdout=gone,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (ran.returncode, ran.stderr) == (1, b"")

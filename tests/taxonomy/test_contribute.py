@@ -49,6 +49,11 @@ def test_a_document_whose_name_no_leaf_can_have_is_refused(repository, tmp_path,
         plan_leaf(repository.root, "knowledge", "bridge", [tmp_path / name])
 
 
+def test_a_folder_is_no_document(repository, tmp_path):
+    with pytest.raises(TaxonomyError, match="this is a folder; name a file in it"):
+        plan_leaf(repository.root, "knowledge", "bridge", [tmp_path])
+
+
 def test_nothing_is_written_through_a_folder_that_is_a_link(repository, tmp_path):
     (tmp_path / "out").mkdir()
     (repository.root / "knowledge").symlink_to(tmp_path / "out")
@@ -115,7 +120,7 @@ def test_several_documents(repository, tmp_path):
     assert [path.name for path in paths] == ["qna.yaml", "a.md", "b.txt", "attribution.txt"]
     (tmp_path / "c").mkdir()
     (tmp_path / "c/a.md").write_text("text")
-    with pytest.raises(TaxonomyError, match=r"^a\.md: two documents have this name; rename one$"):
+    with pytest.raises(TaxonomyError, match=r"^a\.md: two documents have this name; rename one, or name it once$"):
         plan_leaf(repository.root, "knowledge", "tower", [*files, tmp_path / "c/a.md"])
 
 
