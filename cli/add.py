@@ -10,8 +10,9 @@ import typer
 
 from ..core.errors import TaxonomyError, TilthError
 from ..core.workspace import Workspace
+from ..core.yaml_syntax import LINE_BREAK
 from ..cycle.basis import documents_cache
-from ..taxonomy.attribution import ATTRIBUTION_NAME, LINE_BREAK, attribution_faults
+from ..taxonomy.attribution import ATTRIBUTION_NAME, attribution_faults
 from ..taxonomy.contribute import (
     NewLeaf,
     ScaffoldKind,

@@ -48,12 +48,13 @@ _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000
 
 OTHER_BREAKS = re.compile("[\x85\u2028\u2029]")
 """What ends a line in YAML 1.1, and in no editor."""
-_LINE_BREAK = re.compile(r"\r\n|\r|\n")
+LINE_BREAK = re.compile(r"\r\n|\r|\n")
+"""As editors count lines; `str.splitlines` knows more."""
 
 
 def line_starts(text: str) -> list[int]:
     """Where each line begins, as editors count them."""
-    return [0, *(found.end() for found in _LINE_BREAK.finditer(text))]
+    return [0, *(found.end() for found in LINE_BREAK.finditer(text))]
 
 
 def place_at(starts: Sequence[int], index: int) -> tuple[int, int]:

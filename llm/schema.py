@@ -50,19 +50,15 @@ def schema_fault(schema: Any, place: str = "schema") -> str:
         return f"{place} is {type(schema).__name__}, not an object"
     if wrong := [kind for kind in _kinds(schema) if not isinstance(kind, str) or kind not in _TYPES]:
         return f"{place}.type is {wrong[0]!r}, not one of {', '.join(_TYPES)}"
-    if wrong := [name for name in _list(schema.get("required")) if not isinstance(name, str)]:
-        return f"{place}.required names {wrong[0]!r}, not a key"
     for keys, kind in ((_LISTS, list), (_LIMITS, (int, float)), (("properties",), dict)):
         for key in keys:
             if key in schema and (isinstance(schema[key], bool) or not isinstance(schema[key], kind)):
                 return f"{place}.{key} is {type(schema[key]).__name__}, not {_CALLED[kind]}"
+    if wrong := [name for name in schema.get("required", ()) if not isinstance(name, str)]:
+        return f"{place}.required names {wrong[0]!r}, not a key"
     parts = {f"{place}.properties.{name}": part for name, part in schema.get("properties", {}).items()}
     parts |= {f"{place}.items": schema["items"]} if "items" in schema else {}
     return next((fault for where, part in parts.items() if (fault := schema_fault(part, where))), "")
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 _LISTS = ("required", "enum")

@@ -10,13 +10,13 @@ import re
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
+from ..core.yaml_syntax import LINE_BREAK
+
 ATTRIBUTION_NAME = "attribution.txt"
 
 _WANTED = ("title of work", "license of the work", "creator names")
 """Fields that want a value wherever they stand; a work of one's own has no link and no revision."""
 _LICENCE = {"license of the work", "licence of the work", "license", "licence", "spdx-license-identifier"}
-LINE_BREAK = re.compile(r"\r\n|\r|\n")
-"""As editors count lines; `str.splitlines` knows more."""
 _FIELD = re.compile(r"[ \t]*([A-Za-z][A-Za-z \-]{0,60}?)[ \t]*:[ \t]*(.*)")
 
 

@@ -38,6 +38,23 @@ def two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "init", lambda **options: init(**options, num_cpus=2))
 
 
+def test_all_workers_together_keep_to_every_limit_of_a_model() -> None:
+    free = ModelServer(model="m", base_url="http://127.0.0.1:1/v1", concurrency=50)
+    slow = free.model_copy(update={"concurrency": 9, "requests_per_minute": 5, "tokens_per_minute": 1000})
+    assert [
+        scale_out._num_workers(cores, servers) for cores, servers in ((64, [free]), (64, [free, slow]), (2, [slow]))
+    ] == [
+        50,
+        5,
+        2,
+    ]
+    for workers in (1, 2, 5):
+        share = scale_out._share(slow, workers)
+        limits = (share.concurrency, share.requests_per_minute, share.tokens_per_minute)
+        assert all(0 < limit * workers <= most for limit, most in zip(limits, (9, 5, 1000), strict=True))
+    assert scale_out._share(free, 4).requests_per_minute == 0  # no limit stays none
+
+
 @pytest.mark.usefixtures("two_workers")
 def test_two_workers_make_the_bytes_that_one_process_makes(
     bench: Bench, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
