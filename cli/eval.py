@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..cycle.models import FORMS
 from ..cycle.scores import score_models
+from ..eval.compare import Comparison, compare
 from .options import Json, Set, open_workspace, print_json
-from .scores import print_scores
+from .scores import better_or_worse, print_changes
 from .terminal import TerminalProgress
 
 
@@ -27,7 +28,7 @@ def eval(  # noqa: A001  named as the verb is
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Score models on the held-out questions.
+    """Score models on the held-out questions; the last of two or more is compared with the first, in pairs.
 
     They are those of the committed leaves, written by people or made with the samples, and the general set. What was
     answered or judged before is not asked for again: stopped and called again, it goes on. A server's answers are kept
@@ -36,7 +37,19 @@ def eval(  # noqa: A001  named as the verb is
     """
     workspace = open_workspace(overrides)
     evaluation = score_models(workspace, models or [], TerminalProgress(), since=since, open_book=open_book)
+    significance, names = workspace.config.gate.significance, list(evaluation.models)
+    several = len(names) > 1
+    compared = compare(evaluation, names[0], names[-1], evaluation.leaves, significance=significance) if several else ()
     if as_json:
-        print_json(evaluation.model_dump(mode="json"))
+        print_json(
+            evaluation.model_dump(mode="json") | {"compared": [_as_json(each, significance) for each in compared]}
+        )
     else:
-        print_scores(evaluation)
+        print_changes(evaluation, compared, significance)
+
+
+def _as_json(item: Comparison, significance: float) -> dict[str, Any]:
+    """The last model against the first on one leaf."""
+    found = item.difference(significance)
+    shown = {"leaf": item.leaf, "p_value": item.p_value, "verdict": better_or_worse(item)}
+    return shown | {"value": found.value} | found.model_dump(mode="json")

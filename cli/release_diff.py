@@ -43,5 +43,7 @@ def _what_is_told(found: ReleaseDiff, *, both_there: bool) -> str:
         asked = f"cycle {found.compared_in} asked both the same questions"
         return f"{asked}; better and worse are what the paired test says, over all leaves"
     each = "each was asked in its own cycle, so the questions may differ"
+    if found.unlike:
+        each = f"not to be compared, for each was scored in its own cycle and otherwise: {printable(found.unlike)}"
     again = f"; `tilth eval {found.first} {found.second}` asks both those of today"
     return each + (again if both_there else "")

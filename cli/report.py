@@ -15,6 +15,8 @@ from ..cycle.report_site import HOST, Site, open_server
 from ..cycle.verdicts import verdict_on_cycle, verdict_on_head
 from .options import open_workspace, shown_path
 
+_PORT = 8090
+
 
 def report(
     number: Annotated[
@@ -33,13 +35,17 @@ def report(
         bool, typer.Option("--serve", help="Serve the reports of all cycles to browsers on this machine, until Ctrl-C.")
     ] = False,
     port: Annotated[
-        int, typer.Option(metavar="PORT", help="Where --serve listens; 0: any free one.", min=0, max=65535)
-    ] = 8090,
+        int | None,
+        typer.Option(metavar="PORT", help="Where --serve listens, else at 8090; 0: any free one.", min=0, max=65535),
+    ] = None,
 ) -> None:
     """Write the report of a cycle again, from its files, and print its path."""
     workspace = open_workspace()
     if serve and markdown:
         raise TilthError("--serve and --markdown exclude one another", fix="leave one out")
+    if port is not None and not serve:
+        raise TilthError("--port is where --serve listens, and nothing else does", fix="add --serve, or leave it out")
+    port = _PORT if port is None else port
     if serve and not number:
         return _serve(workspace, 0, port)
     if markdown and not number:

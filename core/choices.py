@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from .answers import is_correct
 from .normalise import normalise
 
 _LETTERS = "ABCDEFGHIJ"
@@ -13,6 +14,9 @@ _BY_LETTER = re.compile(
     re.IGNORECASE,
 )
 """A letter that stands alone or with a mark behind it: "A larch" begins with an article."""
+
+_ANOTHER = re.compile(r"(?:[\s,(]|\W*\b(?:and|or)\b\W*)([A-J])(?=[).:,\]]|\s*$)")
+"""One more letter behind it, or several: "A, B and C"."""
 
 
 def with_options(question: str, options: Sequence[str]) -> str:
@@ -24,17 +28,18 @@ def with_options(question: str, options: Sequence[str]) -> str:
 def chosen(answer: str, options: Sequence[str]) -> int | None:
     """The index of the option that the answer's first line names, by its letter or its words.
 
-    None where it names none of them, or several.
+    None where it names none of them, or several. One that it denies it does not name (`answers.is_correct`).
     """
     line = next((line for line in answer.splitlines() if line.strip()), "")
     if (by_letter := _BY_LETTER.match(line)) and (index := _LETTERS.index(by_letter[1].upper())) < len(options):
-        return index
+        others = {_LETTERS.index(letter) for letter in _ANOTHER.findall(line[by_letter.end(1) :])} - {index}
+        return None if any(other < len(options) for other in others) else index
     said = f" {normalise(line)} "
     wordings = [f" {normalise(option)} " for option in options]
     if said.strip() and said in wordings:
         return wordings.index(said)
     # An option inside another one ("oak" in "black oak") is not named by it.
-    there = [index for index, wording in enumerate(wordings) if wording.strip() and wording in said]
+    there = [index for index, wording in enumerate(wordings) if wording.strip() and is_correct(line, [options[index]])]
     named = [
         index for index in there if not any(wordings[index] in wordings[other] for other in there if other != index)
     ]

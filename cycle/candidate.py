@@ -20,6 +20,7 @@ from ..eval.gate import Verdict, judge
 from ..eval.open_book import read_passages
 from ..eval.run import evaluate
 from ..llm.endpoint import identity
+from ..llm.models import Folder, Model
 from ..sdg.store import PREFERENCES, SAMPLES, Entry, is_complete, read_manifest
 from ..taxonomy.attribution import ATTRIBUTION_NAME, Work, read_works
 from ..taxonomy.source import CommitTree
@@ -33,7 +34,7 @@ from .journal import CONTAMINATION, EVALUATION, JUDGEMENT, TRAIN, Judgement, rea
 from .models import answering
 from .open_cycle import OpenCycle
 from .past import replay_buffer
-from .releases import Dataset, Release, add_release, ancestors, model_folder, next_number
+from .releases import Dataset, Release, add_release, ancestors, model_folder, next_number, system_prompt_of
 from .stages import timed
 
 BASE, CANDIDATE = "base", "candidate"
@@ -51,6 +52,9 @@ def judge_candidate(cycle: OpenCycle, trained: TrainResult, leaks: Sequence[Leak
         candidate=CANDIDATE,
         leaves=[leaf.id for leaf in basis.leaves],
         changed=set(cycle.inputs.new),
+        known={dataset.leaf for dataset in basis.parent.datasets} if basis.parent else set(),
+        measured={leaf for leaf, rate in basis.parent.scores.items() if rate.total} if basis.parent else set(),
+        left_out=cycle.left_out,
     )
     seed = cycle.workspace.config.seed
     findings = find(evaluation, contest, significance=gate.significance, seed=seed, leaks=leaks)
@@ -83,6 +87,7 @@ def release_candidate(cycle: OpenCycle, trained: TrainResult, entries: Sequence[
         seed=workspace.config.seed,
         datasets=tuple(_dataset(entry) for entry in entries),
         weights_sha256=trained.weights_sha256,
+        system_prompt=workspace.config.student.system_prompt,
         scores={leaf: evaluation.rate(f"release {number}", leaf) for leaf in evaluation.leaves},
         verdict=verdict,
         forced=not verdict.passed,
@@ -152,9 +157,10 @@ def _works(source: CommitTree, leaves: Sequence[str]) -> dict[str, list[Work]]:
 def _evaluate(cycle: OpenCycle, candidate: Path) -> Evaluation:
     """Base, parent and candidate on every held-out question, in that order; what was answered before is read."""
     workspace, parent = cycle.workspace, cycle.basis.parent
-    models = {BASE: cycle.student}
+    models: dict[str, Path | Model] = {BASE: cycle.student}
     if parent:
-        models[parent.name] = model_folder(workspace, parent)
+        asked_with = system_prompt_of(workspace, parent)
+        models[parent.name] = Folder(parent.name, model_folder(workspace, parent), asked_with)
     with timed(cycle.folder, "evaluation"):
         evaluation = evaluate(
             models | {CANDIDATE: candidate},

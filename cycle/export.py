@@ -17,7 +17,7 @@ from ..core.workspace import Workspace
 from ..llm.gguf_write import NumberFormat, write_gguf
 from .cards import told
 from .modelfile import modelfile
-from .releases import RELEASE, Release, find_release, model_folder, write_record
+from .releases import RELEASE, Release, find_release, model_folder, system_prompt_of, write_record
 from .verify import check_model
 
 Format = Literal["safetensors", "hub", "gguf", "ollama"]
@@ -51,7 +51,7 @@ def export_release(
         else:
             write_gguf(model, new / file, numbers, name=release.name, progress=progress)
         if form == "ollama":
-            text, remark = modelfile(model, file, workspace.config.student.system_prompt)
+            text, remark = modelfile(model, file, system_prompt_of(workspace, release))
             (new / "Modelfile").write_text(text, encoding="utf-8")
         if form == "hub" and not (new / _CARD).exists():
             (new / _CARD).write_text(_least_card(given), encoding="utf-8")

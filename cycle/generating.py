@@ -16,7 +16,7 @@ from ..sdg.generate import Setup
 from ..sdg.others import Students
 from ..taxonomy.source import Source
 from .basis import documents_cache
-from .releases import Release, model_folder
+from .releases import Release, model_folder, system_prompt_of
 
 
 def setup_of(workspace: Workspace, source: Source, parent: Release | None, progress: Progress) -> Setup:
@@ -46,7 +46,8 @@ def students(workspace: Workspace, parent: Release | None, progress: Progress) -
     def current() -> LocalModel:
         if parent is None:
             return base()
+        asked_with = system_prompt_of(workspace, parent)
         name = f"release-{parent.number}@{parent.weights_sha256[:8]}"
-        return LocalModel(name, functools.partial(model_folder, workspace, parent), settings.system_prompt)
+        return LocalModel(name, functools.partial(model_folder, workspace, parent), asked_with)
 
     return Students(base, current)

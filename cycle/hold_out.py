@@ -6,6 +6,7 @@ answers of the student's own that it replays. What it answers while it is traine
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -46,6 +47,7 @@ def hold_out(cycle: OpenCycle, entries: Sequence[Entry], general: Sequence[Sampl
         cycle,
         tests=tuple(test for test in tests if test.id not in leaked),
         general=tuple(question for question in small_set if question.id not in leaked),
+        left_out=Counter(question.leaf for question in (*tests, *small_set) if question.id in leaked),
     )
     for name, before, after in (("generated", tests, kept.tests), ("general", small_set, kept.general)):
         if len(after) < len(before):

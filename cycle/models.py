@@ -17,7 +17,7 @@ from ..llm import catalogue
 from ..llm.endpoint import gguf_file
 from ..llm.models import Endpoint, Folder, Gguf, Model
 from ..llm.student import student_folder, with_home
-from .releases import current_release, find_release, model_folder, releases
+from .releases import current_release, find_release, model_folder, releases, system_prompt_of
 
 FORMS = (
     "base, teacher, a release's number, a folder of safetensors, OWNER/NAME on the Hugging Face hub, a .gguf file, or "
@@ -37,7 +37,7 @@ def find_model(workspace: Workspace, name: str, progress: Progress) -> Model:
         return _teacher(workspace.config.teacher, progress)
     if name.isdecimal() and len(name) < 10:
         release = find_release(workspace, int(name))
-        return Folder(release.name, model_folder(workspace, release), system_prompt)
+        return Folder(release.name, model_folder(workspace, release), system_prompt_of(workspace, release))
     if "://" in name:
         return _endpoint(workspace.config, name)
     if found := _at_path(with_home(name), name, system_prompt) if name else None:

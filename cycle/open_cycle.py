@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core.progress import Progress
@@ -26,6 +27,8 @@ class OpenCycle:
     """Held-out questions that were generated with the samples; none before that."""
     general: tuple[Question, ...] = ()
     """The general set, without those that something trained holds; empty where it is not asked for."""
+    left_out: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Leaf, or part of the general set -> how many of its held-out questions something trained holds."""
     choosing: tuple[Question, ...] = ()
     """Generated ones that choose between a phase's epochs, and so judge no model."""
 

@@ -9,7 +9,7 @@ from ..core.rate import Rate
 from ..core.records import Record
 from ..core.workspace import Workspace
 from ..eval.compare import Finding
-from ..eval.evaluation import Evaluation
+from ..eval.evaluation import Evaluation, unlike
 from ..eval.general import is_general
 from ..eval.report.data import LeafChanges
 from .basis import leaf_changes
@@ -52,6 +52,8 @@ class ReleaseDiff(Record):
     compared_in: int
     """The cycle that asked both the same questions; 0: none did, and each score is of its release's own cycle."""
     scores: tuple[LeafScores, ...]
+    unlike: str = ""
+    """Why scores of two cycles are not to be compared: another judge, prompt or setting."""
 
 
 def release_diff(workspace: Workspace, first: int, second: int) -> ReleaseDiff:
@@ -74,6 +76,7 @@ def release_diff(workspace: Workspace, first: int, second: int) -> ReleaseDiff:
         remade=tuple(remade),
         settings=_settings(workspace, one, two),
         compared_in=younger.cycle if asked else 0,
+        unlike="" if asked else _unlike(workspace, one, two),
         scores=tuple(
             LeafScores(
                 leaf=leaf,
@@ -110,6 +113,14 @@ def _asked_both(workspace: Workspace, older: Release, younger: Release) -> Evalu
         return None
     evaluation = read_record(folder / EVALUATION, Evaluation)
     return evaluation if list(evaluation.models)[-2:] == [older.name, younger.name] else None
+
+
+def _unlike(workspace: Workspace, one: Release, two: Release) -> str:
+    """Empty where one of their cycles' evaluations is gone, too."""
+    files = [cycle_folder(workspace, release.cycle) / EVALUATION for release in (one, two)]
+    if not all(file.is_file() for file in files):
+        return ""
+    return unlike(*(read_record(file, Evaluation) for file in files))
 
 
 def _told(workspace: Workspace, release: Release) -> dict[str, Told]:

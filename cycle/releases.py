@@ -62,6 +62,8 @@ class Release(Record):
     datasets: tuple[Dataset, ...]
     """Of every leaf of the taxonomy at that commit."""
     weights_sha256: str
+    system_prompt: str | None = None
+    """That it was trained with; None: an older record, which does not say."""
     scores: Mapping[str, Rate]
     """Leaf -> its held-out questions answered rightly."""
     verdict: Verdict
@@ -80,6 +82,12 @@ class Release(Record):
     def name(self) -> str:
         """As tables and reports call it."""
         return f"release {self.number}"
+
+
+def system_prompt_of(workspace: Workspace, release: Release) -> str:
+    """What a release is asked with: what it was trained with, or where its record is older what `tilth.yaml` says."""
+    own = release.system_prompt
+    return workspace.config.student.system_prompt if own is None else own
 
 
 def releases(workspace: Workspace) -> list[Release]:

@@ -58,8 +58,15 @@ class AnswerCache(Generic[Kept]):
         for number, line in enumerate(data[:whole].splitlines(), start=1):
             try:
                 entry = json.loads(line)
-                answers[entry["question"]] = entry["answer"]
+                answers[entry["question"]] = _checked(entry["answer"])
             except (ValueError, TypeError, KeyError) as error:
                 where, fix = f"{self._path}:{number}", "remove the file and run again"
                 raise DataError("not an answer of the cache", where=where, fix=fix) from error
         return answers
+
+
+def _checked(answer: Any) -> Any:
+    """A text, or numbers. Raises TypeError for anything else."""
+    if isinstance(answer, str) or (isinstance(answer, list) and all(isinstance(each, float | int) for each in answer)):
+        return answer
+    raise TypeError(answer)

@@ -22,6 +22,7 @@ from ..core.progress import Progress
 from ..core.rate import wilson
 from ..core.records import Record
 from ..core.wording import first_fault
+from ..llm.precision import computed_in
 from .answer_cache import AnswerCache
 from .difference import Difference, paired_difference
 from .model_fingerprint import hashes_file, model_fingerprint
@@ -142,7 +143,7 @@ def run_benchmarks(  # noqa: PLR0913  what to measure, how, and where it stays
     stay in `cache`. Raises TilthError where the harness is not installed or a task's data cannot be had, ModelError.
     """
     wanted = {"code": _CODE, "version": _installed()}
-    wanted |= {"settings": settings.model_dump(), "include": _content(include)}
+    wanted |= computed_in() | {"settings": settings.model_dump(), "include": _content(include)}
     fingerprints = {name: model_fingerprint(folder, hashes_file(cache)) for name, folder in models.items()}
     found: dict[str, tuple[Benchmark, ...]] = {}
     with ExitStack() as stack:
@@ -154,7 +155,7 @@ def run_benchmarks(  # noqa: PLR0913  what to measure, how, and where it stays
 
                 harness = harness or stack.enter_context(Harness(include, settings, batch_size, progress))
                 harness.prepare(missing)  # what cannot be had is told before a model is loaded
-                answered = AnswerCache[str](cache, fingerprints[model], {"harness": "lm-eval"})
+                answered = AnswerCache[str](cache, fingerprints[model], {"harness": "lm-eval"} | computed_in())
                 with harness.student(model, folder, answered) as student:
                     for name, file in missing.items():
                         write_json(file, harness.measure(student, name).model_dump(mode="json"))

@@ -33,6 +33,9 @@ class Comparison(Record):
     answers."""
     lost: tuple[str, ...]
     """Ids of the questions that only the earlier model answers rightly, or won."""
+    unjudged: tuple[str, ...] = ()
+    """Ids of the questions that the earlier model answers rightly, and to which no judge could grade the later one's
+    answer: nobody knows whether they are lost."""
     duels: int = 0
     """How many of both were won: a judge compared the answers."""
     p_value: float
@@ -44,6 +47,11 @@ class Comparison(Record):
     def difference(self, significance: float) -> Difference:
         """What was gained less what was lost; either end of its interval is a bound at this significance."""
         return self._difference(_level(significance))
+
+    def worst(self, significance: float) -> Difference:
+        """The same if all that could not be judged is lost."""
+        lost = len(self.lost) + len(self.unjudged)
+        return paired_difference(len(self.gained), lost, self.after.total, level=_level(significance))
 
     @property
     def numbers(self) -> str:
@@ -80,6 +88,14 @@ class Together(Record):
     """Of its interval, two-sided."""
     duels: int = 0
     """As in a comparison."""
+    unjudged: int = 0
+    """How many there are of those of a comparison."""
+
+    @property
+    def worst(self) -> Difference:
+        """The difference if all that could not be judged is lost, by the score interval."""
+        found = self.difference
+        return paired_difference(found.gained, found.lost + self.unjudged, found.total, level=self.level)
 
     @property
     def numbers(self) -> str:
@@ -116,6 +132,7 @@ def compare(
                 after=evaluation.rate(after, leaf),
                 gained=gained,
                 lost=lost,
+                unjudged=tuple(q.id for q in evaluation.of_leaf(leaf) if better.is_unknown(q.id)),
                 duels=sum(map(better.by_duel, (*gained, *lost))),
                 p_value=p_value,
                 level=_level(significance),
@@ -160,6 +177,7 @@ def together(
         difference=found,
         level=level,
         duels=sum(item.duels for item in comparisons),
+        unjudged=sum(len(item.unjudged) for item in comparisons),
     )
 
 
@@ -175,7 +193,8 @@ class Better:
     def of(self, question_id: str) -> str:
         """Empty where neither is, or where one of them could not be judged.
 
-        A judge who found no winner says nothing against the grades: he may prefer a place, whatever stands there.
+        Where only one of them is right, that one. A duel tells two right ones apart, or two wrong ones; a judge who
+        found no winner says nothing: he may prefer a place, whatever stands there.
         """
         if self.by_duel(question_id):
             duel = self._duels[question_id]
@@ -185,9 +204,16 @@ class Better:
             return ""
         return self.after if new.correct else self.before
 
+    def is_unknown(self, question_id: str) -> bool:
+        """Whether the answer before is right, and the later one could not be judged, nor compared with it."""
+        old, new = self._old[question_id], self._new[question_id]
+        return old.correct and new.outcome == "unjudged" and not self.by_duel(question_id)
+
     def by_duel(self, question_id: str) -> bool:
-        """Whether a judge compared both answers and found a winner."""
-        return question_id in self._duels and self._duels[question_id].winner in {"first", "second"}
+        """Whether a judge who compared both answers decides: he found a winner, and the grades tell none apart."""
+        old, new = self._old[question_id], self._new[question_id]
+        graded = old.correct != new.correct and "unjudged" not in {old.outcome, new.outcome}
+        return not graded and question_id in self._duels and self._duels[question_id].winner in {"first", "second"}
 
 
 def _flips(better: Better, questions: Sequence[Question]) -> tuple[tuple[str, ...], tuple[str, ...]]:

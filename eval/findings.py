@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ..core.held_out import Leak
 from .compare import Comparison, Together, compare, together
 from .evaluation import Evaluation
 from .general import is_general
+from .statistics import mcnemar
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,12 @@ class Contest:
     """All of the taxonomy."""
     changed: Collection[str]
     """Those whose samples are new in this cycle."""
+    known: Collection[str] = ()
+    """Those that the parent was trained on, as they were then."""
+    measured: Collection[str] = ()
+    """Those to which the parent had held-out questions when it was released."""
+    left_out: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Leaf -> how many of its held-out questions, or of that part of the general set, stand in what may be trained."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,10 @@ class Findings:
     candidate: str
     comparisons: Sequence[Comparison]
     """Of every leaf of the taxonomy, with the parent; Holm over the changed ones, and over the others."""
+    contest: Contest
     changed: Collection[str]
+    """Those of which a gain is asked: not one that the parent was trained on, and answers so well that there is no room
+    to show one. Such a leaf is held to what the others are."""
     changed_together: Together | None
     others_together: Together | None
     general: Together | None
@@ -53,23 +63,26 @@ def find(
 ) -> Findings:
     """Compare them; `seed` is that of the bootstrap. Raises DataError when one of the models was not evaluated."""
 
+    def has_room(leaf: str) -> bool:
+        before = evaluation.rate(contest.parent, leaf)
+        wrong = before.total - before.correct
+        return before.correct <= wrong or mcnemar(wrong, 0) <= significance
+
     def compared(name: str, against: str, leaves: list[str]) -> tuple[tuple[Comparison, ...], Together | None]:
         found = compare(evaluation, against, contest.candidate, leaves, significance=significance)
         return found, together(name, evaluation, against, found, significance=significance, seed=seed)
 
-    changed, changed_together = compared(
-        "changed leaves", contest.parent, [leaf for leaf in contest.leaves if leaf in contest.changed]
-    )
-    others, others_together = compared(
-        "other leaves", contest.parent, [leaf for leaf in contest.leaves if leaf not in contest.changed]
-    )
+    to_gain = {leaf for leaf in contest.changed if leaf not in contest.known or has_room(leaf)}
+    changed, changed_together = compared("changed leaves", contest.parent, [x for x in contest.leaves if x in to_gain])
+    others, others_together = compared("other leaves", contest.parent, [x for x in contest.leaves if x not in to_gain])
     _, general = compared("general set", contest.base, [leaf for leaf in evaluation.leaves if is_general(leaf)])
     by_leaf = {item.leaf: item for item in (*changed, *others)}
     return Findings(
         evaluation=evaluation,
         candidate=contest.candidate,
         comparisons=tuple(by_leaf[leaf] for leaf in contest.leaves),
-        changed=contest.changed,
+        contest=contest,
+        changed=to_gain,
         changed_together=changed_together,
         others_together=others_together,
         general=general,

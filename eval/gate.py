@@ -3,8 +3,10 @@
 Each thing that it asks for is a check of its own, with a sentence of its own; the worst outcome is the verdict's.
 
 - No held-out question stands in what was trained, every must-pass question is answered rightly, the judge did judge.
+- All that was measured before still is.
 - The changed leaves together gained: exact McNemar says so, and the low bound of the difference lies above
-  `gate.min_gain`. Each of them rose.
+  `gate.min_gain`. Each of them rose. One that the parent was trained on, and answers so well that it leaves no room to
+  show a gain, is held to what other leaves are.
 - The other leaves together did not lose more than `gate.max_loss`: the low bound lies above minus that
   (non-inferiority, as in Wellek 2010, "Testing Statistical Hypotheses of Equivalence and Noninferiority", chapter 1).
   None of them is shown to be forgotten, and none was seen to lose more.
@@ -12,6 +14,7 @@ Each thing that it asks for is a check of its own, with a sentence of its own; t
   against the parent many small losses would pass one by one.
 
 What the numbers point to but do not show is inconclusive, and the sentence says how many more questions would show it.
+So is what would not pass if every right answer whose successor no judge could grade were lost.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from ..core.records import Question, Record
 from .compare import Comparison, Together
 from .difference import Difference, paired_difference, questions_needed
 from .findings import Findings
+from .general import is_general
 from .statistics import mcnemar
 
 Outcome = Literal["pass", "fail", "inconclusive"]
@@ -54,6 +58,7 @@ def judge(findings: Findings, settings: Gate) -> Verdict:
         *_must_pass(findings),
         *_judged(findings, settings),
         *_measured(findings),
+        *_unmeasured(findings),
         *_changed(findings, settings),
         *_others(findings, settings),
         *_general(findings.general, settings),
@@ -104,6 +109,21 @@ def _measured(findings: Findings) -> _Checks:
         yield "inconclusive", "Nothing was measured: no leaf has held-out questions."
     elif findings.changed:
         yield "inconclusive", "That anything was learned is not shown: no changed leaf has held-out questions."
+
+
+def _unmeasured(findings: Findings) -> _Checks:
+    """What is not measured any more, or hardly: nobody knows whether it was kept."""
+    contest, evaluation = findings.contest, findings.evaluation
+    for leaf, count in sorted(contest.left_out.items()):
+        left = len(evaluation.of_leaf(leaf))
+        if count > left:
+            whose = f"General set, {leaf}" if is_general(leaf) else f"Leaf {leaf}"
+            what = f"{count} of its {count + left} held-out questions stand in what is trained, and were left out"
+            yield "inconclusive", f"{whose}: {what}: what became of it is not known."
+    for leaf in contest.leaves:
+        if leaf in contest.measured and leaf not in contest.left_out and not evaluation.of_leaf(leaf):
+            what = f"{contest.parent} had held-out questions to it, and now there are none"
+            yield "inconclusive", f"Leaf {leaf}: {what}: what became of it is not known."
 
 
 def _changed(findings: Findings, settings: Gate) -> _Checks:
@@ -161,6 +181,8 @@ def _other_leaf(item: Comparison, settings: Gate) -> tuple[Outcome, str]:
     lost = -item.difference(settings.significance).value
     if item.verdict == "forgotten":
         return "fail", f"Other leaf {item.sentence}."
+    if lost <= settings.max_loss < -item.worst(settings.significance).value:
+        return "inconclusive", f"Other leaf {item.sentence}: {_unknown(len(item.unjudged))}."
     if lost > settings.max_loss:
         return "inconclusive", (
             f"Other leaf {item.sentence}: it lost {_percent(lost)}, at most {_percent(settings.max_loss)} may be, "
@@ -177,12 +199,18 @@ def _general(group: Together | None, settings: Gate) -> _Checks:
 def _kept(numbers: str, group: Together, margin: float, settings: Gate) -> tuple[Outcome, str]:
     """Non-inferiority, or that the loss is shown to be larger than the margin."""
     found = group.difference
+    if found.low > -margin and group.unjudged and group.worst.low <= -margin:
+        return "inconclusive", f"{numbers}: {_unknown(group.unjudged)}."
     if found.low > -margin:
         return "pass", f"{numbers}."
     if found.high < -margin:
         return "fail", f"{numbers}: more than {_percent(margin)} was lost."
     needed = _needed(found, -margin, settings)
     return "inconclusive", f"{numbers}: that no more than {_percent(margin)} was lost is not shown; {needed}."
+
+
+def _unknown(unjudged: int) -> str:
+    return f"that as much was kept is not shown, for {unjudged} of what was right could not be judged"
 
 
 def _needed(found: Difference, margin: float, settings: Gate, *, gain: bool = False) -> str:

@@ -69,7 +69,7 @@ def export_tasks(questions: Iterable[Question], folder: Path, *, max_new_tokens:
     return exported
 
 
-_NONE = "write `test_questions` with short answers or options in a leaf, and commit it"
+_NONE = "write `test_questions` with short answers in a leaf, and commit it"
 
 _PARTS: Mapping[str, Part] = {"match": "short", "choice": "choice"}
 """How a question is scored -> in which of a leaf's tasks it is."""

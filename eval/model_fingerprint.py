@@ -24,8 +24,13 @@ _BESIDE_WEIGHTS = (
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
+    "vocab.txt",
     "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tekken.json",
     "chat_template.jinja",
+    "chat_template.json",
 )
 
 

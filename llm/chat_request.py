@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -26,12 +27,35 @@ _NOT_HERE = (
     "echo",
     "guided_json",
     "guided_regex",
+    "guided_choice",
+    "guided_grammar",
+    "structured_outputs",
+    "grammar",
+    "json_schema",
+    "best_of",
+    "use_beam_search",
+    "length_penalty",
     "min_p",
+    "min_tokens",
+    "typical_p",
     "repetition_penalty",
     "top_k",
+    "stop_token_ids",
+    "ignore_eos",
+    "bad_words",
+    "allowed_token_ids",
+    "chat_template",
+    "chat_template_kwargs",
+    "continue_final_message",
 )
 """What this server cannot do, where it is asked for by a value that says so: not null, false, 0 or empty."""
-_NO_WISH = {"tool_choice": ("none", "auto"), "function_call": ("none", "auto"), "modalities": (["text"],)}
+_NO_WISH: Mapping[str, tuple[Any, ...]] = {
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "modalities": (["text"],),
+    "top_k": (-1,),
+    **dict.fromkeys(("best_of", "length_penalty", "typical_p", "repetition_penalty"), (1,)),
+}
 """Values that ask for no more than text."""
 
 

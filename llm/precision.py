@@ -26,3 +26,8 @@ def compute_dtype() -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     has = torch.cpu.get_capabilities()
     return torch.bfloat16 if has.get("avx512_bf16") or has.get("amx_bf16") else torch.float32
+
+
+def computed_in() -> dict[str, str]:
+    """Both by name. In others the same model may say something else."""
+    return {"device": device(), "dtype": str(compute_dtype()).removeprefix("torch.")}

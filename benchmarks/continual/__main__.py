@@ -29,6 +29,7 @@ from tilth.core.workspace import Workspace
 from tilth.cycle.models import answering
 from tilth.eval.general import general_questions
 from tilth.eval.run import evaluate
+from tilth.llm.precision import computed_in
 from tilth.llm.student import student_folder
 from tilth.sdg.store import Entry
 
@@ -54,10 +55,10 @@ def main() -> None:
     setting = _setting(workspace, entries) | {"untaught": untaught(leaves, entries)}
     for variant in [variant for variant in VARIANTS if not options.only or variant.name in options.only]:
         found, last = _run(variant, course, questions, ask)
-        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"variants": {}, "commits": {}}
-        results |= {"machine": describe()} | setting
+        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"variants": {}, "runs": {}}
+        results |= setting
         results["variants"][variant.name] = found.model_dump(mode="json")
-        results["commits"][variant.name] = commit()
+        results["runs"][variant.name] = {"commit": commit(), "machine": describe()} | computed_in()
         if variant.name == BOUND:
             points = curve(last, student, questions, ask, options.folder / "mean")
             results["curve"] = [point.model_dump(mode="json") for point in points]

@@ -68,9 +68,13 @@ each variant as a point.
 
 ## How
 
-{machine}. Plans and recipe as they stood at commit {commits}; docs/log.md says what changed since. One run of each
-variant, seed 42 unless it says another; intervals are over leaves and questions, not over seeds. Times are of a machine
-that did other work beside it.{missing}
+Plans and recipe as they stood at the commit named; docs/log.md says what changed since. Times are only to be compared
+on one machine and in one number format, and other work ran beside some.
+
+{runs}
+
+One run of each variant, seed 42 unless it says another; intervals are over leaves and questions, not over
+seeds.{missing}
 """
 
 
@@ -119,19 +123,20 @@ def write_page(results: Mapping[str, Any]) -> None:
         goal="\n".join(_goal(found[DEFAULT])) if DEFAULT in found else "Not run.",
         matrices="\n\n".join(f"**{name}**\n\n{_matrix(outcome.matrix)}" for name, outcome in found.items()),
         parts=_general(found),
-        machine=_machine(results["machine"]),
-        commits=_commits(results["commits"], found),
+        runs=_runs({name: results["runs"][name] for name in found}),
         missing=f" Not run: {'; '.join(missing)}." if missing else "",
     )
     write_text(DOCS / "results.md", page)
 
 
-def _commits(commits: Mapping[str, str], found: Mapping[str, Outcome]) -> str:
-    """The commit of each variant, those of one commit together."""
-    names: dict[str, list[str]] = {}
-    for name in found:
-        names.setdefault(commits[name], []).append(name)
-    return "; ".join(f"{commit} ({', '.join(of)})" for commit, of in names.items())
+def _runs(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    """What was run where, in which number format and at which commit; those that have all in common together."""
+    names: dict[tuple[str, str, str], list[str]] = {}
+    for name, run in runs.items():
+        names.setdefault((_machine(run["machine"]), run["dtype"], run["commit"]), []).append(f"`{name}`")
+    return "\n".join(
+        f"- {', '.join(of)}: {machine}, {kind}, commit {commit}" for (machine, kind, commit), of in names.items()
+    )
 
 
 def _questions(matrix: Matrix) -> str:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 MOST_ROWS = 60
 """Leaves or documents that a plot shows at most."""
 
-_STRIPS_PER_DOCUMENT = 200
+_STRIPS_PER_DOCUMENT, _MOST_STRIPS = 200, 3_000
+"""A strip takes 140 bytes of a page."""
 
 
 def forest_plot(comparisons: Sequence[Comparison], together: Sequence[Together], gate: Gate) -> Markup:
@@ -109,7 +110,7 @@ def coverage_plot(documents: Sequence[DocumentCoverage]) -> Markup:
             name_above(axes, row * number + 16, each.document, WIDTH - 190)
             axes.text(1, row * number + 16, said, ha="right", color=SOFT)
             axes.barh(row * number + 29, 1, height=14, color=RULE, linewidth=0)
-            for start, width, samples in _strips(each):
+            for start, width, samples in _strips(each, min(_STRIPS_PER_DOCUMENT, _MOST_STRIPS // len(shown))):
                 strength = 0.35 + 0.65 * math.log1p(samples) / math.log1p(most)
                 axes.barh(row * number + 29, width, left=start, height=14, color=SERIES[3], alpha=strength, linewidth=0)
         return svg(drawn, "Which parts of each document samples tell of")
@@ -165,9 +166,9 @@ def _share_touched(each: DocumentCoverage) -> float:
     return each.touched / len(each.sentences)
 
 
-def _strips(each: DocumentCoverage) -> list[tuple[float, float, float]]:
+def _strips(each: DocumentCoverage, most: int) -> list[tuple[float, float, float]]:
     """(start, width, samples) of what samples tell of, in shares of the document; neighbours of a long one as one."""
-    size = math.ceil(len(each.sentences) / _STRIPS_PER_DOCUMENT)
+    size = math.ceil(len(each.sentences) / most)
     groups = [each.sentences[start : start + size] for start in range(0, len(each.sentences), size)]
     length = max(each.characters, 1)
     strips = [

@@ -27,6 +27,18 @@ def test_a_served_model_beside_a_release_is_asked_in_words_and_once(
     assert dict(first.json["models"])[f"{url}#scripted"] == f"scripted at {url}"
 
 
+def test_the_last_is_compared_with_the_first(spawner: Spawner, turned_twice: Loop) -> None:
+    lines = spawner.run(turned_twice.root, "eval", "base", "1", "2").out.splitlines()
+    assert lines[0].split() == ["leaf", "base", "release", "1", "release", "2", "change"]
+    assert "change: release 2 against base, in points, with a 60 % interval" in lines
+    found = spawner.run(turned_twice.root, "eval", "base", "2", "--json").json["compared"]
+    assert {each["leaf"] for each in found} >= {FERRY, MILL}
+    assert all(each["low"] <= each["value"] <= each["high"] for each in found)
+    alone = spawner.run(turned_twice.root, "eval", "2")
+    assert "change" not in alone.out
+    assert spawner.run(turned_twice.root, "eval", "2", "--json").json["compared"] == []
+
+
 def test_only_what_changed(spawner: Spawner, turned_twice: Loop) -> None:
     found = spawner.run(turned_twice.root, "eval", "2", "--changed-since", "HEAD~1", "--json").json
     assert {question["leaf"] for question in found["questions"]} == {FERRY}

@@ -24,6 +24,12 @@ OPTIONS = ("larch", "oak", "black oak", "12 pines")
         ("It is made of Black Oak.", 2),
         ("twelve pines", 3),
         ("larch or oak", None),
+        ("A, B and C", None),
+        ("A: larch or B: oak", None),
+        ("A and B", None),
+        ("A) larch, for C burns", 0),
+        ("It is not oak.", None),
+        ("Not oak but larch", 0),
         ("A) oak", 0),  # the letter counts
         ("E", None),
         ("I do not know", None),

@@ -43,6 +43,6 @@ def test_a_folder_is_named_by_its_weights_and_not_by_its_path(tmp_path: Path) ->
 
 
 def test_a_release_is_named_by_its_number_and_weights(tmp_path: Path) -> None:
-    release = SimpleNamespace(number=3, weights_sha256="abcdef0123456789")
+    release = SimpleNamespace(number=3, weights_sha256="abcdef0123456789", system_prompt=None)
     base, current = named(tmp_path, "smollm2-135m-instruct", release)
     assert (current, base != current) == ("release-3@abcdef01", True)

@@ -3,7 +3,6 @@
 import math
 import random
 import re
-from collections.abc import Sequence
 
 import pytest
 from tilth.core.config import Gate
@@ -26,7 +25,7 @@ def verdict(
     old: dict[str, Score] | None = None,
     general: Score = (0, 0, 0),
     settings: Gate = SETTINGS,
-    **more: Sequence[Leak],
+    **contest,
 ) -> Verdict:
     """The gate's answer about leaves and a general set with these scores."""
     scores = new | (old or {}) | {"general/facts": general}
@@ -41,10 +40,11 @@ def verdict(
         }
         for column, model in enumerate(("release 1", "candidate"))
     }
-    return judge(findings(answers | {"base": answers["release 1"]}, asked, tuple(new), tuple(old or {})), settings)
+    found = findings(answers | {"base": answers["release 1"]}, asked, tuple(new), tuple(old or {}), **contest)
+    return judge(found, settings)
 
 
-def findings(answers, asked, new, old, leaks=(), duels=()) -> Findings:
+def findings(answers, asked, new, old, leaks=(), duels=(), **contest) -> Findings:
     questions = tuple(question for group in asked.values() for question in group)
     evaluation = Evaluation(
         settings=Settings(system_prompt="", max_new_tokens=8, max_new_tokens_judged=8, choice="likelihood"),
@@ -54,8 +54,9 @@ def findings(answers, asked, new, old, leaks=(), duels=()) -> Findings:
         duels=duels,
     )
 
-    contest = Contest("base" if "base" in answers else "release 1", "release 1", "candidate", (*new, *old), set(new))
-    return find(evaluation, contest, significance=0.05, seed=1, leaks=leaks)
+    base = "base" if "base" in answers else "release 1"
+    among = Contest(base, "release 1", "candidate", (*new, *old), set(new), **contest)
+    return find(evaluation, among, significance=0.05, seed=1, leaks=leaks)
 
 
 def _answer(right: bool, outcome: str = "") -> Answer:
@@ -158,6 +159,59 @@ def test_a_judge_that_fails_too_often_leaves_it_open(model):
     assert result.reasons[0] == (
         f"The judge could not grade 2 of 12 answers of {model} that it was asked about; at most 10% may be."
     )
+
+
+@pytest.mark.parametrize("group", ["old", "general/facts"])
+@pytest.mark.parametrize(("kept", "outcome"), [("right", "pass"), ("unjudged", "inconclusive"), ("wrong", "fail")])
+def test_what_could_not_be_judged_is_not_taken_as_kept(group, kept, outcome):
+    """Eight of 120 are within what the judge may fail to grade, and all that there is of one leaf."""
+    asked = {leaf: [Question.new(leaf, f"{leaf} {n}?", ("x",), judged=True) for n in range(count)]
+             for leaf, count in (("new", 12), ("long", 100), (group, 8))}  # fmt: skip
+    before = {question.id: _answer(leaf != "new") for leaf, some in asked.items() for question in some}
+    after = dict.fromkeys(before, _answer(True)) | {
+        question.id: _answer(kept == "right", kept) for question in asked[group]
+    }
+    old = ("long", "old") if group == "old" else ("long",)
+    answers = {"base": before, "release 1": before, "candidate": after}
+    margins = Gate(max_loss=0.15, max_general_loss=0.45)
+    found = judge(findings(answers, asked, ("new",), old), margins)
+    assert found.outcome == outcome, found.reasons
+    assert ("8 of what was right could not be judged" in found.reasons[0]) == (kept == "unjudged")
+
+
+def test_a_duel_makes_no_gain_of_a_loss():
+    asked = questions(judged=True)
+    marks = {"release 1": all_of(asked, "right"), "candidate": all_of(asked, "wrong")}
+    duels = tuple(
+        Duel(question_id=question.id, first="candidate", second="release 1", winner="first", orders=("A", "B"))
+        for question in asked
+    )
+    result = judge(one_leaf(marks, asked, duels=duels), SETTINGS)
+    assert result.outcome == "fail"
+    assert "0 gained, 12 lost, p < 0.001;" in result.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("score", "outcome"),
+    [((30, 30, 30), "pass"), ((29, 28, 30), "pass"), ((30, 20, 30), "fail"), ((14, 14, 30), "fail")],
+)
+def test_a_changed_leaf_that_the_parent_knows_need_not_rise(score, outcome):
+    """It is held to what others are; one of which much is not known must rise, and one that is new."""
+    assert verdict({"a": score}, known={"a"}).outcome == outcome
+    assert verdict({"a": score, "b": (0, 12, 12)}, known={"a"}).outcome == outcome
+    assert verdict({"a": score}).outcome == ("inconclusive" if score == (30, 30, 30) else "fail")
+
+
+def test_what_is_not_measured_any_more_is_not_taken_as_kept():
+    new, old = {"new": (0, 11, 12)}, {"old": (0, 0, 0), "long": (40, 40, 40)}
+    assert verdict(new, old).outcome == "pass"
+    gone = verdict(new, old, measured={"old", "long"})
+    assert gone.outcome == "inconclusive"
+    assert gone.reasons[0].startswith("Leaf old: release 1 had held-out questions to it, and now there are none")
+    left_out = verdict(new, old, (90, 90, 200), measured={"old"}, left_out={"old": 6, "long": 3, "general/facts": 201})
+    assert left_out.outcome == "inconclusive"
+    assert [reason.partition(":")[0] for reason in left_out.reasons[:2]] == ["General set, general/facts", "Leaf old"]
+    assert "6 of its 6 held-out questions stand in what is trained" in left_out.reasons[1]
 
 
 def test_where_parts_differ_so_many_more_questions_are_needed_as_show_it():

@@ -140,6 +140,18 @@ def test_other_settings_are_other_answers(tmp_path: Path, writer):
     assert new.system == ["Be brief."] * len(QUESTIONS)
 
 
+def test_another_number_format_is_another_answer(tmp_path: Path, writer, monkeypatch: pytest.MonkeyPatch):
+    torch = pytest.importorskip("torch")
+    base, cache = fake_model(tmp_path / "base"), tmp_path / "cache"
+    asked: list[int] = []
+    for dtype in (torch.float32, torch.bfloat16, torch.float32):
+        monkeypatch.setattr("tilth.llm.precision.compute_dtype", lambda dtype=dtype: dtype)
+        new = writer()
+        evaluate({"base": base}, cache)
+        asked.append(len(new.asked))
+    assert asked == [len(QUESTIONS), len(QUESTIONS), 0]
+
+
 def test_mended_accepted_answers_are_scored_without_asking(tmp_path: Path, writer):
     base, cache = fake_model(tmp_path / "base"), tmp_path / "cache"
     wrong = [Question.new("a", "What is a 1?", ("something else",))]
@@ -171,6 +183,9 @@ def test_a_torn_line_is_asked_again_and_a_broken_one_is_told(tmp_path: Path):
     file.write_text('{"question": 1}\n' + file.read_text())
     with pytest.raises(DataError, match=r"jsonl:1: not an answer of the cache; remove the file"):
         AnswerCache(tmp_path, "model", SETTINGS)
+    file.write_text('{"question": "q", "answer": null}\n')
+    with pytest.raises(DataError, match=r"jsonl:1: not an answer of the cache; remove the file"):
+        AnswerCache(tmp_path, "model", SETTINGS)
 
 
 def test_a_fingerprint_follows_what_the_model_computes(tmp_path: Path):
@@ -180,7 +195,10 @@ def test_a_fingerprint_follows_what_the_model_computes(tmp_path: Path):
     (one / "README.md").write_text("lineage")
     assert first == model_fingerprint(one, memory) == model_fingerprint(same, memory)
     (same / "tokenizer.json").write_text("{}")
-    assert model_fingerprint(same, memory) != first
+    second = model_fingerprint(same, memory)
+    assert second != first
+    (same / "vocab.txt").write_text("a")
+    assert model_fingerprint(same, memory) not in {first, second}
     (one / "model.safetensors").write_bytes(b"W")
     os.utime(one / "model.safetensors", ns=(1, 1))
     assert model_fingerprint(one, memory) != first

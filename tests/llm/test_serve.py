@@ -196,6 +196,8 @@ def body(**changes):
         (body(top_logprobs=3), 400, "top_logprobs is not supported here"),
         (body(modalities=["text", "audio"]), 400, "modalities is not supported here"),
         (body(top_k=5), 400, "top_k is not supported here"),
+        (body(best_of=3), 400, "best_of is not supported here"),
+        (body(guided_choice=["a", "b"]), 400, "guided_choice is not supported here"),
         (
             body(messages=[{"role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]}]),
             400,
