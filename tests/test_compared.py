@@ -88,7 +88,7 @@ def test_figures_of_training_lint_diff_and_leaks() -> None:
 
 def test_figures_of_learning() -> None:
     variants = result("continual")["variants"]
-    told, joint, off = variants["lab"], variants["lab, joint"], variants["lab, replay off"]
+    told, joint, off = (variants[f"{name}, float32"] for name in ("lab", "lab, joint", "lab, replay off"))
     together = (joint["general"]["lost"] - joint["general"]["gained"]) / joint["general"]["total"]
     at_once = joint["summary"]["learning_accuracy"]["value"]
     assert says(f"All five in one cycle: {at_once:.2f}, and {together:.2f} down.")
@@ -98,6 +98,20 @@ def test_figures_of_learning() -> None:
     form = "{value:.2f} ({low:.2f} to {high:.2f}) where"
     assert says(f"learned {form.format(**learned)} the goal was 0.90; forgotten {form.format(**lost)} it was 0.03")
     assert says(f"general ability {down:.2f} down ({-general['high']:.2f} to {-general['low']:.2f}) where it was 0.02")
+    one, two = (_learning(variants[f"{name}, bfloat16"]) for name in ("lab", "lab, seed 43"))
+    pairs = [f"{first} and {second}" for first, second in zip(one, two, strict=True)]
+    assert says(f"In bfloat16, two seeds: {pairs[0]}, {pairs[1]}, general ability {pairs[2]} down.")
+    assert says("`stacked` in bfloat16: {}, {}, {} down".format(*_learning(variants["stacked, bfloat16"])))
+    assert says("`quick` in float32: {}, {}, {} up".format(*_learning(variants["quick, float32"])))
+
+
+def _learning(found: dict) -> tuple[str, str, str]:
+    """Learned, forgotten, and the change of the general set."""
+    general, summary = found["general"], found["summary"]
+    change = (general["gained"] - general["lost"]) / general["total"]
+    values = [summary["learning_accuracy"]["value"], summary["forgetting"]["value"], abs(change)]
+    one, two, three = (f"{value + 1e-9:.2f}" for value in values)  # a half is rounded up
+    return one, two, three
 
 
 def says(text: str) -> bool:

@@ -57,8 +57,9 @@ def main() -> None:
         found, last = _run(variant, course, questions, ask)
         results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"variants": {}, "runs": {}}
         results |= setting
-        results["variants"][variant.name] = found.model_dump(mode="json")
-        results["runs"][variant.name] = {"commit": commit(), "machine": describe()} | computed_in()
+        name = f"{variant.name}, {computed_in()['dtype']}"
+        results["variants"][name] = found.model_dump(mode="json")
+        results["runs"][name] = {"commit": commit(), "machine": describe()} | computed_in()
         if variant.name == BOUND:
             points = curve(last, student, questions, ask, options.folder / "mean")
             results["curve"] = [point.model_dump(mode="json") for point in points]

@@ -80,16 +80,15 @@ seeds.{missing}
 
 def write_page(results: Mapping[str, Any]) -> None:
     """Write the page and its plot."""
-    found = {
-        variant.name: Outcome.model_validate(results["variants"][variant.name])
-        for variant in VARIANTS
-        if variant.name in results["variants"]
-    }
+    order = {variant.name: place for place, variant in enumerate(VARIANTS)}
+    names = sorted(results["variants"], key=lambda name: (dtype_of(name), order[variant_of(name)]))
+    found = {name: Outcome.model_validate(results["variants"][name]) for name in names}
     first = next(iter(found.values()))
     points = [Point.model_validate(each) for each in results.get("curve", ())]
     goal = Goal(LEARNED, FORGOTTEN, GENERAL_LOST)
-    write_plot(found, points, DOCS / PLOT, goal)
-    missing = [variant.name for variant in VARIANTS if variant.name not in found]
+    bound = next((name for name in found if variant_of(name) == BOUND), "")
+    write_plot(found, points, bound, DOCS / PLOT, goal)
+    missing = [name for name in order if name not in map(variant_of, found)]
     page = _PAGE.format(
         student=results["student"],
         teacher=results["teacher"],
@@ -113,20 +112,30 @@ def write_page(results: Mapping[str, Any]) -> None:
             ],
         ),
         plot=PLOT,
-        bound=BOUND,
+        bound=bound,
         curve=_curve(points)
         if points
         else "Not run; docs/log.md has it of the first phase alone, with and without general prompts.",
         learned=LEARNED,
         forgotten=FORGOTTEN,
         general_lost=GENERAL_LOST,
-        goal="\n".join(_goal(found[DEFAULT])) if DEFAULT in found else "Not run.",
+        goal="\n\n".join(_goal(name, found[name]) for name in found if variant_of(name) == DEFAULT) or "Not run.",
         matrices="\n\n".join(f"**{name}**\n\n{_matrix(outcome.matrix)}" for name, outcome in found.items()),
         parts=_general(found),
         runs=_runs({name: results["runs"][name] for name in found}),
         missing=f" Not run: {'; '.join(missing)}." if missing else "",
     )
     write_text(DOCS / "results.md", page)
+
+
+def variant_of(name: str) -> str:
+    """The variant of a run: its name goes on with the number format."""
+    return name.rpartition(", ")[0]
+
+
+def dtype_of(name: str) -> str:
+    """The number format of a run."""
+    return name.rpartition(", ")[2]
 
 
 def _runs(runs: Mapping[str, Mapping[str, Any]]) -> str:
@@ -169,17 +178,20 @@ def _summary_row(name: str, outcome: Outcome, untaught: Mapping[str, Sequence[st
     ]
 
 
-def _goal(outcome: Outcome) -> list[str]:
+def _goal(name: str, outcome: Outcome) -> str:
     """Each part of the goal, and whether it is reached."""
     summary, general = outcome.summary, outcome.general
     learned = summary.learning_accuracy.terms if summary.learning_accuracy else {}
     short = [f"{_name(leaf)} {value:.2f}" for leaf, value in learned.items() if value < LEARNED]
     forgetting = summary.forgetting.value if summary.forgetting else 0.0
-    return [
-        f"- learning: {'missed by ' + ', '.join(short) if short else 'reached by each leaf'};",
-        f"- forgetting: {forgetting:.3f}, {'reached' if forgetting <= FORGOTTEN else 'missed'};",
-        f"- general set: {general.value:+.3f}, {'reached' if general.value >= -GENERAL_LOST else 'missed'}.",
-    ]
+    return "\n".join(
+        (
+            f"{name}:\n",
+            f"- learning: {'missed by ' + ', '.join(short) if short else 'reached by each leaf'};",
+            f"- forgetting: {forgetting:.3f}, {'reached' if forgetting <= FORGOTTEN else 'missed'};",
+            f"- general set: {general.value:+.3f}, {'reached' if general.value >= -GENERAL_LOST else 'missed'}.",
+        )
+    )
 
 
 def _curve(points: Sequence[Point]) -> str:
@@ -193,11 +205,12 @@ def _matrix(matrix: Matrix) -> str:
 
 
 def _general(found: Mapping[str, Outcome]) -> str:
-    """The parts of the general set, base model first."""
+    """The parts of the general set, base model first: in each number format, for it answers otherwise."""
     parts = list(next(iter(found.values())).general_parts)
-    base = ["base", *(_share(next(iter(found.values())).general_parts[part][0]) for part in parts)]
+    asked = {f"base, {dtype_of(name)}": outcome for name, outcome in found.items()}
+    base = [[name, *(_share(outcome.general_parts[part][0]) for part in parts)] for name, outcome in asked.items()]
     last = [[name, *(_share(outcome.general_parts[part][1]) for part in parts)] for name, outcome in found.items()]
-    return _markdown([base, *last], ["", *parts])
+    return _markdown([*base, *last], ["", *parts])
 
 
 def _name(leaf: str) -> str:

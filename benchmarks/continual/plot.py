@@ -27,7 +27,7 @@ class Goal:
     general_lost: float
 
 
-def write_plot(found: Mapping[str, Outcome], curve: Sequence[Point], file: Path, goal: Goal) -> None:
+def write_plot(found: Mapping[str, Outcome], curve: Sequence[Point], bound: str, file: Path, goal: Goal) -> None:
     """Learning against forgetting; the leaves so far after each cycle; all leaves against the general set."""
     import matplotlib as mpl
 
@@ -42,7 +42,7 @@ def write_plot(found: Mapping[str, Outcome], curve: Sequence[Point], file: Path,
     styles = dict(zip(found, zip(COLOURS, MARKS, strict=True), strict=False))
     _trade_off(left, found, styles, goal)
     _course(middle, found, styles)
-    _kept(right, found, styles, curve, goal)
+    _kept(right, found, styles, curve, bound, goal)
     figure.tight_layout(rect=(0, 0.13, 1, 1))
     figure.legend(*middle.get_legend_handles_labels(), loc="lower center", ncols=4, frameon=False)
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
@@ -86,15 +86,16 @@ def _kept(
     found: Mapping[str, Outcome],
     styles: Mapping[str, tuple[str, str]],
     curve: Sequence[Point],
+    bound: str,
     goal: Goal,
 ) -> None:
-    """The goal is the box at the top right."""
+    """The goal is the box at the top right; the curve is of the run called `bound`."""
     axes.fill_between([-goal.general_lost, 0.1], goal.learned, 1.02, color=INK, alpha=0.2, linewidth=0)
     for name, outcome in found.items():
         row, (colour, mark) = outcome.matrix.rows[-1], styles[name]
         axes.plot(outcome.general.value, _mean(row, outcome.matrix.tasks), color=colour, marker=mark)
     if curve:
-        parts = next(iter(found.values())).general_parts.values()
+        parts = found[bound].general_parts.values()
         base = sum(before.correct for before, _ in parts) / sum(before.total for before, _ in parts)
         changes = [point.general.value - base for point in curve]
         axes.plot(changes, [point.leaves.value for point in curve], color=INK, marker=".", zorder=0)
