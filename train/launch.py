@@ -90,8 +90,9 @@ def launching(settings: Train) -> Generator[TrainModel | None]:
     try:
         yield train
         ending = _DONE
-    except TilthError as error:
-        store.set(_FAILED, str(error))
+    except Exception as error:
+        said = str(error) if isinstance(error, TilthError) else f"{type(error).__name__}: {error}"
+        store.set(_FAILED, said.partition("\n")[0])
         raise
     finally:
         _dismiss(store, next(numbers), settings.nodes, ending)

@@ -27,6 +27,18 @@ def load_model(folder: Path, adapter: str = "none", dtype: Any = None) -> Any:
     return open_weights(AutoModelForCausalLM, folder, dtype=dtype or torch.float32, **given)
 
 
+def without_attention_dropout(model: Any) -> Any:
+    """The model, whose attention drops nothing out while it trains.
+
+    Layers of many kinds read the share from a number of their own, which the library's `disable_dropout`, made for
+    modules, does not see. The configuration, which is saved, stays.
+    """
+    for module in model.modules():
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0
+    return model
+
+
 def read_class(folder: Path) -> tuple[Any, Any]:
     """The class of the causal model in a folder, and its configuration. Raises ModelError where there is none."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING

@@ -109,7 +109,7 @@ class Phase(Section):
     """Samples per optimizer step; for pretrain rows, which documents share (`packing.py`)."""
     micro_batch_size: AutoCount = None
     """Samples that go through the model at once: memory and speed, no effect on the result but rounding. But grpo, rloo
-    and distill draw other answers with another size."""
+    and distill draw other answers with another size, and neftune_alpha and lora.dropout other noise."""
     max_length: AutoCount = None
     """Longest sample in tokens, chat template included."""
     too_long: TooLong = Field(default_factory=TooLong)

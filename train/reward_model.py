@@ -7,6 +7,7 @@ The score of a conversation is read at its last token that is not the padding to
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,12 @@ class RewardModel:
     model: Any
     tokenizer: Any
     system_prompt: str
+
+    @property
+    def longest(self) -> int:
+        """The tokens that it can read."""
+        most = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return most if isinstance(most, int) and most > 0 else sys.maxsize
 
     def scores(self, conversations: Sequence[Sequence[Message]]) -> list[float]:
         """What it gives each conversation, which ends with the answer to be scored. Raises ModelError."""

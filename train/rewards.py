@@ -24,10 +24,10 @@ from types import ModuleType, TracebackType
 from typing import Any, cast
 
 from ..core.answers import is_correct
-from ..core.atomic import read_json
 from ..core.config import Config, Section
 from ..core.errors import ConfigError, ModelError, nearest
 from ..core.fingerprint import file_sha256, fingerprint
+from ..core.normalise import normalise
 from ..core.progress import SilentProgress
 from ..core.records import Message
 from ..core.yaml_source import load_yaml
@@ -35,7 +35,9 @@ from ..llm.ask import Gateway, RequestFailed, Unanswered
 from ..llm.endpoint import identity
 from ..llm.ledger import Ledger
 from ..llm.prompts import harmless, mark
+from ..llm.untrusted import open_config
 from .load import weights_sha256
+from .masking import load_tokenizer
 from .reward_model import RewardModel, load_reward_model
 from .settings import Reward
 
@@ -88,9 +90,10 @@ class Rewards:
     """
 
     def __init__(self, rewards: Sequence[Reward], models: Mapping[str, Path], config: Config, ledger: Path) -> None:
-        self._opened = contextlib.ExitStack()
         self._weights = dict(zip(_names(rewards), (reward.weight for reward in rewards), strict=True))
-        self._scorers: list[Scorer] = [self._scorer(reward, models, config, ledger) for reward in rewards]
+        with contextlib.ExitStack() as opened:
+            self._scorers = [_scorer(reward, models, config, ledger, opened) for reward in rewards]
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> Rewards:
         return self
@@ -112,14 +115,17 @@ class Rewards:
             return None
         return sum(weight * part for weight, part in zip(self._weights.values(), known, strict=True))
 
-    def _scorer(self, reward: Reward, models: Mapping[str, Path], config: Config, ledger: Path) -> Scorer:
-        if reward.answer:
-            return _exact if reward.answer == "exact" else _normalised
-        if reward.function:
-            return _by_function(reward.function)
-        if reward.model:
-            return _by_model(reward.model, models, config)
-        return self._opened.enter_context(contextlib.closing(_Judge(config, ledger)))
+
+def _scorer(
+    reward: Reward, models: Mapping[str, Path], config: Config, ledger: Path, opened: contextlib.ExitStack
+) -> Scorer:
+    if reward.answer:
+        return _exact if reward.answer == "exact" else _normalised
+    if reward.function:
+        return _by_function(reward.function)
+    if reward.model:
+        return _by_model(reward.model, models, config)
+    return opened.enter_context(contextlib.closing(_Judge(config, ledger)))
 
 
 def reward_sources(rewards: Sequence[Reward], reward_phases: Sequence[str], config: Config) -> list[str]:
@@ -154,12 +160,12 @@ def load_function(name: str) -> Callable[[str, str, str], float]:
 
 def _names(rewards: Sequence[Reward]) -> list[str]:
     """A name for each, for the metrics."""
-    names: list[str] = []
+    names = ["failed"]  # what `numbers` counts
     for reward in rewards:
         name = reward.answer or reward.function.rpartition(":")[2] or Path(reward.model).name or "judge"
         numbered = (f"{name}-{number}" for number in itertools.count(2))
         names.append(next(free for free in itertools.chain([name], numbered) if free not in names))
-    return names
+    return names[1:]
 
 
 def _source(reward: Reward, reward_phases: Sequence[str], config: Config) -> str:
@@ -176,10 +182,14 @@ def _source(reward: Reward, reward_phases: Sequence[str], config: Config) -> str
         what = f"{reward.model!r} is no earlier `reward` phase of the plan and no folder of a model"
         fix = nearest(reward.model, reward_phases) if reward_phases else "put a phase with `method: reward` before it"
         raise ConfigError(what, where=_WHERE, fix=fix)
-    kinds = read_json(folder / "config.json").get("architectures") or [""]
-    if not kinds[0].endswith("ForSequenceClassification"):
+    config_of = open_config(folder)
+    if not str((config_of.architectures or [""])[0]).endswith("ForSequenceClassification"):
         what = f"{reward.model!r} is no reward model: nothing in it was trained to give a score"
         raise ConfigError(what, where=_WHERE, fix="name the folder of one, or a `reward` phase of the plan")
+    if config_of.num_labels != 1:
+        what = f"{reward.model!r} gives {config_of.num_labels} numbers, and a reward is one"
+        raise ConfigError(what, where=_WHERE, fix="name the folder of a reward model with one output")
+    load_tokenizer(folder)
     return weights_sha256(folder)
 
 
@@ -188,7 +198,13 @@ def _exact(answers: Sequence[Answered]) -> list[float | None]:
 
 
 def _normalised(answers: Sequence[Answered]) -> list[float | None]:
-    return [float(is_correct(each.answer, [each.expected])) for each in answers]
+    """An expected answer of several lines, or of marks alone, is earned by the same words, or the same text."""
+    return [float(_says(each.answer.strip(), each.expected.strip())) for each in answers]
+
+
+def _says(answer: str, expected: str) -> bool:
+    same = answer == expected or (normalise(expected) != "" and normalise(answer) == normalise(expected))
+    return same or is_correct(answer, [expected])
 
 
 def _by_model(name: str, models: Mapping[str, Path], config: Config) -> Scorer:
@@ -207,32 +223,37 @@ def _by_model(name: str, models: Mapping[str, Path], config: Config) -> Scorer:
 
 
 def _row(model: RewardModel, given: Answered) -> list[int] | None:
-    """None where the chat template cannot write the answer: what the student happens to say is no reason to stop."""
+    """None where the chat template cannot write the answer, or it is longer than the model can read.
+
+    What the student happens to say is no reason to stop.
+    """
     with contextlib.suppress(ModelError):
-        return model.row((*given.prompt, Message(role="assistant", content=given.answer)), ended=given.ended)
+        row = model.row((*given.prompt, Message(role="assistant", content=given.answer)), ended=given.ended)
+        return row if len(row) <= model.longest else None
     return None
 
 
 def _by_function(name: str) -> Scorer:
-    function, file = load_function(name), name.rpartition(":")[0]
+    function = load_function(name)
 
     def score(answers: Sequence[Answered]) -> list[float | None]:
-        return [_called(function, file, each) for each in answers]
+        return [_called(function, name, each) for each in answers]
 
     return score
 
 
-def _called(function: Callable[[str, str, str], float], file: str, given: Answered) -> float:
+def _called(function: Callable[[str, str, str], float], name: str, given: Answered) -> float:
+    file, _, called = name.rpartition(":")
     try:
         value = function(_question(given), given.answer, given.expected)
     except (Exception, SystemExit) as error:
         raise _told(error, file) from error
     try:
         number = float(value)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # noqa: BLE001  whatever the user's value does when it is asked for a number
         number = math.nan
     if not math.isfinite(number):
-        what = f"{function.__name__} returned {value!r} for the answer {given.answer[:80]!r}"
+        what = f"{called} returned {_as_text(value, repr)} for the answer {given.answer[:80]!r}"
         raise ConfigError(what, where=file, fix="return a finite number")
     return number
 
@@ -256,10 +277,20 @@ def _load_module(path: Path, sha256: str) -> ModuleType:
 def _told(error: BaseException, file: str) -> ConfigError:
     """What the user's code raised, with the last line of it that was reached."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame.lineno for frame in frames if frame.filename == str(Path(file).resolve())]
-    line = error.lineno if isinstance(error, SyntaxError) else (own or [0])[-1]
-    said = [type(error).__name__, *str(error).splitlines()[:1]]
-    return ConfigError(": ".join(said), where=f"{file}:{line}", fix="mend the reward function")
+    path = str(Path(file).resolve())
+    own = [frame.lineno for frame in frames if frame.filename == path]
+    unread = isinstance(error, SyntaxError) and error.filename == path
+    line = error.lineno if unread else (own or [1])[-1]
+    said = [type(error).__name__, *_as_text(error, str).splitlines()[:1]]
+    return ConfigError(": ".join(said), where=f"{file}:{line or 1}", fix="mend the reward function")
+
+
+def _as_text(value: object, how: Callable[[object], str]) -> str:
+    """Where it cannot even say what it is: its type."""
+    try:
+        return how(value)
+    except Exception:  # noqa: BLE001  as above
+        return type(value).__name__
 
 
 class _GradePrompt(Section):

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import copy
+import json
+import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import MethodType, SimpleNamespace
@@ -223,6 +226,19 @@ def test_the_loss_is_the_papers_mean_over_pairs_however_it_is_accumulated(
     for name, parameter in policy.named_parameters():
         if parameter.grad is not None:
             torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.usefixtures("in_float32")
+def test_attention_drops_nothing_out(student: Path, pairs: list[TrainingPair], tmp_path: Path) -> None:
+    """Else the model would differ from the reference that it begins as; what is saved still says what it dropped."""
+    other = tmp_path / "student"
+    shutil.copytree(student, other)
+    config = json.loads((other / "config.json").read_text()) | {"attention_dropout": 0.5}
+    (other / "config.json").write_text(json.dumps(config))
+    trainer, steps = build("dpo", other, pairs, tmp_path / "phase")
+    trainer.train()
+    assert steps[0].loss == pytest.approx(math.log(2), abs=1e-6)
+    assert trainer.model.config.attention_dropout == 0.5
 
 
 def move(model: Any) -> None:

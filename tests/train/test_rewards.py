@@ -32,6 +32,12 @@ def test_answers_are_compared_as_they_stand_or_as_the_evaluation_does(tmp_path: 
     assert earned(tmp_path, Reward(answer="normalised"), answers=answers) == [1, 1, 0, 0]
 
 
+@pytest.mark.parametrize("expected", ["One two.\nThree four.", "- a\n- b", "\N{EM DASH}"])
+def test_every_expected_answer_can_be_earned(tmp_path: Path, expected: str) -> None:
+    given = [Answered(ASKED, answer, expected, ended=True) for answer in (expected, expected.upper(), "Five.")]
+    assert earned(tmp_path, Reward(answer="normalised"), answers=given) == [1, 1, 0]
+
+
 def test_rewards_are_added_up_with_their_weights_and_told_one_by_one(tmp_path: Path) -> None:
     (tmp_path / "my.py").write_text("def short(question, answer, expected):\n    return 1 / len(answer)\n")
     both = Reward(answer="exact", weight=2), Reward(function=f"{tmp_path}/my.py:short", weight=-1)
@@ -45,6 +51,10 @@ def test_two_rewards_of_one_name_are_told_apart(tmp_path: Path) -> None:
     with Rewards([Reward(answer="exact")] * 2, {}, Config(), tmp_path / "ledger.db") as opened:
         assert list(opened.earned(answered("1874")).parts) == ["exact", "exact-2"]
     (tmp_path / "my.py").write_text("def exact(*given):\n    return 1\n")
+    (tmp_path / "failing.py").write_text("def failed(*given):\n    return 0.5\n")
+    with Rewards([Reward(function=f"{tmp_path}/failing.py:failed")], {}, Config(), tmp_path / "ledger.db") as opened:
+        told = opened.earned(answered("1874")).numbers()
+    assert told == {"rewards/failed-2": 0.5, "rewards/failed": 0}
     three = Reward(answer="exact"), Reward(function=f"{tmp_path}/my.py:exact"), Reward(answer="exact")
     with Rewards(three, {}, Config(), tmp_path / "ledger.db") as opened:
         assert list(opened.earned(answered("1874")).parts) == ["exact", "exact-2", "exact-3"]
@@ -70,6 +80,10 @@ def test_a_function_is_given_the_question_the_answer_and_the_samples(tmp_path: P
         ("def f(a, b, c):\n    return 'good'\n", r"f returned 'good' for the answer 'x'; return a finite number"),
         ("def f(a, b, c):\n    return float('nan')\n", r"f returned nan"),
         ("def f(a, b, c):\n    return 10**400\n", r"f returned 10{400} for"),
+        ("import functools\nf = functools.partial(lambda *_: None)\n", r"f returned None for the answer 'x'"),
+        ("class V:\n    def __repr__(self):\n        raise OSError\ndef f(*_):\n    return V()\n", r"f returned V for"),
+        ("class E(Exception):\n    def __str__(self):\n        raise OSError\ndef f(*_):\n    raise E\n", r"5: E: E;"),
+        ("def f(*_):\n    return eval('1 +')\n", r"my.py:2: SyntaxError"),
         ("f = max\n", r"f cannot be called with three texts .*; let it take the question"),
     ],
 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data import TrainingPair
+from ..load import without_attention_dropout
 from ..reward_model import new_reward_model
 from ..trainer import PhaseTraining, adapter_config, library_arguments, phase_trainer
 from .pairs import PairLoss, tokenize_sides
@@ -66,7 +67,7 @@ def trainer(setup: Setup) -> Any:
     from trl.trainer.reward_trainer import RewardTrainer
 
     phase = setup.phase
-    model = new_reward_model(setup.parent, setup.tokenizer, setup.seed, phase.adapter)
+    model = without_attention_dropout(new_reward_model(setup.parent, setup.tokenizer, setup.seed, phase.adapter))
 
     def dataset(rows: Sequence[Row]) -> Dataset:
         columns = "chosen_ids", "rejected_ids"
