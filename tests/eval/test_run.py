@@ -140,18 +140,6 @@ def test_other_settings_are_other_answers(tmp_path: Path, writer):
     assert new.system == ["Be brief."] * len(QUESTIONS)
 
 
-def test_another_number_format_is_another_answer(tmp_path: Path, writer, monkeypatch: pytest.MonkeyPatch):
-    torch = pytest.importorskip("torch")
-    base, cache = fake_model(tmp_path / "base"), tmp_path / "cache"
-    asked: list[int] = []
-    for dtype in (torch.float32, torch.bfloat16, torch.float32):
-        monkeypatch.setattr("tilth.llm.precision.compute_dtype", lambda dtype=dtype: dtype)
-        new = writer()
-        evaluate({"base": base}, cache)
-        asked.append(len(new.asked))
-    assert asked == [len(QUESTIONS), len(QUESTIONS), 0]
-
-
 def test_mended_accepted_answers_are_scored_without_asking(tmp_path: Path, writer):
     base, cache = fake_model(tmp_path / "base"), tmp_path / "cache"
     wrong = [Question.new("a", "What is a 1?", ("something else",))]
