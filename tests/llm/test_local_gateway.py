@@ -34,6 +34,9 @@ TEXTS = ["short", "a rather long question about nothing in particular, really", 
 
 @pytest.mark.slow
 def test_each_is_answered_once_and_paid_by_nobody(tiny_model, tmp_path, progress, monkeypatch):
+    torch = pytest.importorskip("torch")
+    # A random model's best two tokens lie so close that bfloat16 can swap them between batch shapes.
+    monkeypatch.setattr(local, "compute_dtype", lambda: torch.float32)
     asked = []
     whole = local.answer
 
