@@ -279,8 +279,7 @@ def _told(error: BaseException, file: str) -> ConfigError:
     frames = traceback.extract_tb(error.__traceback__)
     path = str(Path(file).resolve())
     own = [frame.lineno for frame in frames if frame.filename == path]
-    unread = isinstance(error, SyntaxError) and error.filename == path
-    line = error.lineno if unread else (own or [1])[-1]
+    line = error.lineno if isinstance(error, SyntaxError) and error.filename == path else (own or [1])[-1]
     said = [type(error).__name__, *_as_text(error, str).splitlines()[:1]]
     return ConfigError(": ".join(said), where=f"{file}:{line or 1}", fix="mend the reward function")
 
