@@ -38,12 +38,11 @@ def eval(  # noqa: A001  named as the verb is
     workspace = open_workspace(overrides)
     evaluation = score_models(workspace, models or [], TerminalProgress(), since=since, open_book=open_book)
     significance, names = workspace.config.gate.significance, list(evaluation.models)
-    several = len(names) > 1
-    compared = compare(evaluation, names[0], names[-1], evaluation.leaves, significance=significance) if several else ()
+    ends = names[0], names[-1]
+    compared = compare(evaluation, *ends, evaluation.leaves, significance=significance) if len(names) > 1 else ()
     if as_json:
-        print_json(
-            evaluation.model_dump(mode="json") | {"compared": [_as_json(each, significance) for each in compared]}
-        )
+        changes = {"compared": [_as_json(each, significance) for each in compared]}
+        print_json(evaluation.model_dump(mode="json") | changes)
     else:
         print_changes(evaluation, compared, significance)
 

@@ -13,17 +13,11 @@ from .terminal import printable, table
 
 def print_scores(evaluation: Evaluation, comparisons: Sequence[Comparison] = ()) -> None:
     """Held-out questions answered rightly by every model, with what the comparison of the last two showed."""
-    if not evaluation.questions:
-        print("no leaf has held-out questions: nothing was measured")
-        return
     _print(evaluation, {item.leaf: item.verdict for item in comparisons if item.verdict in {"learned", "forgotten"}})
 
 
 def print_changes(evaluation: Evaluation, comparisons: Sequence[Comparison], significance: float) -> None:
     """The same with the last model's difference from the first, each end a bound at `significance`."""
-    if not evaluation.questions:
-        print("no leaf has held-out questions: nothing was measured")
-        return
     said = {item.leaf: _change(item, significance) for item in comparisons}
     _print(evaluation, said, "change" if said else "")
     if said:
@@ -44,6 +38,9 @@ def _change(item: Comparison, significance: float) -> str:
 
 
 def _print(evaluation: Evaluation, said: Mapping[str, str], head: str = "") -> None:
+    if not evaluation.questions:
+        print("no leaf has held-out questions: nothing was measured")
+        return
     leaves = sorted(evaluation.leaves, key=is_general)
     rows = [row for leaf in leaves for row in _rows(evaluation, leaf, said.get(leaf, ""))]
     print(table(rows, ["leaf", *map(printable, evaluation.models), head]))

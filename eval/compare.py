@@ -132,7 +132,7 @@ def compare(
                 after=evaluation.rate(after, leaf),
                 gained=gained,
                 lost=lost,
-                unjudged=tuple(q.id for q in evaluation.of_leaf(leaf) if better.is_unknown(q.id)),
+                unjudged=tuple(each.id for each in evaluation.of_leaf(leaf) if better.is_unknown(each.id)),
                 duels=sum(map(better.by_duel, (*gained, *lost))),
                 p_value=p_value,
                 level=_level(significance),

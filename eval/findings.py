@@ -73,8 +73,10 @@ def find(
         return found, together(name, evaluation, against, found, significance=significance, seed=seed)
 
     to_gain = {leaf for leaf in contest.changed if leaf not in contest.known or has_room(leaf)}
-    changed, changed_together = compared("changed leaves", contest.parent, [x for x in contest.leaves if x in to_gain])
-    others, others_together = compared("other leaves", contest.parent, [x for x in contest.leaves if x not in to_gain])
+    keeping = [leaf for leaf in contest.leaves if leaf not in to_gain]
+    rising = [leaf for leaf in contest.leaves if leaf in to_gain]
+    changed, changed_together = compared("changed leaves", contest.parent, rising)
+    others, others_together = compared("other leaves", contest.parent, keeping)
     _, general = compared("general set", contest.base, [leaf for leaf in evaluation.leaves if is_general(leaf)])
     by_leaf = {item.leaf: item for item in (*changed, *others)}
     return Findings(

@@ -114,7 +114,12 @@ def join_run(settings: Train, node: int, progress: Progress) -> None:
             what = f"machine {node + 1} was in this run before"
             store.set(_FAILED, what)
             raise ModelError(what, fix="start the run again on all machines; it goes on from its last checkpoint")
-    threading.Thread(target=_give_signs, args=(host, port, node), daemon=True).start()
+    with _signs_given(host, port, node):
+        _work_on(store, settings, node, host, progress)
+
+
+def _work_on(store: Any, settings: Train, node: int, host: str, progress: Progress) -> None:
+    """Do machine `node`'s part of every phase, until the run ends. Raises as `join_run`."""
     for number in itertools.count(1):
         told = _next_work(store, number, node)
         if told is None:
@@ -247,11 +252,22 @@ def _find(host: str, port: int, progress: Progress) -> Any:
                 task.advance(1)
 
 
-def _give_signs(host: str, port: int, node: int) -> None:
+@contextlib.contextmanager
+def _signs_given(host: str, port: int, node: int) -> Generator[None]:
+    """Inside the block the first machine is given signs of life, and not behind it: then its store may be gone."""
+    over = threading.Event()
+    threading.Thread(target=_give_signs, args=(host, port, node, over), name="signs of life", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _give_signs(host: str, port: int, node: int, over: threading.Event) -> None:
     with contextlib.suppress(RuntimeError):
         store = _store(host, port, is_master=False)
-        while store.add(f"alive/{node}", 1):
-            time.sleep(_SIGN_S)
+        while store.add(f"alive/{node}", 1) and not over.wait(_SIGN_S):
+            pass
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from .methods.rollouts import TILE, TILE_ON_CPU, TILE_WIDTH
 from .mix import Mix
 from .plan import LEARNS_FROM_ANSWERS, TRAINS_ON, MethodName, Phase
 from .trainer import recomputes
-from .varlen import can_join_rows_in
+from .varlen import FASTER_IN_FLOAT32, can_join_rows_in
 
 FLOAT, MOMENTS = 4, 8
 """Bytes for each parameter: a weight or a gradient, and AdamW's two moments."""
@@ -289,30 +289,38 @@ def _saved_in_layer(shape: Shape, phase: Resolved, batch: Batch) -> int:
     dropout = phase.adapter != "none" and phase.lora.dropout > 0
     copied = size != FLOAT or dropout  # else matrices that take the same states keep them once
     each = (16 if phase.adapter == "none" else 8) * shape.hidden + size * (5 if copied else 2) * shape.hidden
-    each += size * (4 * shape.intermediate + _attended(shape, batch, dropout=dropout))
+    each += size * 4 * shape.intermediate + _attended(shape, batch, dropout=dropout)
     if dropout:  # what is drawn of each input
         each += (FLOAT if device() == "cpu" else 1) * (5 * shape.hidden + shape.attention + shape.intermediate)
     if phase.adapter != "none":
         each += size * 7 * phase.lora.rank
     if phase.adapter == "qlora":
         each += 3 * (FLOAT - size) * shape.intermediate  # as matrices of 4 bits give
-    return batch.tokens * each + (size * _attended_again(shape, batch) if batch.shared else 0)
+    return batch.tokens * each + (_attended_again(shape, batch) if batch.shared else 0)
 
 
 def _attended(shape: Shape, batch: Batch, *, dropout: bool) -> int:
-    """Numbers for each token that attention keeps: queries, keys, values, what comes out of it."""
+    """Bytes for each token that attention keeps: queries, keys, values, what comes out of it."""
     if batch.rows > 1 and not batch.joined:  # under a mask keys and values are kept for each query head
-        return (5 if dropout else 4) * shape.attention + batch.length
+        return _compute_bytes() * ((5 if dropout else 4) * shape.attention + batch.length)
     one_by_one = batch.joined and device() == "cpu"  # there rows attend one by one, and are put together
-    return (3 if one_by_one or dropout else 2) * shape.attention + 2 * shape.keys
+    put_together = _compute_bytes() * shape.attention if one_by_one or dropout else 0
+    return _attention_bytes(batch) * 2 * (shape.attention + shape.keys) + put_together
+
+
+def _attention_bytes(batch: Batch) -> int:
+    """A number in a product of attention: joined rows that are short have them in float32 (`varlen.attend`)."""
+    in_float32 = batch.joined and device() == "cpu" and batch.length <= FASTER_IN_FLOAT32
+    return FLOAT if in_float32 else _compute_bytes()
 
 
 def _attended_again(shape: Shape, batch: Batch) -> int:
-    """Numbers that attention keeps of what rows share, for each row anew: keys and values of all it sees, and a mask.
+    """Bytes that attention keeps of what rows share, for each row anew: keys and values of all it sees, and a mask.
 
     Under a mask they are kept for each query head (`varlen.attend`).
     """
-    return batch.length * (2 * shape.attention * batch.rows + batch.tokens - batch.shared)
+    numbers = batch.length * (2 * shape.attention * batch.rows + batch.tokens - batch.shared)
+    return _attention_bytes(batch) * numbers
 
 
 def _backward_of_layer(shape: Shape) -> int:

@@ -182,12 +182,12 @@ def _source(reward: Reward, reward_phases: Sequence[str], config: Config) -> str
         what = f"{reward.model!r} is no earlier `reward` phase of the plan and no folder of a model"
         fix = nearest(reward.model, reward_phases) if reward_phases else "put a phase with `method: reward` before it"
         raise ConfigError(what, where=_WHERE, fix=fix)
-    config_of = open_config(folder)
-    if not str((config_of.architectures or [""])[0]).endswith("ForSequenceClassification"):
+    found = open_config(folder)
+    if not str((found.architectures or [""])[0]).endswith("ForSequenceClassification"):
         what = f"{reward.model!r} is no reward model: nothing in it was trained to give a score"
         raise ConfigError(what, where=_WHERE, fix="name the folder of one, or a `reward` phase of the plan")
-    if config_of.num_labels != 1:
-        what = f"{reward.model!r} gives {config_of.num_labels} numbers, and a reward is one"
+    if found.num_labels != 1:
+        what = f"{reward.model!r} gives {found.num_labels} numbers, and a reward is one"
         raise ConfigError(what, where=_WHERE, fix="name the folder of a reward model with one output")
     load_tokenizer(folder)
     return weights_sha256(folder)

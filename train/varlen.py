@@ -52,7 +52,7 @@ def keeps_pieces_apart(kind: Any, config: Any) -> bool:
     return kind._supports_attention_backend and layers <= _BOUNDED  # noqa: SLF001
 
 
-_FASTER_IN_FLOAT32 = 256
+FASTER_IN_FLOAT32 = 256
 """Tokens that a piece sees: of shorter ones a CPU makes attention's products in float32 up to three times as fast as in
 bfloat16, whose kernel prepares a product anew for each block of each head."""
 _NOTED = ("cu_seq_lens_q", "max_length_q", "position_ids")
@@ -157,7 +157,7 @@ def attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, *
     window = given.get("sliding_window")
     parts: list[Any] = []
     for pieces in zip(queries, keys, values, strict=True):
-        short = pieces[1].shape[2] <= _FASTER_IN_FLOAT32
+        short = pieces[1].shape[2] <= FASTER_IN_FLOAT32
         q, k, v = (piece.float() if short else piece for piece in pieces)
         with torch.autocast(query.device.type, enabled=not short and torch.is_autocast_enabled(query.device.type)):
             parts.append(sdpa_attention_forward(module, q, k, v, _seen(q, k, window), **given)[0].to(query.dtype))

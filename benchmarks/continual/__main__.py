@@ -62,7 +62,7 @@ def main() -> None:
         results["runs"][name] = {"commit": commit(), "machine": describe()} | computed_in()
         if variant.name == BOUND:
             points = curve(last, student, questions, ask, options.folder / "mean")
-            results["curve"] = [point.model_dump(mode="json") for point in points]
+            results["curve_of"], results["curve"] = name, [point.model_dump(mode="json") for point in points]
         write_json(RESULTS, results)
         write_page(results)
 

@@ -86,7 +86,7 @@ def write_page(results: Mapping[str, Any]) -> None:
     first = next(iter(found.values()))
     points = [Point.model_validate(each) for each in results.get("curve", ())]
     goal = Goal(LEARNED, FORGOTTEN, GENERAL_LOST)
-    bound = next((name for name in found if variant_of(name) == BOUND), "")
+    bound = results.get("curve_of", "")
     write_plot(found, points, bound, DOCS / PLOT, goal)
     missing = [name for name in order if name not in map(variant_of, found)]
     page = _PAGE.format(

@@ -126,6 +126,12 @@ def all_of(questions: list[Question], outcome: str, **others: str) -> dict[str, 
     return {question.question: others.get(f"q{question.question[:-1]}", outcome) for question in questions}
 
 
+def duels_over(asked: list[Question], winner: str, orders: tuple[str, str]) -> tuple[Duel, ...]:
+    """Of the candidate with release 1."""
+    pair = {"first": "candidate", "second": "release 1", "winner": winner, "orders": orders}
+    return tuple(Duel.model_validate({"question_id": question.id, **pair}) for question in asked)
+
+
 def test_a_leak_fails_whatever_was_learned():
     asked = questions()
     found = one_leaf({"release 1": all_of(asked, "wrong"), "candidate": all_of(asked, "right")}, asked, leaks=(LEAK,))
@@ -182,11 +188,7 @@ def test_what_could_not_be_judged_is_not_taken_as_kept(group, kept, outcome):
 def test_a_duel_makes_no_gain_of_a_loss():
     asked = questions(judged=True)
     marks = {"release 1": all_of(asked, "right"), "candidate": all_of(asked, "wrong")}
-    duels = tuple(
-        Duel(question_id=question.id, first="candidate", second="release 1", winner="first", orders=("A", "B"))
-        for question in asked
-    )
-    result = judge(one_leaf(marks, asked, duels=duels), SETTINGS)
+    result = judge(one_leaf(marks, asked, duels=duels_over(asked, "first", ("A", "B"))), SETTINGS)
     assert result.outcome == "fail"
     assert "0 gained, 12 lost, p < 0.001;" in result.reasons[0]
 
@@ -244,12 +246,8 @@ def test_at_a_margin_of_nothing_a_loss_needs_no_questions_to_show_a_gain():
 def test_what_the_judge_compared_is_won_by_the_duel():
     asked = questions(judged=True)
     marks = {"release 1": all_of(asked, "right"), "candidate": all_of(asked, "right")}
-    duels = tuple(
-        Duel(question_id=question.id, first="candidate", second="release 1", winner="first", orders=("A", "B"))
-        for question in asked
-    )
     assert judge(one_leaf(marks, asked), SETTINGS).outcome == "inconclusive"
-    result = judge(one_leaf(marks, asked, duels=duels), SETTINGS)
+    result = judge(one_leaf(marks, asked, duels=duels_over(asked, "first", ("A", "B"))), SETTINGS)
     assert result.outcome == "pass"
     assert "12 gained, 0 lost, 12 of them where the judge compared both answers" in result.reasons[0]
 
@@ -258,11 +256,7 @@ def test_what_the_judge_compared_is_won_by_the_duel():
 def test_a_judge_who_finds_no_winner_hides_no_loss(winner, orders):
     asked = questions(judged=True)
     marks = {"release 1": all_of(asked, "right"), "candidate": all_of(asked, "wrong")}
-    duels = tuple(
-        Duel(question_id=question.id, first="candidate", second="release 1", winner=winner, orders=orders)
-        for question in asked
-    )
-    result = judge(one_leaf(marks, asked, duels=duels), SETTINGS)
+    result = judge(one_leaf(marks, asked, duels=duels_over(asked, winner, orders)), SETTINGS)
     assert result.outcome == "fail"
     assert "Changed leaf new: forgotten, 0 of 12 right" in result.reasons[0]
     said = "The judge could not compare 12 of 12 pairs of answers; at most 10% may be."

@@ -66,6 +66,32 @@ def test_a_joined_row_computes_what_each_of_its_rows_would(name: str, more: dict
         torch.testing.assert_close(parameter.grad, expected[weights], rtol=1e-4, atol=1e-5)
 
 
+def test_in_bfloat16_short_rows_attend_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long one as everything else does; what they give goes on in bfloat16, and so do the gradients."""
+    import torch
+
+    model, seen = small("Llama"), list[tuple[int, torch.dtype]]()
+    assert varlen.join_rows_in(model)
+    whole = torch.nn.functional.scaled_dot_product_attention
+
+    def product(query: Any, *given: Any, **named: Any) -> Any:
+        made = whole(query, *given, **named)
+        seen.append((query.shape[2], made.dtype))
+        return made
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", product)
+    ids = [[10 + place % 200 for place in range(length)] for length in (7, varlen.FASTER_IN_FLOAT32 + 1)]
+    batch = varlen.join([{"input_ids": row, "labels": row} for row in ids])
+    del batch["labels"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = model(**batch, use_cache=False).logits
+        found.float().square().sum().backward()
+    assert {dtype for length, dtype in seen if length <= 7} == {torch.float32}
+    assert {dtype for length, dtype in seen if length > 7} == {torch.bfloat16}
+    assert found.dtype == torch.bfloat16
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
 def test_what_rows_begin_with_stands_there_once() -> None:
     ids = [[1, 2, 3, 4, 5], [1, 2, 3, 6]]
     batch = varlen.join([{"input_ids": row, "labels": [-100, -100, *row[2:]]} for row in ids])
