@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ..core.errors import ModelError, TaxonomyError
-from ..core.fingerprint import file_sha256, fingerprint
+from ..core.fingerprint import fingerprint
 from ..core.workspace import Workspace
 from ..eval.judging import judge_of
 from ..eval.model_fingerprint import FileHashes, hashes_file
@@ -104,12 +105,16 @@ def _decided_by(workspace: Workspace, weights: str, planned: list[Planned], pare
     # Not the store's folders: of two leaves with equal content one finds the other's, once it is there.
     leaves = sorted((each.leaf.id, each.leaf.fingerprint, each.recipe.fingerprint) for each in planned)
     student = {"model": _place(config.student.model, workspace.root), "weights": weights}
+    hashes = FileHashes(hashes_file(workspace.state / "answers"))
+    phases = [by_content(phase, partial(_held, sha256_of=hashes.of)) for phase in load_plan(config.train.plan).phases]
+    with contextlib.suppress(OSError):
+        hashes.keep()
     asked = [question for each in planned for question in each.leaf.questions]
     parts = {
         "samples": [identity(config.teacher), *leaves],
         "questions": sorted((each.leaf, each.id, each.must_pass, each.judged) for each in asked),
         "parent": [parent.number, parent.weights_sha256] if parent else [],
-        "plan": {"phases": [by_content(phase, _held) for phase in load_plan(config.train.plan).phases]},
+        "plan": {"phases": phases},
         "student": config.student.model_dump(mode="json") | student,
         "eval": config.eval.model_dump(mode="json", exclude={"batch_size", "open_book"}),
         "judge": judge_of(config).model_dump(),
@@ -120,8 +125,11 @@ def _decided_by(workspace: Workspace, weights: str, planned: list[Planned], pare
     return {name: fingerprint(part) for name, part in parts.items()}
 
 
-def _held(path: Path) -> str:
-    return weights_sha256(path) if path.is_dir() else file_sha256(path)
+def _held(path: Path, sha256_of: Callable[[Path], str]) -> str:
+    """A hash of a model's weights, or of a file; nothing of a folder without weights: who uses it tells of that."""
+    with contextlib.suppress(ModelError):
+        return weights_sha256(path, sha256_of) if path.is_dir() else sha256_of(path)
+    return ""
 
 
 def _place(model: str, root: Path) -> str:

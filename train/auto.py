@@ -71,7 +71,7 @@ def resolve(
         "micro_batch_size": _largest_divisor(share, phase.micro_batch_size or max(1, fitting)),
     }
     whys = {
-        "max_length": _why_length(max_length, longest),
+        "max_length": _why_length(max_length, longest, phase.holds),
         "learning_rate": f"{phase.method} of {_size(parameters)} parameters",
         "batch_size": f"{rows:,} samples",
         "micro_batch_size": f"at most {_MICRO_BATCH_TOKENS:,} tokens at once"
@@ -105,10 +105,8 @@ def _largest_divisor(number: int, most: int) -> int:
     return next(size for size in range(min(number, most), 0, -1) if number % size == 0)
 
 
-def _why_length(length: int, longest: int) -> str:
-    return (
-        "the longest sample" if length == longest else f"all that the model holds; the longest sample has {longest:,}"
-    )
+def _why_length(length: int, longest: int, most: str) -> str:
+    return "the longest sample" if length == longest else f"{most}; the longest sample has {longest:,}"
 
 
 def _told(value: float, given: float | None) -> str:

@@ -25,7 +25,8 @@ from ..core.records import Record
 from .auto import Resolved, resolve
 from .data import Item, Origin, Pool, TrainingItem, in_leaves, of_origin
 from .distributed import for_phase
-from .methods.distill import PARENT, teacher_source
+from .methods.distill import PARENT, taught_context, teacher_source
+from .methods.pairs import ONE_PAIR
 from .methods.prompts import with_room
 from .methods.table import METHODS, Row
 from .plan import LEARNS_FROM_ANSWERS, LOSS_ON_ROWS, Phase, Plan
@@ -181,7 +182,7 @@ def _left_out(plan: Plan, selections: Sequence[Selected], pool: Pool) -> dict[st
         if not selected.new:
             reasons[phase.name] = _nothing_new(phase, pool)
         elif phase.method == "kto" and len(selected.items) == 1:
-            reasons[phase.name] = "there is one pair, and kto compares its prompt with the answers to another"
+            reasons[phase.name] = ONE_PAIR
         elif missing:
             reasons[phase.name] = f"phase {missing!r}, whose reward model it asks, is left out"
         elif phase.distill and phase.distill.teacher == PARENT and not moved:
@@ -323,18 +324,22 @@ def _fit(phase: Phase, selected: Selected, student: Student, config: Config) -> 
     items = selected.items
     rows = _rows(phase, student.tokenizer, items, config.student.system_prompt)
     method, longest = METHODS[phase.method], max(row.length for row in rows)
-    packed = method.packed(rows, min(phase.max_length or longest, student.context))
+    context = taught_context(phase.distill, student.tokenizer, student.context)
+    packed = method.packed(rows, min(phase.max_length or longest, context))
     resolved, reasons = resolve(
         phase,
         len(packed) - sum(len(drawn.items) - drawn.an_epoch for drawn in selected.replayed),
         max(row.length for row in (*rows, *packed)),
         parameters=student.parameters,
-        context=student.context,
+        context=context,
         processes=for_phase(config, phase).train.total_processes,
     )
     fitting = fitted(rows, resolved)
-    check_lost(rows, fitting, resolved, new=len(selected.new), context=student.context)
+    check_lost(rows, fitting, resolved, new=len(selected.new), context=context)
     kept = [(item, row) for item, row in zip(items, fitting, strict=True) if row]
+    if phase.method == "kto" and len(kept) == 1:
+        what = f"{ONE_PAIR}; the others have more than {resolved.max_length} tokens"
+        raise CheckFailed(what, where=f"phase {phase.name!r}", fix="raise its max_length, or use `method: dpo`")
     kept = _with_turns(kept, selected.replayed, phase.epochs)
     packed = method.packed([row for _, row in kept], resolved.max_length)
     return _Fitted(resolved, dict(reasons), rows, fitting, kept, packed)

@@ -133,6 +133,12 @@ class Phase(Section):
     distill: Distill | None = None
     ppo: Ppo = Field(default_factory=Ppo)
 
+    @property
+    def holds(self) -> str:
+        """Whose longest context bounds its rows."""
+        with_teacher = self.distill and self.distill.teacher != "parent"
+        return "all that student and teacher hold" if with_teacher else "all that the model holds"
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.kinds:
@@ -276,15 +282,20 @@ def by_content(phase: Phase, held: Callable[[Path], str]) -> dict[str, Any]:
 
 
 def _from(folder: Path, phase: Phase, plan: Plan) -> Phase:
-    """The phase with the paths of what lies beside its plan; what names another phase, or the parent, is no path."""
-    named = {"parent", *(each.name for each in plan.phases)}
+    """The phase with the paths of what lies beside its plan, or else in the current folder.
+
+    What names another phase, or the parent, is no path.
+    """
+    named = {"", "parent", *(each.name for each in plan.phases)}
+    places = folder.absolute(), Path.cwd()
 
     def found(name: str) -> str:
-        return str(folder / name) if name and (folder / name.rpartition(":")[0]).is_file() else name
+        there = (str(place / name) for place in places if name and (place / name.rpartition(":")[0]).is_file())
+        return next(there, name)
 
     def model(name: str) -> str:
-        there = name and name not in named and (folder / name / "config.json").is_file()
-        return str(folder / name) if there else name
+        there = (str(place / name) for place in places if (place / name / "config.json").is_file())
+        return name if name in named else next(there, name)
 
     rewards = tuple(
         reward.model_copy(update={"function": found(reward.function), "model": model(reward.model)})

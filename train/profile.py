@@ -110,6 +110,6 @@ def _fix(rows: Sequence[Row], phase: Resolved, context: int) -> str:
         return f"raise its max_length to {lengths[-1]}"
     room = max(row.max_new_tokens if isinstance(row, PromptTokens) else 0 for row in rows)
     if lengths[-1] - context < room:
-        return f"{context} is all the model holds: lower its rollout.max_new_tokens to {room - lengths[-1] + context}"
+        return f"{context} is {phase.holds}: lower its rollout.max_new_tokens to {room - lengths[-1] + context}"
     more = ", or allow more by too_long.lost_share" if lengths[0] <= context else ""
-    return f"{context} is all the model holds: make the samples shorter{more}"
+    return f"{context} is {phase.holds}: make the samples shorter{more}"

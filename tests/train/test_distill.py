@@ -32,7 +32,7 @@ def train(plan: Plan, student: Path, samples: list[Any], out: Path, make: Simple
 
 def distilled(teacher: str, **settings: Any) -> Phase:
     given: dict[str, Any] = {"epochs": 8, "learning_rate": 1e-2, "batch_size": 4, "kinds": ("knowledge_short",)}
-    rollout = {"completions": 2, "max_new_tokens": 6}
+    rollout = {"completions": 2, "max_new_tokens": settings.pop("max_new_tokens", 6)}
     return Phase(
         name="distilled", method="distill", distill={"teacher": teacher}, rollout=rollout, **{**given, **settings}
     )
@@ -80,6 +80,18 @@ def test_a_teacher_that_is_not_there_or_has_other_tokens_is_refused(
     )
     with pytest.raises(ConfigError, match="has other tokens than the student; use a teacher of the same family"):
         teacher_source(Distill(teacher=str(tmp_path)), tokenizer)
+
+
+def test_a_teacher_that_holds_fewer_tokens_bounds_the_rows(
+    student: Path, make: SimpleNamespace, tmp_path: Path
+) -> None:
+    model = load_model(student)
+    model.config.max_position_embeddings = 48
+    model.save_pretrained(tmp_path / "small")
+    load_tokenizer(student).save_pretrained(tmp_path / "small")
+    phase = distilled(str(tmp_path / "small"), max_new_tokens=30)
+    with pytest.raises(CheckFailed, match=r"48 is all that student and teacher hold: lower its rollout.max_new_tokens"):
+        train(Plan(phases=(phase,)), student, make.samples(4), tmp_path / "a", make)
 
 
 @pytest.fixture

@@ -163,7 +163,7 @@ def test_too_much_that_is_too_long_is_refused_with_the_number_and_the_fix(make: 
     with pytest.raises(CheckFailed, match=message):
         mix_all(plan, samples, tokenizer, tmp_path)
     tokenizer.model_max_length = 90
-    with pytest.raises(CheckFailed, match=r"more than 90 tokens .* all the model holds"):
+    with pytest.raises(CheckFailed, match=r"more than 90 tokens .* all that the model holds"):
         mix_all(plan, samples, tokenizer, tmp_path)
 
 
@@ -182,7 +182,7 @@ def test_a_phase_that_is_left_with_nothing_new_is_refused_in_a_line(
     assert mix.by_origin["new"].samples == 1
     tokenizer = make.tokenizer(make.chatml, ("<|im_start|>", "<|im_end|>"), eos="<|im_end|>")
     tokenizer.model_max_length = 100
-    with pytest.raises(CheckFailed, match=r"100 is all the model holds: make the samples shorter$"):
+    with pytest.raises(CheckFailed, match=r"100 is all that the model holds: make the samples shorter$"):
         mix_all(Plan(phases=(phase("short", "knowledge_short", **given),)), samples, tokenizer, tmp_path)
 
 

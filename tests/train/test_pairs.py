@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tilth.core.config import Config
-from tilth.core.errors import DataError
+from tilth.core.errors import CheckFailed, DataError
 from tilth.core.records import Message, Preference
 from tilth.train import trainer as trainer_module
 from tilth.train.auto import Resolved
@@ -339,3 +339,12 @@ def test_a_single_pair_leaves_kto_out_before_anything_trains(make: Any, student:
     made = make_mixes(Plan(phases=(first, one)), pool, Student(load_tokenizer(student), 1, 256), folders, Config())
     assert isinstance(made[1], Skipped)
     assert made[1].reason == "there is one pair, and kto compares its prompt with the answers to another"
+
+
+def test_a_pair_that_alone_is_short_enough_is_refused_by_kto_before_anything_trains(
+    make: Any, student: Path, tmp_path: Path
+) -> None:
+    phase = Phase(name="p", method="kto", kinds=("preference",), epochs=1, max_length=90, too_long={"lost_share": 1.0})
+    pool = Pool([make.pair("Why?", "So.", "No."), make.pair("How?", "So " * 50, "No.")])
+    with pytest.raises(CheckFailed, match=r"there is one pair, .*; the others have more than 90 tokens"):
+        make_mixes(Plan(phases=(phase,)), pool, Student(load_tokenizer(student), 1, 256), [tmp_path], Config())

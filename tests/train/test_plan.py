@@ -113,6 +113,25 @@ def test_what_names_another_phase_or_the_parent_is_no_folder_beside_the_plan(tmp
     assert [reward.model for reward in rewarded.rollout.rewards] == ["grader", str(tmp_path / "elsewhere")]
 
 
+def test_what_does_not_lie_beside_a_plan_is_looked_for_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, plans = tmp_path / "here", tmp_path / "plans"
+    (here / "grader").mkdir(parents=True)
+    plans.mkdir()
+    (here / "r.py").write_text("")
+    (here / "grader/config.json").write_text("{}")
+    rewards = "[{function: 'r.py:f'}, {model: grader}, {function: 'gone.py:f'}]"
+    text = f"phases:\n  - {{name: g, method: grpo, kinds: [skill], rollout: {{rewards: {rewards}}}}}\n"
+    (plans / "plan.yaml").write_text(text)
+    monkeypatch.chdir(here)
+    (phase,) = load_plan(plans / "plan.yaml").phases
+    found = [each.function or each.model for each in phase.rollout.rewards]
+    assert found == [str(here / "r.py:f"), str(here / "grader"), "gone.py:f"]
+    (plans / "r.py").write_text("")
+    assert load_plan(plans / "plan.yaml").phases[0].rollout.rewards[0].function == str(plans / "r.py:f")
+
+
 def test_what_lies_beside_a_plan_counts_by_what_it_holds_and_not_by_where(tmp_path: Path) -> None:
     def told(folder: Path, code: str) -> list[dict[str, Any]]:
         folder.mkdir()

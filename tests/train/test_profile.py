@@ -87,7 +87,7 @@ def test_room_for_answers_that_is_too_large_is_what_is_to_be_lowered(make: Any, 
     grpo: dict[str, Any] = {"method": "grpo", "batch_size": 4, "context": 256}
     asked = {"rewards": [{"answer": "exact"}], "completions": 4}
     with pytest.raises(
-        CheckFailed, match=r"all the model holds: lower its rollout\.max_new_tokens to (\d+)$"
+        CheckFailed, match=r"all that the model holds: lower its rollout\.max_new_tokens to (\d+)$"
     ) as refused:
         mixed(make.samples(8), tokenizer, tmp_path, **grpo, rollout={**asked, "max_new_tokens": 250})
     room = int(str(refused.value).rsplit(" ", 1)[-1])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import ConfigError
+from ...llm.local import context_tokens
 from ...llm.untrusted import open_config
 from ..load import load_model, weights_sha256
 from ..masking import load_tokenizer
@@ -51,6 +52,13 @@ def teacher_source(settings: Distill, tokenizer: Any) -> list[str]:
         what = f"the output of {settings.teacher!r} has {size:,} tokens, its tokenizer {len(tokenizer):,}"
         raise ConfigError(what, where="distill.teacher", fix=fix)
     return [weights_sha256(folder)]
+
+
+def taught_context(settings: Distill | None, tokenizer: Any, context: int) -> int:
+    """The most tokens that a student of this context and its teacher both hold. Raises ModelError."""
+    if settings is None or settings.teacher == PARENT:
+        return context
+    return min(context, context_tokens(open_config(Path(settings.teacher)), tokenizer))
 
 
 def _output_size(folder: Path) -> int:

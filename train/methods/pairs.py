@@ -16,6 +16,8 @@ from .. import distributed
 from ..data import TrainingPair
 from ..masking import IGNORED, Tokens, tokenize
 
+ONE_PAIR = "there is one pair, and kto compares its prompt with the answers to another"
+
 
 @dataclass(frozen=True)
 class PairTokens:

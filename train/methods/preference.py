@@ -24,7 +24,7 @@ from ...llm.precision import compute_dtype
 from ..load import load_model, padding_id, without_attention_dropout
 from ..masking import IGNORED
 from ..trainer import PhaseTraining, adapter_config, library_arguments, phase_trainer
-from .pairs import PairLoss, PairTokens
+from .pairs import ONE_PAIR, PairLoss, PairTokens
 from .row import Row
 from .setup import Setup
 
@@ -52,8 +52,7 @@ def mismatched(pairs: Sequence[PairTokens]) -> list[PairTokens]:
     is fixed, so that the reference needs to see each once only. Raises DataError for a single pair.
     """
     if len(pairs) < 2:
-        what, fix = "there is one pair, and kto compares its prompt with the answers to another", "have more pairs made"
-        raise DataError(what, where="kto", fix=f"{fix}, or use `method: dpo`")
+        raise DataError(ONE_PAIR, where="kto", fix="have more pairs made, or use `method: dpo`")
     longest = max(pair.length for pair in pairs)
 
     def cut(prompt: list[int], answer: list[int]) -> list[int]:
