@@ -38,6 +38,11 @@ def test_an_answer_whose_reward_cannot_be_said_moves_nothing(
         trainer.train()
         if method == "grpo":  # held to the parent by a term of its own
             assert seen[0]["tool_mask"][:, 0].tolist() == [0, 1, 1, 1]
+            whole = trainer.args.gradient_accumulation_steps  # the library scales by it, and the step has one
+            assert seen[0]["num_items_in_batch"] == whole * seen[0]["completion_mask"][1:].sum()
+        else:
+            assert seen[0]["weight"] == pytest.approx(4 / 3)
+        assert steps[0].trained_tokens == seen[0]["completion_mask"][1:].sum()
         [unknown, *known] = seen[0]["advantages"].tolist()
         assert unknown == 0
         assert sum(known) == pytest.approx(0, abs=1e-6)

@@ -194,17 +194,21 @@ class Rollouts(_LibraryTrainer):
             # TRL 1.16 reads an attribute that transformers 5.23 has renamed.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
             batches = [self._answered(examples) for examples in asked]
-        masks = [batch["completion_mask"] for batch in batches]
+        masks = [self.learned(batch) for batch in batches]
         self.step_trained = sum(int(mask.sum()) for mask in masks)
         both = [batch["prompt_mask"].sum(dim=1) + batch["completion_mask"].sum(dim=1) for batch in batches]
         lengths = [length for some in both for length in some.tolist()]
         self.step_tokens, self.step_squares = sum(lengths), sum(length**2 for length in lengths)
         for batch in batches:
-            self.weigh(batch, len(batches), sum(map(len, masks)))
+            self.weigh(batch, len(batches), sum(int(mask.any(dim=1).sum()) for mask in masks))
         return batches, None
 
+    def learned(self, batch: dict[str, Any]) -> Any:
+        """Where a micro-batch has tokens of answers that are learned from."""
+        return batch["completion_mask"]
+
     def weigh(self, batch: dict[str, Any], count: int, answers: int) -> None:
-        """Say what the loss of one of `count` micro-batches, with so many answers in all, is divided by."""
+        """Say what the loss of one of `count` micro-batches is divided by; of all, `answers` are learned from."""
         raise NotImplementedError
 
     def _answered(self, examples: Sequence[Example]) -> dict[str, Any]:
@@ -243,6 +247,16 @@ class RewardedRollouts(Rollouts):
             raise unrewarded(self.setup.phase, self.state.global_step + 1)
         return batches, counted
 
+    def _answered(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """Of an answer without a reward nothing is learned: neither from it nor by how many they are."""
+        batch = super()._answered(examples)
+        known = batch["completion_mask"].new_tensor([not each for each in self.unknown])
+        return batch | {"known": known[:, None]}
+
+    def learned(self, batch: dict[str, Any]) -> Any:
+        """Without answers that have no reward."""
+        return batch["completion_mask"] * batch["known"]
+
     def _calculate_rewards(
         self, inputs: Sequence[Example], prompts: Any, completions: Sequence[str], completion_ids_list: Any
     ) -> Any:
@@ -269,12 +283,11 @@ class GroupLoss(RewardedRollouts):
         """An answer without a reward is masked: its advantage is 0, but it would be held to the parent."""
         batch = super()._answered(examples)
         if any(self.unknown):
-            known = batch["completion_mask"].new_tensor([not each for each in self.unknown])
-            batch["tool_mask"] = known[:, None].expand_as(batch["completion_mask"])
+            batch["tool_mask"] = batch["known"].expand_as(batch["completion_mask"])
         return batch
 
     def weigh(self, batch: dict[str, Any], count: int, answers: int) -> None:
-        """The tokens of all answers of the step."""
+        """The tokens of all answers of the step that are learned from."""
         whole = self.args.gradient_accumulation_steps
         batch["num_items_in_batch"] = batch["advantages"].new_tensor(self.step_trained * whole / count)
 
@@ -284,7 +297,7 @@ class LeaveOneOutLoss(RewardedRollouts):
 
     def weigh(self, batch: dict[str, Any], count: int, answers: int) -> None:
         """How much more or less than the other micro-batches it has."""
-        batch["weight"] = len(batch["completion_mask"]) * count / answers
+        batch["weight"] = len(batch["completion_mask"]) * count / max(answers, 1)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
         return super()._compute_loss(model, inputs) * inputs["weight"]
