@@ -36,7 +36,7 @@ class Disk:
 
 def disk_of(phase: Resolved, shape: Shape, *, keep_checkpoints: int, distributed: str = "none") -> Disk:
     """What a phase on a model of this shape will write."""
-    trained = shape.parameters if phase.adapter == "none" else shape.adapter(phase.lora.rank)
+    trained = shape.trained(phase)
     again = 0 if phase.method in LEARNS_FROM_ANSWERS else _WRITTEN_AGAIN.get(distributed, 0)  # one process trains those
     checkpoint = (FLOAT + MOMENTS + again) * trained
     model = FLOAT * shape.parameters

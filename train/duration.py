@@ -31,6 +31,7 @@ def seconds_of(phase: Resolved, mix: Mix, shape: Shape, sharing: Sharing) -> flo
         head=shape.embedding,
         attention=shape.layers * shape.attention,
         whole=phase.adapter == "none",
+        head_whole=phase.adapter == "none" and phase.freeze == "nothing",
     )
     if phase.method in LOSS_ON_ROWS:
         return phase.epochs * _on_rows(phase, mix, shape, work) / sharing.processes

@@ -32,6 +32,8 @@ class Shape:
     """The width of all heads of all layers."""
     whole: bool
     """Whether the matrices are trained themselves, not an adapter beside them."""
+    head_whole: bool
+    """Whether the output head is."""
 
 
 def shape(model: Any, *, whole: bool) -> Shape:
@@ -48,6 +50,7 @@ def shape(model: Any, *, whole: bool) -> Shape:
         head=0 if head is None else head.weight.numel(),
         attention=config.num_hidden_layers * heads * width,
         whole=whole,
+        head_whole=whole and head is not None and head.weight.requires_grad,
     )
 
 
@@ -59,8 +62,9 @@ def step_flops(shape: Shape, *, tokens: int, trained: int, squares: int) -> int:
     two products forward and four backward, over half of the square.
     """
     attention = forward_flops(shape, tokens=0, trained=0, squares=squares)
-    matrices = forward_flops(shape, tokens=tokens, trained=trained, squares=0)
-    return matrices * (3 if shape.whole else 2) + 3 * attention
+    body = forward_flops(shape, tokens=tokens, trained=0, squares=0)
+    head = forward_flops(shape, tokens=0, trained=trained, squares=0)
+    return body * (3 if shape.whole else 2) + head * (3 if shape.head_whole else 2) + 3 * attention
 
 
 def forward_flops(shape: Shape, *, tokens: int, trained: int, squares: int) -> int:

@@ -6,12 +6,15 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ModelError
 from ..core.fingerprint import file_sha256, fingerprint
 from ..llm.untrusted import open_config, open_weights
 from .adapters import FOLDER, in_four_bits
+
+if TYPE_CHECKING:
+    from .plan import Phase
 
 
 def load_model(folder: Path, adapter: str = "none", dtype: Any = None) -> Any:
@@ -25,6 +28,15 @@ def load_model(folder: Path, adapter: str = "none", dtype: Any = None) -> Any:
 
     given = {"quantization_config": in_four_bits()} if adapter == "qlora" else {}
     return open_weights(AutoModelForCausalLM, folder, dtype=dtype or torch.float32, **given)
+
+
+def load_trained(folder: Path, phase: Phase) -> Any:
+    """The model of a folder as a phase trains it: what it freezes needs no gradient. Raises ModelError."""
+    model = load_model(folder, phase.adapter)
+    if phase.freeze == "embeddings":
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+            layer.requires_grad_(requires_grad=False)
+    return model
 
 
 def without_attention_dropout(model: Any) -> Any:

@@ -87,6 +87,12 @@ class Shape:
         attention = 2 * (self.hidden + self.attention) + 2 * (self.hidden + self.keys)
         return rank * self.layers * (attention + 3 * (self.hidden + self.intermediate))
 
+    def trained(self, phase: Phase) -> int:
+        """Parameters that a phase trains."""
+        if phase.adapter != "none":
+            return self.adapter(phase.lora.rank)
+        return self.in_layers if phase.freeze == "embeddings" else self.parameters
+
     def after(self, phase: Phase) -> Shape:
         """Of the model that the next phase starts from, when this one starts from a model of this shape."""
         keeps = phase.adapter != "none" and not phase.lora.merge
@@ -189,7 +195,7 @@ def estimate(
     passing = activations + logits
     # Without accumulation the gradients come as the activations go, the last ones beside one layer's activations; into
     # a heap's free pieces only where these are as large. A tied embedding has two: the output head's comes first.
-    first = FLOAT * shape.embedding if phase.adapter == "none" and shape.tied else 0
+    first = FLOAT * shape.embedding if shape.tied and shape.trained(phase) == shape.parameters else 0
     fit = device() != "cpu" or tokens * _compute_bytes() >= shape.hidden * FLOAT
     alone = fit and sharing == Sharing() and phase.batch_size == phase.micro_batch_size
     moving = first + (max(gradients + layer + momentary, passing) if alone else gradients + passing)
@@ -270,8 +276,8 @@ def _weights(shape: Shape, phase: Resolved) -> tuple[int, int]:
     """Bytes of the weights, with their copies in the format that matrices multiply in, and how many are trained."""
     copied = _compute_bytes() if _compute_bytes() < FLOAT else 0
     if phase.adapter == "none":
-        return _loaded(shape, phase) + copied * shape.matrices, shape.parameters
-    trained = shape.adapter(phase.lora.rank)
+        return _loaded(shape, phase) + copied * shape.matrices, shape.trained(phase)
+    trained = shape.trained(phase)
     weights = _loaded(shape, phase) + FLOAT * trained
     return weights + copied * (shape.matrices if phase.adapter == "lora" else shape.embedding), trained
 

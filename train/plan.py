@@ -113,6 +113,11 @@ class Phase(Section):
     max_length: AutoCount = None
     """Longest sample in tokens, chat template included."""
     too_long: TooLong = Field(default_factory=TooLong)
+    freeze: Literal["nothing", "embeddings"] = "nothing"
+    """What of the model's own weights stays as it is: `embeddings` are those of the tokens, at both ends of the model.
+
+    A few facts need none of them changed, and all that a model says goes through them: less is forgotten.
+    """
     adapter: Literal["none", "lora", "qlora"] = "none"
     """What is trained: all weights, a low-rank adapter, or one on weights held in 4 bits."""
     lora: Lora = Field(default_factory=Lora)
@@ -212,12 +217,7 @@ def _check_sections(phase: Phase) -> None:
             raise ValueError(f"{name} has no effect on {phase.method}; it is for {', '.join(sorted(methods))}")
     if phase.method != "sft" and (phase.replay.general or phase.replay.self_generated):
         raise ValueError("replay.general and replay.self_generated are for sft: they are answers to be learned")
-    if phase.adapter == "none" and phase.lora != Lora():
-        raise ValueError("lora settings have no effect without `adapter: lora`")
-    if phase.lora.dropout != Lora().dropout and phase.method not in DROPS_OUT:
-        raise ValueError(f"lora.dropout has no effect on {phase.method}, which trains without dropout; leave it out")
-    if phase.average and (phase.method == "reward" or (phase.adapter != "none" and not phase.lora.merge)):
-        raise ValueError("average is for a model's own weights, not for a reward model or an adapter that is kept")
+    _check_weights(phase)
     if phase.too_long.policy == "cut" and phase.method != "sft":
         raise ValueError(f"too_long.policy: cut is for sft; what is too long for {phase.method} can only be dropped")
     if phase.method in {"grpo", "rloo", "ppo"} and not phase.rollout.rewards:
@@ -231,6 +231,17 @@ def _check_sections(phase: Phase) -> None:
     if phase.method in {"grpo", "rloo"} and phase.rollout.completions == 1:
         raise ValueError(f"{phase.method} compares the answers to a prompt: rollout.completions must be at least 2")
     _check_selection(phase)
+
+
+def _check_weights(phase: Phase) -> None:
+    if phase.adapter == "none" and phase.lora != Lora():
+        raise ValueError("lora settings have no effect without `adapter: lora`")
+    if phase.freeze != "nothing" and (phase.adapter != "none" or phase.method == "reward"):
+        raise ValueError("freeze is for the model's own weights, not for an adapter or a reward model")
+    if phase.lora.dropout != Lora().dropout and phase.method not in DROPS_OUT:
+        raise ValueError(f"lora.dropout has no effect on {phase.method}, which trains without dropout; leave it out")
+    if phase.average and (phase.method == "reward" or (phase.adapter != "none" and not phase.lora.merge)):
+        raise ValueError("average is for a model's own weights, not for a reward model or an adapter that is kept")
 
 
 def _check_selection(phase: Phase) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import pytest
 from tilth.train import flops
 from tilth.train.flops import peak_flops, shape, step_flops
-from tilth.train.load import load_model
+from tilth.train.load import load_model, load_trained
+from tilth.train.plan import Phase
 
 
 def test_a_step_needs_what_torch_counts_but_the_half_of_attention_that_looks_ahead(student: Path) -> None:
@@ -24,6 +26,21 @@ def test_a_step_needs_what_torch_counts_but_the_half_of_attention_that_looks_ahe
     full_attention = 2 * 3 * 2 * size.attention * 24**2
     needed = step_flops(size, tokens=24, trained=24, squares=24**2)
     assert counter.get_total_flops() == needed + full_attention / 2
+
+
+def test_with_frozen_embeddings_a_step_needs_what_torch_counts(student: Path) -> None:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    phase = Phase(name="p", kinds=("skill",), freeze="embeddings")
+    model = load_trained(student, phase)
+    model.set_attn_implementation("eager")
+    size = shape(model, whole=True)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.ones(1, 24, dtype=torch.long), use_cache=False).logits.sum().backward()
+    needed = step_flops(size, tokens=24, trained=24, squares=24**2)
+    assert counter.get_total_flops() == needed + 3 * 2 * size.attention * 24**2
+    assert size == replace(shape(load_model(student), whole=True), head_whole=False)
 
 
 def test_frozen_matrices_and_untrained_tokens_need_less(student: Path) -> None:

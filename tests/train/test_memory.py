@@ -196,6 +196,13 @@ def test_the_end_of_an_epoch_takes_memory_of_its_own(monkeypatch: pytest.MonkeyP
 ANSWERS: dict[str, Any] = {"kinds": ["skill"], "rollout": {"beta": 0.1, "rewards": [{"answer": "exact"}]}}
 
 
+def test_frozen_embeddings_have_neither_gradients_nor_moments() -> None:
+    whole, frozen = (estimate(LLAMA_8B, phase(freeze=freeze), BATCH) for freeze in ("nothing", "embeddings"))
+    assert whole.weights == frozen.weights
+    assert whole.gradients - frozen.gradients == 4 * 2 * LLAMA_8B.embedding
+    assert whole.optimizer - frozen.optimizer == 8 * 2 * LLAMA_8B.embedding
+
+
 def test_models_that_are_asked_only_take_memory_too(student: Path) -> None:
     def others(**settings: Any) -> int:
         found = estimate(LLAMA_8B, phase(kinds=["skill"], **settings), BATCH)

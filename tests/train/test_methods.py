@@ -65,7 +65,7 @@ def test_a_step_with_an_adapter_changes_the_weights_that_are_left(  # noqa: PLR0
         return Earned([float(place % 2) for place in range(len(answers))], {})
 
     monkeypatch.setattr(Rewards, "earned", earned)
-    trainer, steps = build(method, adapter, student, teacher, make, tmp_path)
+    trainer, steps = build(method, student, teacher, make, tmp_path, adapter=adapter)
     trainer.train()
     trainer.save_result(tmp_path / "model")
     assert [math.isfinite(step.loss) and step.grad_norm > 0 for step in steps] == [True]
@@ -74,11 +74,34 @@ def test_a_step_with_an_adapter_changes_the_weights_that_are_left(  # noqa: PLR0
     assert changed == {name for name in before if "proj" in name}
 
 
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "reward"])
+@pytest.mark.slow
+def test_a_step_with_frozen_embeddings_changes_all_other_weights(
+    method: MethodName,
+    student: Path,
+    teacher: Path,
+    make: SimpleNamespace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from safetensors.torch import load_file
+
+    monkeypatch.setattr(
+        Rewards, "earned", lambda _self, answers: Earned([float(n % 2) for n in range(len(answers))], {})
+    )
+    trainer, steps = build(method, student, teacher, make, tmp_path, freeze="embeddings")
+    trainer.train()
+    trainer.save_result(tmp_path / "model")
+    assert [math.isfinite(step.loss) and step.grad_norm > 0 for step in steps] == [True]
+    before, after = (load_file(folder / "model.safetensors") for folder in (student, tmp_path / "model"))
+    assert {name for name in before if before[name].equal(after[name])} == {"model.embed_tokens.weight"}
+
+
 def build(
-    method: MethodName, adapter: str, student: Path, teacher: Path, make: SimpleNamespace, folder: Path
+    method: MethodName, student: Path, teacher: Path, make: SimpleNamespace, folder: Path, **settings: Any
 ) -> tuple[Any, list[Step]]:
     """A trainer that makes one step, and the list that it goes to."""
-    given: dict[str, Any] = {"adapter": adapter, "epochs": 1, "learning_rate": 1e-2, "batch_size": 4}
+    given: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-2, "batch_size": 4, **settings}
     if method in LEARNS_FROM_ANSWERS:
         rewards = () if method == "distill" else (Reward(answer="exact"),)
         given["rollout"] = Rollout(completions=2, max_new_tokens=3, rewards=rewards)

@@ -26,7 +26,7 @@ from ...llm.local import opening
 from .. import adapters
 from ..advantages import advantages, policy_losses, value_losses, whitened
 from ..answering import Answers, Judged, draw, judge
-from ..load import load_model, padding_id, without_attention_dropout
+from ..load import load_model, load_trained, padding_id, without_attention_dropout
 from ..rewards import Answered, Rewards
 from ..trainer import PhaseTraining, adapter_config, library_arguments, phase_trainer
 from .prompts import PromptTokens
@@ -44,7 +44,7 @@ def trainer(setup: Setup) -> Any:
     from transformers import Trainer, TrainingArguments
 
     phase, rows = setup.phase, prompts_of(setup.rows)
-    model = without_attention_dropout(load_model(setup.parent, phase.adapter))
+    model = without_attention_dropout(load_trained(setup.parent, phase))
     # To the library a step is one batch of prompts; how many answers go through the model at once is seen to here.
     whole = phase.model_copy(update={"micro_batch_size": phase.batch_size})
     made = phase_trainer(

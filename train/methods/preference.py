@@ -21,7 +21,7 @@ from typing import Any
 
 from ...core.errors import DataError
 from ...llm.precision import compute_dtype
-from ..load import load_model, padding_id, without_attention_dropout
+from ..load import load_trained, padding_id, without_attention_dropout
 from ..masking import IGNORED
 from ..trainer import PhaseTraining, adapter_config, library_arguments, phase_trainer
 from .pairs import ONE_PAIR, PairLoss, PairTokens
@@ -74,7 +74,7 @@ def _trainer(setup: Setup, loss: type, examples: list[Example]) -> Any:
     from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
     tokenizer, phase = setup.tokenizer, setup.phase
-    model = without_attention_dropout(load_model(setup.parent, phase.adapter))
+    model = without_attention_dropout(load_trained(setup.parent, phase))
     held_back = [row.columns() for row in _pairs(setup.validation)]
     return phase_trainer(
         type("PairTrainer", (loss, PhaseTraining, DPOTrainer), {}),

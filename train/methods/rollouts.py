@@ -28,7 +28,7 @@ from ...core.fingerprint import fingerprint
 from ...llm.local import opening
 from ...llm.precision import device
 from .. import adapters
-from ..load import count_parameters, load_model, without_attention_dropout
+from ..load import count_parameters, load_trained, without_attention_dropout
 from ..plan import Phase
 from ..rewards import Answered, Rewards
 from ..trainer import PhaseTraining, adapter_config, library_arguments, phase_trainer
@@ -69,7 +69,7 @@ def rollout_trainer(setup: Setup, mixed: type, library: type, arguments: Any, **
 
     _set_tiles()
     rows = prompts_of(setup.rows)
-    model = without_attention_dropout(load_model(setup.parent, setup.phase.adapter))
+    model = without_attention_dropout(load_trained(setup.parent, setup.phase))
     trainer = phase_trainer(
         type("RolloutTrainer", (mixed, PhaseTraining, library), {}),
         model,

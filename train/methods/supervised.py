@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from ...llm.likely import Likely
 from .. import distributed, varlen
 from ..data import TrainingSample
-from ..load import load_model, padding_id
+from ..load import load_trained, padding_id
 from ..masking import IGNORED, Tokens, tokenize
 from ..noise import Noise
 from ..packing import attending_lengths
@@ -62,7 +62,7 @@ def token_trainer(setup: Setup, rows: Sequence[TokenRow], validation: Sequence[T
     from trl.trainer.sft_trainer import SFTTrainer
 
     phase = setup.phase
-    model = load_model(setup.parent, phase.adapter)
+    model = load_trained(setup.parent, phase)
     collator = varlen.join if varlen.join_rows_in(model) else pad
     trainer = phase_trainer(
         type("SupervisedTrainer", (ExactLoss, PhaseTraining, SFTTrainer), {}),
