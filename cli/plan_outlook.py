@@ -119,10 +119,10 @@ def _each(phase: PhaseOutlook, outlook: Outlook) -> str:
 
 def _method(phase: Resolved) -> str:
     adapter = "" if phase.adapter == "none" else f", {phase.adapter} {_lora(phase.lora)}"
-    frozen = "" if phase.freeze == "nothing" else f", {phase.freeze} frozen"
+    part = "" if phase.trainable == "all" else f", {phase.trainable} only"
     held = f", held to its parent by beta {beta:g}" if (beta := _beta(phase)) else ""
     teacher = f", taught by {phase.distill.teacher}, divergence {phase.distill.divergence:g}" if phase.distill else ""
-    return f"{phase.method} on {', '.join(phase.kinds)}{adapter}{frozen}{held}{teacher}"
+    return f"{phase.method} on {', '.join(phase.kinds)}{adapter}{part}{held}{teacher}"
 
 
 def _beta(phase: Resolved) -> float:

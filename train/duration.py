@@ -26,12 +26,13 @@ def seconds_of(phase: Resolved, mix: Mix, shape: Shape, sharing: Sharing) -> flo
 
     What a judge or a function takes that rewards answers is not known and left out. Raises ModelError.
     """
+    own, whole = phase.adapter == "none", phase.trainable == "all"
     work = Work(
         body=shape.in_layers,
         head=shape.embedding,
         attention=shape.layers * shape.attention,
-        whole=phase.adapter == "none",
-        head_whole=phase.adapter == "none" and phase.freeze == "nothing",
+        trained_body=0 if not own else shape.in_layers if whole else shape.mlp,
+        trained_head=shape.embedding if own and whole else 0,
     )
     if phase.method in LOSS_ON_ROWS:
         return phase.epochs * _on_rows(phase, mix, shape, work) / sharing.processes

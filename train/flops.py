@@ -30,10 +30,10 @@ class Shape:
     """Of the output head."""
     attention: int
     """The width of all heads of all layers."""
-    whole: bool
-    """Whether the matrices are trained themselves, not an adapter beside them."""
-    head_whole: bool
-    """Whether the output head is."""
+    trained_body: int
+    """Of the layers' parameters those that are trained themselves, not by an adapter beside them."""
+    trained_head: int
+    """Of the output head."""
 
 
 def shape(model: Any, *, whole: bool) -> Shape:
@@ -49,8 +49,8 @@ def shape(model: Any, *, whole: bool) -> Shape:
         body=sum(map(_parameters, inside)),
         head=0 if head is None else head.weight.numel(),
         attention=config.num_hidden_layers * heads * width,
-        whole=whole,
-        head_whole=whole and head is not None and head.weight.requires_grad,
+        trained_body=sum(_parameters(module) for module in inside if whole and module.weight.requires_grad),
+        trained_head=head.weight.numel() if whole and head is not None and head.weight.requires_grad else 0,
     )
 
 
@@ -62,9 +62,8 @@ def step_flops(shape: Shape, *, tokens: int, trained: int, squares: int) -> int:
     two products forward and four backward, over half of the square.
     """
     attention = forward_flops(shape, tokens=0, trained=0, squares=squares)
-    body = forward_flops(shape, tokens=tokens, trained=0, squares=0)
-    head = forward_flops(shape, tokens=0, trained=trained, squares=0)
-    return body * (3 if shape.whole else 2) + head * (3 if shape.head_whole else 2) + 3 * attention
+    matrices = forward_flops(shape, tokens=tokens, trained=trained, squares=0)
+    return 2 * (matrices + shape.trained_body * tokens + shape.trained_head * trained) + 3 * attention
 
 
 def forward_flops(shape: Shape, *, tokens: int, trained: int, squares: int) -> int:

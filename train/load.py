@@ -31,12 +31,17 @@ def load_model(folder: Path, adapter: str = "none", dtype: Any = None) -> Any:
 
 
 def load_trained(folder: Path, phase: Phase) -> Any:
-    """The model of a folder as a phase trains it: what it freezes needs no gradient. Raises ModelError."""
+    """The model of a folder as a phase trains it: what stays as it is needs no gradient. Raises ModelError."""
     model = load_model(folder, phase.adapter)
-    if phase.freeze == "embeddings":
-        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
-            layer.requires_grad_(requires_grad=False)
+    if phase.trainable == "mlp":
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(is_in_mlp(name))
     return model
+
+
+def is_in_mlp(name: str) -> bool:
+    """Whether a tensor is one of a layer's MLP, by the name that nearly all of transformers' models give it."""
+    return "mlp" in name.split(".")
 
 
 def without_attention_dropout(model: Any) -> Any:

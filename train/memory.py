@@ -17,7 +17,7 @@ from ..core.records import Record
 from ..llm.precision import compute_dtype, device
 from .adapters import FOLDER
 from .auto import Resolved
-from .load import count_parameters, read_class, read_number, tensor_sizes
+from .load import count_parameters, is_in_mlp, read_class, read_number, tensor_sizes
 from .methods.rollouts import TILE, TILE_ON_CPU, TILE_WIDTH
 from .mix import Mix
 from .plan import LEARNS_FROM_ANSWERS, TRAINS_ON, MethodName, Phase
@@ -67,6 +67,8 @@ class Shape:
     keys: int
     """Width of all key heads together."""
     vocab: int
+    mlp: int = 0
+    """Parameters of the layers' MLPs."""
     joins: bool = True
     """Whether it takes rows that follow one another without padding (`varlen`)."""
     adapted: bool = False
@@ -91,7 +93,7 @@ class Shape:
         """Parameters that a phase trains."""
         if phase.adapter != "none":
             return self.adapter(phase.lora.rank)
-        return self.in_layers if phase.freeze == "embeddings" else self.parameters
+        return self.mlp if phase.trainable == "mlp" else self.parameters
 
     def after(self, phase: Phase) -> Shape:
         """Of the model that the next phase starts from, when this one starts from a model of this shape."""
@@ -170,6 +172,7 @@ def read_shape(folder: Path) -> Shape:
         attention=heads * width,
         keys=(getattr(text, "num_key_value_heads", None) or heads) * width,
         vocab=vocab,
+        mlp=sum(size for name, size in sizes.items() if is_in_mlp(name)),
         joins=can_join_rows_in(kind, config),
         adapted=(folder / FOLDER).exists(),
     )

@@ -113,13 +113,14 @@ class Phase(Section):
     max_length: AutoCount = None
     """Longest sample in tokens, chat template included."""
     too_long: TooLong = Field(default_factory=TooLong)
-    freeze: Literal["nothing", "embeddings"] = "nothing"
-    """What of the model's own weights stays as it is: `embeddings` are those of the tokens, at both ends of the model.
+    trainable: Literal["all", "mlp"] = "all"
+    """Which of the model's own weights are trained; `mlp`: all but attention, norms and the tokens' embeddings.
 
-    A few facts need none of them changed, and all that a model says goes through them: less is forgotten.
+    Facts are learned by those nearly as well, far less of all else is forgotten, and a step takes less memory and time
+    (docs/log.md; for models of pictures and text Zhu et al., arXiv 2510.08564).
     """
     adapter: Literal["none", "lora", "qlora"] = "none"
-    """What is trained: all weights, a low-rank adapter, or one on weights held in 4 bits."""
+    """What is trained: the model's own weights, a low-rank adapter, or one on weights held in 4 bits."""
     lora: Lora = Field(default_factory=Lora)
     weight_decay: NotNegative = 0.0
     """AdamW's: what each step takes off the weights, times the rate."""
@@ -236,8 +237,8 @@ def _check_sections(phase: Phase) -> None:
 def _check_weights(phase: Phase) -> None:
     if phase.adapter == "none" and phase.lora != Lora():
         raise ValueError("lora settings have no effect without `adapter: lora`")
-    if phase.freeze != "nothing" and (phase.adapter != "none" or phase.method == "reward"):
-        raise ValueError("freeze is for the model's own weights, not for an adapter or a reward model")
+    if phase.trainable != "all" and (phase.adapter != "none" or phase.method == "reward"):
+        raise ValueError("trainable is for the model's own weights, not for an adapter or a reward model")
     if phase.lora.dropout != Lora().dropout and phase.method not in DROPS_OUT:
         raise ValueError(f"lora.dropout has no effect on {phase.method}, which trains without dropout; leave it out")
     if phase.average and (phase.method == "reward" or (phase.adapter != "none" and not phase.lora.merge)):

@@ -24,7 +24,7 @@ from .disk import check_disk
 from .distributed import for_phase
 from .fits import check_memory
 from .launch import check_adapters, check_machine, launching
-from .load import count_parameters, read_class, weights_sha256
+from .load import count_parameters, is_in_mlp, read_class, tensor_sizes, weights_sha256
 from .masking import load_tokenizer
 from .memory import Shape, Sharing, estimate, gigabytes, longest_batch, read_shape
 from .mix import Ready, Skipped, Student, in_words, make_mixes
@@ -101,7 +101,7 @@ def prepare(
     `out` is where the run has its files; without `progress` no model is asked. Raises CheckFailed, ModelError,
     DataError.
     """
-    check_packing(plan, inputs.student)
+    check_student(plan, inputs.student)
     pool, student = Pool.read(inputs), read_student(inputs.student)
     own = own_words(inputs, student.tokenizer, config, out, progress)
     return student.tokenizer, pool, make_mixes(plan, pool, student, folders, config, own)
@@ -120,12 +120,19 @@ def read_student(folder: Path) -> Student:
     return Student(tokenizer, count_parameters(folder), min(positions, tokenizer.model_max_length))
 
 
-def check_packing(plan: Plan, student: Path) -> None:
-    """Raise ModelError where documents would be packed for a model in which the texts of a row see one another."""
+def check_student(plan: Plan, student: Path) -> None:
+    """Raise ModelError where documents would be packed for a model in which the texts of a row see one another.
+
+    And where a phase trains MLPs of a model that has none by that name.
+    """
     named = [phase.name for phase in plan.phases if phase.method == "pretrain"]
     if named and not keeps_pieces_apart(*read_class(student)):
         what = "`method: pretrain` packs documents, and attention of this model cannot be kept inside each"
         raise ModelError(what, where=f"phase {named[0]!r}", fix="leave the phase out, or train another model")
+    named = [phase.name for phase in plan.phases if phase.trainable == "mlp"]
+    if named and not any(map(is_in_mlp, tensor_sizes(student))):
+        what = "no layer of the student has a part that is called `mlp`"
+        raise ModelError(what, where=f"phase {named[0]!r}", fix="leave `trainable: mlp` out, or train an adapter")
 
 
 def _run(

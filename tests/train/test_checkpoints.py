@@ -87,6 +87,7 @@ def shape(parameters: int) -> Shape:
         attention=100,
         keys=100,
         vocab=0,
+        mlp=3 * 100 * 100,
     )
 
 
@@ -103,8 +104,8 @@ def test_a_phase_needs_two_checkpoints_or_its_checkpoint_and_its_model() -> None
     lora = disk.disk_of(phase(adapter="lora", lora={"rank": 1}), shape(1_000_000), keep_checkpoints=1)
     assert lora.checkpoint == 12 * (2 * 200 * 2 + 3 * 200)
     assert lora.most == lora.checkpoint + 4_000_000
-    frozen = disk.disk_of(phase(freeze="embeddings"), shape(1_000_000), keep_checkpoints=1)
-    assert (frozen.checkpoint, frozen.model) == (12 * shape(1_000_000).in_layers, 4_000_000)
+    part = disk.disk_of(phase(trainable="mlp"), shape(1_000_000), keep_checkpoints=1)
+    assert (part.checkpoint, part.model) == (12 * shape(1_000_000).mlp, 4_000_000)
 
 
 def test_a_disk_that_is_too_small_is_refused_with_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

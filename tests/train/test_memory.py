@@ -35,6 +35,7 @@ LLAMA_8B = memory.Shape(
     attention=4096,
     keys=1024,
     vocab=128_256,
+    mlp=32 * 3 * 4096 * 14_336,
 )
 BATCH = Batch(rows=2, length=1024, tokens=2048, logits=1024, joined=True)
 
@@ -196,11 +197,10 @@ def test_the_end_of_an_epoch_takes_memory_of_its_own(monkeypatch: pytest.MonkeyP
 ANSWERS: dict[str, Any] = {"kinds": ["skill"], "rollout": {"beta": 0.1, "rewards": [{"answer": "exact"}]}}
 
 
-def test_frozen_embeddings_have_neither_gradients_nor_moments() -> None:
-    whole, frozen = (estimate(LLAMA_8B, phase(freeze=freeze), BATCH) for freeze in ("nothing", "embeddings"))
-    assert whole.weights == frozen.weights
-    assert whole.gradients - frozen.gradients == 4 * 2 * LLAMA_8B.embedding
-    assert whole.optimizer - frozen.optimizer == 8 * 2 * LLAMA_8B.embedding
+def test_what_is_not_trainable_has_neither_gradients_nor_moments() -> None:
+    whole, part = (estimate(LLAMA_8B, phase(trainable=which), BATCH) for which in ("all", "mlp"))
+    assert whole.weights == part.weights
+    assert (part.gradients, part.optimizer) == (4 * LLAMA_8B.mlp, 8 * LLAMA_8B.mlp)
 
 
 def test_models_that_are_asked_only_take_memory_too(student: Path) -> None:

@@ -25,7 +25,7 @@ from tilth.train.metrics import Step
 from tilth.train.packing import Block, DocumentTokens, attending_lengths, collate, pack, split
 from tilth.train.plan import Phase, Plan
 from tilth.train.results import TrainResult
-from tilth.train.run import check_packing, run_plan
+from tilth.train.run import check_student, run_plan
 from tilth.train.trainer import Watch
 
 
@@ -159,7 +159,23 @@ def test_a_model_in_which_texts_of_a_row_would_meet_is_refused(name: str, tmp_pa
     getattr(transformers, f"{name}Config")(vocab_size=64).save_pretrained(tmp_path)
     plan = Plan(phases=(Phase(name="texts", method="pretrain", kinds=("document",)),))
     with pytest.raises(ModelError, match="phase 'texts': `method: pretrain` packs documents"):
-        check_packing(plan, tmp_path)
+        check_student(plan, tmp_path)
+
+
+def test_a_model_without_mlps_by_that_name_cannot_train_them_only(tmp_path: Path) -> None:
+    import transformers
+
+    small = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "ffn_dim": 16,
+        "word_embed_proj_dim": 16,
+    }
+    transformers.OPTForCausalLM(transformers.OPTConfig(vocab_size=64, **small)).save_pretrained(tmp_path)
+    plan = Plan(phases=(Phase(name="facts", kinds=("skill",), trainable="mlp"),))
+    with pytest.raises(ModelError, match="phase 'facts': no layer of the student has a part that is called `mlp`"):
+        check_student(plan, tmp_path)
 
 
 @pytest.fixture
