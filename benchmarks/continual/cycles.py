@@ -19,7 +19,7 @@ from tilth.train.run import run_plan
 from tilth.train.self_generated import GENERAL_ANSWERS_NAME
 
 from .outcome import Cycle
-from .variants import SEED, Variant
+from .variants import Variant
 
 DONE = "cost.json"
 """Written last into a cycle's folder: it is not trained again."""
@@ -51,9 +51,7 @@ def cycles(variant: Variant, course: Course) -> Iterator[tuple[Path, Cycle]]:
 
 
 def _folder(variant: Variant, number: int) -> str:
-    """Variants of a plan that differ in replay share the first cycle, for there is nothing to replay in it."""
-    shared = number == 1 and variant.general and not variant.joint and variant.seed == SEED
-    name = variant.plan if shared else variant.name
+    name = variant.first_cycle_of if number == 1 else variant.name
     return f"{name.replace(', ', '-').replace(' ', '-')}/{number}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from tilth.train.plan import Phase, Plan, load_plan
 from tilth.train.settings import Replay
@@ -22,6 +22,10 @@ class Variant:
     source: Literal["earlier_cycles", "self_generated"] = "earlier_cycles"
     general: bool = True
     """Whether general prompts are replayed."""
+    all_weights: bool = False
+    """Whether all of the student's weights are trained, where the plan trains some."""
+    averages: bool = True
+    """Whether each phase's model is drawn back toward its parent, as the plan has it."""
     joint: bool = False
     """All leaves in one cycle: the upper bound."""
     seed: int = SEED
@@ -29,9 +33,21 @@ class Variant:
     def load(self) -> Plan:
         """The plan that it trains by. Raises ConfigError."""
         plan = load_plan(self.plan)
-        if self.times == 1 and self.source == "earlier_cycles" and self.general:
+        if self.is_as_shipped:
             return plan
-        return Plan(phases=tuple(_replaying(phase, self) for phase in plan.phases if phase.method == "sft"))
+        return Plan(phases=tuple(_changed(phase, self) for phase in plan.phases if phase.method == "sft"))
+
+    @property
+    def is_as_shipped(self) -> bool:
+        """Whether nothing of the plan is changed."""
+        replays = self.times == 1 and self.source == "earlier_cycles" and self.general
+        return replays and self.averages and not self.all_weights
+
+    @property
+    def first_cycle_of(self) -> str:
+        """The variant that has the same first cycle: there is nothing to replay in it but general prompts."""
+        replays_only = self.general and self.averages and not self.all_weights
+        return self.plan if replays_only and not self.joint and self.seed == SEED else self.name
 
 
 VARIANTS = (
@@ -45,11 +61,14 @@ VARIANTS = (
     Variant("lab, replay doubled", "lab", times=2),
     Variant("lab, replay self-generated", "lab", source="self_generated"),
     Variant("lab, seed 43", "lab", seed=43),
+    Variant("lab, averages off", "lab", averages=False),
+    Variant("lab, all weights", "lab", all_weights=True),
+    Variant("stacked, all weights", "stacked", all_weights=True),
 )
 """In the order in which they are run."""
 
 
-def _replaying(phase: Phase, variant: Variant) -> Phase:
+def _changed(phase: Phase, variant: Variant) -> Phase:
     """The phase with as many samples of earlier contributions as the variant has; of the rest stay as many."""
     replay = phase.replay
     amounts = {
@@ -59,4 +78,5 @@ def _replaying(phase: Phase, variant: Variant) -> Phase:
     }
     whole = 1 - replay.shares + sum(amounts.values())
     shares = {source: round(amount / whole, 4) for source, amount in amounts.items()}
-    return phase.model_copy(update={"replay": Replay.model_validate(shares)})
+    changes: dict[str, Any] = {"replay": Replay.model_validate(shares), "average": phase.average * variant.averages}
+    return phase.model_copy(update=changes | ({"trainable": "all"} if variant.all_weights else {}))
