@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tilth.train.plan import Phase, Plan, load_plan
@@ -50,7 +50,7 @@ class Variant:
         return self.plan if replays_only and not self.joint and self.seed == SEED else self.name
 
 
-VARIANTS = (
+_VARIANTS = (
     Variant("lab", "lab"),
     Variant("lab, joint", "lab", joint=True),
     Variant("lab, replay off", "lab", times=0),
@@ -62,10 +62,12 @@ VARIANTS = (
     Variant("lab, replay self-generated", "lab", source="self_generated"),
     Variant("lab, seed 43", "lab", seed=43),
     Variant("lab, averages off", "lab", averages=False),
-    Variant("lab, all weights", "lab", all_weights=True),
-    Variant("stacked, all weights", "stacked", all_weights=True),
 )
-"""In the order in which they are run."""
+VARIANTS = (
+    *_VARIANTS,
+    *(replace(each, name=f"{each.name}, all weights", all_weights=True) for each in _VARIANTS if each.plan != "quick"),
+)
+"""In the order in which they are run; an adapter is no part of the weights."""
 
 
 def _changed(phase: Phase, variant: Variant) -> Phase:
