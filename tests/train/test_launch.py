@@ -40,6 +40,7 @@ PAIRS = SFT | {"kinds": ["preference"]}
 PLANS: dict[str, list[dict[str, Any]]] = {
     "sft": [SFT | {"name": "p"}],
     "accumulated": [SFT | {"name": "p", "micro_batch_size": 1}],
+    "mlp": [SFT | {"name": "p", "trainable": "mlp"}],
     "lora": [SFT | KEPT | {"name": "p"}, SFT | KEPT | {"name": "goes-on"}],
     "pairs": [PAIRS | {"name": method, "method": method} for method in ("reward", "dpo", "kto")],
 }
@@ -212,6 +213,9 @@ def sharing(distributed: str, plan: str, **settings: Any) -> Any:
         sharing("zero2", "sft"),
         sharing("zero3", "sft", recompute=True),
         sharing("fsdp", "sft", recompute=True),
+        sharing("zero2", "mlp"),
+        sharing("zero3", "mlp"),
+        sharing("fsdp", "mlp", recompute=True),
         sharing("none", "lora", recompute=True),
         sharing("zero2", "lora"),
         sharing("zero3", "lora", offload=True),
