@@ -140,6 +140,7 @@ class Case:
 M20, M135 = Shape(320, 8, 5, 5, 864, 32_768), Shape(576, 30, 9, 3, 1536, 49_152)
 M41, M98 = Shape(384, 14, 6, 2, 1024, 49_152), Shape(640, 16, 10, 5, 1728, 40_000)
 M42_UNTIED = Shape(448, 10, 7, 7, 1216, 20_000, tied=False)
+MLP = {"trainable": "mlp"}
 LORA, QLORA = {"adapter": "lora"}, {"adapter": "qlora"}
 PAIRS = {"kinds": ["preference"]}
 DPO, KTO, REWARD = ({"method": method, **PAIRS} for method in ("dpo", "kto", "reward"))
@@ -195,6 +196,12 @@ CASES = {
     "20M, 1 x 128 in each of 2, ZeRO-1": Case(M20, 1, 128, 32, train=shared_by("zero1")),
     "20M, 1 x 128 in each of 2, ZeRO-2, offload": Case(M20, 1, 128, 32, train=shared_by("zero2", offload=True)),
     "20M, 1 x 128 in each of 2, ZeRO-3, offload": Case(M20, 1, 128, 32, train=shared_by("zero3", offload=True)),
+    "135M, 16 x 48, MLPs alone": Case(M135, 16, 48, 16, settings=MLP),
+    "20M, 8 x 128, MLPs alone": Case(M20, 8, 128, 32, settings=MLP),
+    "42M untied, 2 x 160, MLPs alone": Case(M42_UNTIED, 2, 160, 50, settings=MLP, held_out=True),
+    "41M, 2 x 90 in each of 2, ZeRO-2, MLPs alone": Case(
+        M41, 2, 90, 20, settings=MLP, train=shared_by("zero2"), held_out=True
+    ),
     "98M, 1 x 60 in each of 2, FSDP": Case(M98, 1, 60, 20, train=shared_by("fsdp"), held_out=True),
 }
 
