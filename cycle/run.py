@@ -33,7 +33,7 @@ from ..train.mix import outside_sources
 from ..train.plan import Plan, load_plan
 from ..train.replay_buffer import BUFFER_NAME
 from ..train.results import TrainResult
-from ..train.run import check_plan, run_plan
+from ..train.run import check_plan, check_student, run_plan
 from ..train.selection import check_askable
 from . import journal
 from .basis import Basis, read_basis, training_inputs
@@ -205,7 +205,8 @@ def _check_training(plan: Plan, config: Config) -> None:
 
 
 def _check_sources(plan: Plan, student: Path, config: Config) -> None:
-    """Raise ConfigError or ModelError where a function or a model is missing that the plan learns from."""
+    """Raise ConfigError or ModelError where a student cannot be trained so, or what it is to learn from is missing."""
+    check_student(plan, student)
     tokenizer = load_tokenizer(student) if any(phase.distill for phase in plan.phases) else None
     for index in range(len(plan.phases)):
         outside_sources(plan, index, tokenizer, config)

@@ -88,7 +88,7 @@ class FileHashes:
 def _remembered(memory: Path) -> dict[str, _Hash]:
     try:
         return _MEMORY.validate_json(memory.read_bytes())
-    except (FileNotFoundError, ValidationError):
+    except (OSError, ValidationError):
         return {}
 
 

@@ -16,16 +16,16 @@ from .auto import Resolved
 from .memory import FLOAT, MOMENTS, Shape, gigabytes
 from .plan import LEARNS_FROM_ANSWERS
 
-_WRITTEN_AGAIN = {"zero1": 2 * FLOAT, "zero2": 2 * FLOAT, "zero3": FLOAT}
-"""Bytes for each trained weight: DeepSpeed writes the module and its master copy too, of ZeRO-3 the copy only."""
-
 
 @dataclass(frozen=True)
 class Disk:
     """Bytes that a phase writes."""
 
     checkpoint: int
-    """The trained weights and AdamW's two moments of them, in float32; what DeepSpeed has of them besides."""
+    """The weights and AdamW's two moments of those that are trained, in float32; of an adapter its own alone.
+
+    DeepSpeed writes the module and a master copy of what is trained too, with ZeRO-3 a copy only.
+    """
     model: int
     """A whole model: the phase's result, and each that is kept aside as one of the best."""
     beside: int
@@ -37,8 +37,11 @@ class Disk:
 def disk_of(phase: Resolved, shape: Shape, *, keep_checkpoints: int, distributed: str = "none") -> Disk:
     """What a phase on a model of this shape will write."""
     trained = shape.trained(phase)
-    again = 0 if phase.method in LEARNS_FROM_ANSWERS else _WRITTEN_AGAIN.get(distributed, 0)  # one process trains those
-    checkpoint = (FLOAT + MOMENTS + again) * trained
+    held = trained if phase.adapter != "none" else shape.parameters  # beside an adapter its model is not written
+    shared = "none" if phase.method in LEARNS_FROM_ANSWERS else distributed  # one process trains those
+    master = FLOAT * (trained if shared in {"zero1", "zero2"} else held if shared == "zero3" else 0)
+    module = FLOAT * held if shared in {"zero1", "zero2"} else 0
+    checkpoint = FLOAT * held + MOMENTS * trained + master + module
     model = FLOAT * shape.parameters
     beside = (min(phase.select.keep, phase.epochs) - 1) * model
     aside = model + beside if phase.select.by != "last" else 0
@@ -65,7 +68,8 @@ def check_disk(
             models = 1 + disk.beside // disk.model
             parts = f"{each}, {models} {'models' if models > 1 else 'model'} of {gigabytes(disk.model)}"
             what = f"it needs up to {gigabytes(need)} of disk ({parts}), but only {gigabytes(free)} are free"
-            smaller = ", or train with `adapter: lora`" if phase.adapter == "none" else ""
+            instead = "" if phase.trainable == "all" else f" instead of `trainable: {phase.trainable}`"
+            smaller = f", or train with `adapter: lora`{instead}" if phase.adapter == "none" else ""
             fix = f"free some (`tilth releases prune` shows what may go){smaller}"
             raise CheckFailed(what, where=f"phase {phase.name!r}", fix=fix)
         kept += disk.beside + disk.model

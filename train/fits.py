@@ -92,19 +92,22 @@ def what_fits(phase: Resolved, mix: Mix, shape: Shape, settings: Train, free: in
     for length in range(longest - longest % 64, longest // 2, -64):
         if need(1, max_length=length) <= free:
             return f"set its micro_batch_size to 1 and its max_length to {length}"
-    for adapter in _lighter(phase, shape, settings):
-        if need(1, adapter=adapter) <= free:
-            return f"set its micro_batch_size to 1 and train with `adapter: {adapter}`"
+    for name, value in _lighter(phase, shape, settings):
+        if need(1, **{"trainable": "all", name: value}) <= free:
+            instead = f" instead of `trainable: {phase.trainable}`" if phase.trainable != "all" else ""
+            return f"set its micro_batch_size to 1 and train with `{name}: {value}`{instead}"
     return "use a machine with more, or a smaller student"
 
 
-def _lighter(phase: Resolved, shape: Shape, settings: Train) -> Iterator[str]:
-    """Adapters with which the phase would take less, the lighter one last."""
+def _lighter(phase: Resolved, shape: Shape, settings: Train) -> Iterator[tuple[str, str]]:
+    """Settings with which the phase would take less, the lightest one last."""
+    if phase.adapter == "none" and phase.trainable == "all" and phase.method != "reward" and shape.mlp:
+        yield "trainable", "mlp"
     if phase.adapter == "none":
-        yield "lora"
+        yield "adapter", "lora"
     refused = shape.adapted or settings.distributed != "none"
     if phase.adapter != "qlora" and not refused and find_spec("bitsandbytes"):
-        yield "qlora"
+        yield "adapter", "qlora"
 
 
 def _needed(phase: Resolved, mix: Mix, shape: Shape, settings: Train) -> int:

@@ -49,8 +49,8 @@ def shape(model: Any, *, whole: bool) -> Shape:
         body=sum(map(_parameters, inside)),
         head=0 if head is None else head.weight.numel(),
         attention=config.num_hidden_layers * heads * width,
-        trained_body=sum(_parameters(module) for module in inside if whole and module.weight.requires_grad),
-        trained_head=head.weight.numel() if whole and head is not None and head.weight.requires_grad else 0,
+        trained_body=sum(_parameters(module) for module in inside if whole and _is_trained(module)),
+        trained_head=head.weight.numel() if whole and head is not None and _is_trained(head) else 0,
     )
 
 
@@ -94,6 +94,10 @@ def thin_flops(rows: int) -> float:
     rows = min(rows, side)
     matrix = torch.randn(side, side, device=device()).to(compute_dtype())
     return 2 * rows * side**2 / min(_seconds(matrix[:rows], matrix) for _ in range(_TRIES))
+
+
+def _is_trained(module: Any) -> bool:
+    return module.weight is not None and module.weight.requires_grad
 
 
 def _parameters(module: Any) -> int:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from .plan import Phase
 
 
+_MLP = {"mlp", "block_sparse_moe", "feed_forward", "ffn", "shared_mlp", "fc1", "fc2"}
+
+
 def load_model(folder: Path, adapter: str = "none", dtype: Any = None) -> Any:
     """The model of a folder with float32 weights: AdamW's updates vanish in the rounding of bfloat16 ones.
 
@@ -40,8 +43,8 @@ def load_trained(folder: Path, phase: Phase) -> Any:
 
 
 def is_in_mlp(name: str) -> bool:
-    """Whether a tensor is one of a layer's MLP, by the name that nearly all of transformers' models give it."""
-    return "mlp" in name.split(".")
+    """Whether a tensor is one of a layer's MLP, by the names that transformers' models give it, or their files."""
+    return not _MLP.isdisjoint(name.split("."))
 
 
 def without_attention_dropout(model: Any) -> Any:

@@ -339,7 +339,8 @@ def _fit(phase: Phase, selected: Selected, student: Student, config: Config) -> 
     kept = [(item, row) for item, row in zip(items, fitting, strict=True) if row]
     if phase.method == "kto" and len(kept) == 1:
         what = f"{ONE_PAIR}; the others have more than {resolved.max_length} tokens"
-        raise CheckFailed(what, where=f"phase {phase.name!r}", fix="raise its max_length, or use `method: dpo`")
+        fix = "have shorter pairs made" if resolved.max_length == context else "raise its max_length"
+        raise CheckFailed(what, where=f"phase {phase.name!r}", fix=f"{fix}, or use `method: dpo`")
     kept = _with_turns(kept, selected.replayed, phase.epochs)
     packed = method.packed([row for _, row in kept], resolved.max_length)
     return _Fitted(resolved, dict(reasons), rows, fitting, kept, packed)

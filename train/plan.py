@@ -114,10 +114,10 @@ class Phase(Section):
     """Longest sample in tokens, chat template included."""
     too_long: TooLong = Field(default_factory=TooLong)
     trainable: Literal["all", "mlp"] = "all"
-    """Which of the model's own weights are trained; `mlp`: all but attention, norms and the tokens' embeddings.
+    """Which of the model's own weights are trained; `mlp`: those of the layers' MLPs, and all else stays as it is.
 
-    Facts are learned by those nearly as well, far less of all else is forgotten, and a step takes less memory and time
-    (docs/log.md; for models of pictures and text Zhu et al., arXiv 2510.08564).
+    Facts are learned by those nearly as well, less of all else is forgotten, and a step takes less memory and time
+    (docs/log.md; that the choice of parts decides what is forgotten: Zhu et al., arXiv 2510.08564).
     """
     adapter: Literal["none", "lora", "qlora"] = "none"
     """What is trained: the model's own weights, a low-rank adapter, or one on weights held in 4 bits."""

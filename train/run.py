@@ -131,8 +131,8 @@ def check_student(plan: Plan, student: Path) -> None:
         raise ModelError(what, where=f"phase {named[0]!r}", fix="leave the phase out, or train another model")
     named = [phase.name for phase in plan.phases if phase.trainable == "mlp"]
     if named and not any(map(is_in_mlp, tensor_sizes(student))):
-        what = "no layer of the student has a part that is called `mlp`"
-        raise ModelError(what, where=f"phase {named[0]!r}", fix="leave `trainable: mlp` out, or train an adapter")
+        fix = "write a plan of your own without `trainable: mlp`, or train an adapter"
+        raise ModelError("no MLP is found in the student by its name", where=f"phase {named[0]!r}", fix=fix)
 
 
 def _run(

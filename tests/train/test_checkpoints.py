@@ -105,7 +105,7 @@ def test_a_phase_needs_two_checkpoints_or_its_checkpoint_and_its_model() -> None
     assert lora.checkpoint == 12 * (2 * 200 * 2 + 3 * 200)
     assert lora.most == lora.checkpoint + 4_000_000
     part = disk.disk_of(phase(trainable="mlp"), shape(1_000_000), keep_checkpoints=1)
-    assert (part.checkpoint, part.model) == (12 * shape(1_000_000).mlp, 4_000_000)
+    assert (part.checkpoint, part.model) == (4_000_000 + 8 * shape(1_000_000).mlp, 4_000_000)
 
 
 def test_a_disk_that_is_too_small_is_refused_with_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

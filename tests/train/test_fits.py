@@ -45,7 +45,7 @@ def test_what_does_not_fit_is_refused_with_what_would(
 
 def test_an_adapter_on_4_bits_is_advised_only_where_it_can_be_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     def advised(adapter: str = "none", shape: memory.Shape = SMALL, distributed: Any = "none") -> list[str]:
-        return [*fits._lighter(phase(adapter=adapter), shape, train(distributed))]
+        return [value for _, value in fits._lighter(phase(adapter=adapter), shape, train(distributed))]
 
     monkeypatch.setattr(fits, "find_spec", lambda name: name)
     assert [advised(adapter) for adapter in ("none", "lora", "qlora")] == [["lora", "qlora"], ["qlora"], []]
@@ -53,6 +53,26 @@ def test_an_adapter_on_4_bits_is_advised_only_where_it_can_be_trained(monkeypatc
     assert advised(distributed="fsdp") == advised(shape=adapted) == ["lora"]
     monkeypatch.setattr(fits, "find_spec", lambda _name: None)
     assert advised() == ["lora"]
+
+
+@pytest.mark.usefixtures("on_a_cpu")
+@pytest.mark.parametrize(
+    ("trainable", "free", "advice"),
+    [
+        ("all", 2.7, "and train with `trainable: mlp`$"),
+        ("all", 2.2, "and train with `adapter: lora`$"),
+        ("mlp", 2.2, "and train with `adapter: lora` instead of `trainable: mlp`$"),
+    ],
+)
+def test_what_would_fit_of_the_weights_alone(
+    trainable: str, free: float, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fits, "free_memory", lambda: int(free * GB))
+    monkeypatch.setattr(fits, "_resident", lambda: PROCESS)
+    monkeypatch.setattr(fits, "find_spec", lambda _name: None)
+    shape = dataclasses.replace(SMALL, mlp=30 * 3 * 576 * 1536)
+    with pytest.raises(CheckFailed, match=advice):
+        check_memory(phase(micro_batch_size=2, trainable=trainable), mix(), shape, Train())
 
 
 @pytest.mark.usefixtures("on_a_cpu")
