@@ -89,6 +89,7 @@ def test_the_time_to_draw_answers_and_to_learn_from_them_is_foreseen(
     taught = {"distill": {"teacher": "/teacher"}} if method == "distill" else {}
     rewards = [] if method == "distill" else [{"answer": "exact"}]
     monkeypatch.setattr(mix, "teacher_source", lambda *_: ["teacher"])
+    monkeypatch.setattr(mix, "taught_context", lambda _settings, _tokenizer, context: context)
 
     def seconds(epochs: int = 1, **rollout: Any) -> float:
         settings = {"completions": 4, "max_new_tokens": 16, "rewards": rewards, **rollout}
