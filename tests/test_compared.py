@@ -88,7 +88,7 @@ def test_figures_of_training_lint_diff_and_leaks() -> None:
 
 def test_figures_of_learning() -> None:
     variants = result("continual")["variants"]
-    told, joint, off = (variants[f"{name}, float32"] for name in ("lab", "lab, joint", "lab, replay off"))
+    told, joint, off = (variants[f"{name}, all weights, float32"] for name in ("lab", "lab, joint", "lab, replay off"))
     together = (joint["general"]["lost"] - joint["general"]["gained"]) / joint["general"]["total"]
     at_once = joint["summary"]["learning_accuracy"]["value"]
     assert says(f"All five in one cycle: {at_once:.2f}, and {together:.2f} down.")
@@ -98,10 +98,11 @@ def test_figures_of_learning() -> None:
     form = "{value:.2f} ({low:.2f} to {high:.2f}) where"
     assert says(f"learned {form.format(**learned)} the goal was 0.90; forgotten {form.format(**lost)} it was 0.03")
     assert says(f"general ability {down:.2f} down ({-general['high']:.2f} to {-general['low']:.2f}) where it was 0.02")
-    one, two = (_learning(variants[f"{name}, bfloat16"]) for name in ("lab", "lab, seed 43"))
-    pairs = [f"{first} and {second}" for first, second in zip(one, two, strict=True)]
-    assert says(f"In bfloat16, two seeds: {pairs[0]}, {pairs[1]}, general ability {pairs[2]} down.")
-    assert says("`stacked` in bfloat16: {}, {}, {} down".format(*_learning(variants["stacked, bfloat16"])))
+    for which, told in (("", "In bfloat16"), (", all weights", "With all weights in bfloat16")):
+        one, two = (_learning(variants[f"{name}{which}, bfloat16"]) for name in ("lab", "lab, seed 43"))
+        pairs = [f"{first} and {second}" for first, second in zip(one, two, strict=True)]
+        assert says(f"{told}, two seeds: {pairs[0]}, {pairs[1]}, general ability {pairs[2]} down.")
+    assert says("`stacked` in bfloat16, all weights: {}, {}, {} down".format(*_learning(variants["stacked, bfloat16"])))
     assert says("`quick` in float32: {}, {}, {} up".format(*_learning(variants["quick, float32"])))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from .outcome import Outcome
 
 INK = "#7f8790"
 COLOURS = ("#2f81d6", "#d9534f", "#3a9a5c", "#b07cc6", "#c98a1b", "#1aa3a3", "#8c7a5b", "#d0609c", "#6f7fd0", "#7d9b2f")
-MARKS = "osD^vPX*hp"
+MARKS = "osD^vPX*hp<"
+"""One more than there are colours: of both in turn no pair comes twice among the first 110."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def write_plot(found: Mapping[str, Outcome], curve: Sequence[Point], bound: str,
     )
     plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "tilth", "font.family": "sans-serif", "font.size": 10})
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.6))
-    styles = dict(zip(found, zip(COLOURS, MARKS, strict=True), strict=False))
+    styles = dict(zip(found, zip(itertools.cycle(COLOURS), itertools.cycle(MARKS)), strict=False))
     _trade_off(left, found, styles, goal)
     _course(middle, found, styles)
     _kept(right, found, styles, curve, bound, goal)

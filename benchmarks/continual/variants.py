@@ -22,8 +22,8 @@ class Variant:
     source: Literal["earlier_cycles", "self_generated"] = "earlier_cycles"
     general: bool = True
     """Whether general prompts are replayed."""
-    all_weights: bool = False
-    """Whether all of the student's weights are trained, where the plan trains some."""
+    trainable: Literal["as planned", "all", "mlp"] = "as planned"
+    """Which of the student's own weights are trained."""
     averages: bool = True
     """Whether each phase's model is drawn back toward its parent, as the plan has it."""
     joint: bool = False
@@ -41,12 +41,12 @@ class Variant:
     def is_as_shipped(self) -> bool:
         """Whether nothing of the plan is changed."""
         replays = self.times == 1 and self.source == "earlier_cycles" and self.general
-        return replays and self.averages and not self.all_weights
+        return replays and self.averages and self.trainable == "as planned"
 
     @property
     def first_cycle_of(self) -> str:
         """The variant that has the same first cycle: there is nothing to replay in it but general prompts."""
-        replays_only = self.general and self.averages and not self.all_weights
+        replays_only = self.general and self.averages and self.trainable == "as planned"
         return self.plan if replays_only and not self.joint and self.seed == SEED else self.name
 
 
@@ -65,7 +65,8 @@ _VARIANTS = (
 )
 VARIANTS = (
     *_VARIANTS,
-    *(replace(each, name=f"{each.name}, all weights", all_weights=True) for each in _VARIANTS if each.plan != "quick"),
+    *(replace(each, name=f"{each.name}, all weights", trainable="all") for each in _VARIANTS if each.plan == "lab"),
+    Variant("stacked, MLPs alone", "stacked", trainable="mlp"),
 )
 """In the order in which they are run; an adapter is no part of the weights."""
 
@@ -81,4 +82,6 @@ def _changed(phase: Phase, variant: Variant) -> Phase:
     whole = 1 - replay.shares + sum(amounts.values())
     shares = {source: round(amount / whole, 4) for source, amount in amounts.items()}
     changes: dict[str, Any] = {"replay": Replay.model_validate(shares), "average": phase.average * variant.averages}
-    return phase.model_copy(update=changes | ({"trainable": "all"} if variant.all_weights else {}))
+    return phase.model_copy(
+        update=changes | ({} if variant.trainable == "as planned" else {"trainable": variant.trainable})
+    )
