@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from .outcome import Outcome
 
 INK = "#7f8790"
 COLOURS = ("#2f81d6", "#d9534f", "#3a9a5c", "#b07cc6", "#c98a1b", "#1aa3a3", "#8c7a5b", "#d0609c", "#6f7fd0", "#7d9b2f")
+LEGEND_COLUMNS = 4
 MARKS = "osD^vPX*hp<"
 """One more than there are colours: of both in turn no pair comes twice among the first 110."""
 
@@ -40,13 +42,14 @@ def write_plot(found: Mapping[str, Outcome], curve: Sequence[Point], bound: str,
         dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
     )
     plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "tilth", "font.family": "sans-serif", "font.size": 10})
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.6))
+    lines = math.ceil(len(found) / LEGEND_COLUMNS)
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4 + 0.22 * lines))
     styles = dict(zip(found, zip(itertools.cycle(COLOURS), itertools.cycle(MARKS)), strict=False))
     _trade_off(left, found, styles, goal)
     _course(middle, found, styles)
     _kept(right, found, styles, curve, bound, goal)
-    figure.tight_layout(rect=(0, 0.13, 1, 1))
-    figure.legend(*middle.get_legend_handles_labels(), loc="lower center", ncols=4, frameon=False)
+    figure.tight_layout(rect=(0, 0.22 * lines / (4 + 0.22 * lines), 1, 1))
+    figure.legend(*middle.get_legend_handles_labels(), loc="lower center", ncols=LEGEND_COLUMNS, frameon=False)
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     plt.close(figure)
 
