@@ -1,9 +1,9 @@
-"""Every method of the table with every kind of adapter."""
+"""Every method of the table with every kind of adapter, and on MLPs alone."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,10 +25,7 @@ from tilth.train.settings import Distill, Reward, Rollout
 from tilth.train.trainer import Watch
 
 HAS_BITSANDBYTES = find_spec("bitsandbytes") is not None
-QLORA = pytest.param(
-    "qlora",
-    marks=[pytest.mark.slow, pytest.mark.skipif(not HAS_BITSANDBYTES, reason="bitsandbytes is not installed")],
-)
+QLORA = pytest.mark.skipif(not HAS_BITSANDBYTES, reason="bitsandbytes is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +44,21 @@ def teacher(student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("adapter", ["lora", QLORA])
-@pytest.mark.parametrize("method", METHODS)
+def cases() -> Iterator[Any]:
+    """Every method with what it may train, and a part of the names of the weights that change."""
+    for method in METHODS:
+        yield pytest.param(method, {"adapter": "lora"}, "proj", id=f"{method}-lora")
+        yield pytest.param(method, {"adapter": "qlora"}, "proj", id=f"{method}-qlora", marks=QLORA)
+        if method != "reward":
+            yield pytest.param(method, {"trainable": "mlp"}, "mlp", id=f"{method}-mlp")
+
+
+@pytest.mark.parametrize(("method", "settings", "part"), [*cases()])
 @pytest.mark.slow
-def test_a_step_with_an_adapter_changes_the_weights_that_are_left(  # noqa: PLR0917 (fixtures)
+def test_a_step_changes_the_weights_that_it_is_to_change_and_no_other(  # noqa: PLR0917 (fixtures)
     method: MethodName,
-    adapter: str,
+    settings: dict[str, str],
+    part: str,
     student: Path,
     teacher: Path,
     make: SimpleNamespace,
@@ -65,37 +71,13 @@ def test_a_step_with_an_adapter_changes_the_weights_that_are_left(  # noqa: PLR0
         return Earned([float(place % 2) for place in range(len(answers))], {})
 
     monkeypatch.setattr(Rewards, "earned", earned)
-    trainer, steps = build(method, student, teacher, make, tmp_path, adapter=adapter)
+    trainer, steps = build(method, student, teacher, make, tmp_path, **settings)
     trainer.train()
     trainer.save_result(tmp_path / "model")
     assert [math.isfinite(step.loss) and step.grad_norm > 0 for step in steps] == [True]
     before, after = (load_file(folder / "model.safetensors") for folder in (student, tmp_path / "model"))
     changed = {name for name in before if not before[name].equal(after[name])}
-    assert changed == {name for name in before if "proj" in name}
-
-
-@pytest.mark.parametrize("method", [method for method in METHODS if method != "reward"])
-@pytest.mark.slow
-def test_a_step_on_mlps_changes_nothing_else(
-    method: MethodName,
-    student: Path,
-    teacher: Path,
-    make: SimpleNamespace,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from safetensors.torch import load_file
-
-    monkeypatch.setattr(
-        Rewards, "earned", lambda _self, answers: Earned([float(n % 2) for n in range(len(answers))], {})
-    )
-    trainer, steps = build(method, student, teacher, make, tmp_path, trainable="mlp")
-    trainer.train()
-    trainer.save_result(tmp_path / "model")
-    assert [math.isfinite(step.loss) and step.grad_norm > 0 for step in steps] == [True]
-    before, after = (load_file(folder / "model.safetensors") for folder in (student, tmp_path / "model"))
-    changed = {name for name in before if not before[name].equal(after[name])}
-    assert changed == {name for name in before if "mlp" in name}
+    assert changed == {name for name in before if part in name}
 
 
 def build(
