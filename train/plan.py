@@ -116,7 +116,7 @@ class Phase(Section):
     trainable: Literal["all", "mlp"] = "all"
     """Which of the model's own weights are trained; `mlp`: those of the layers' MLPs, and all else stays as it is.
 
-    Facts are learned by those nearly as well, less of all else is forgotten, and a step takes less memory and time
+    Less of all else is forgotten, facts are learned as well or somewhat worse, and a step takes less memory and time
     (docs/log.md; that the choice of parts decides what is forgotten: Zhu et al., arXiv 2510.08564).
     """
     adapter: Literal["none", "lora", "qlora"] = "none"
