@@ -1,8 +1,9 @@
 """Answers that a model has given, on disk, so that it is never asked the same twice.
 
-One file of JSON lines for each (model fingerprint, settings); answers are appended and fsynced as they come, so an
-interrupted evaluation goes on, and the base model's answers serve every later cycle. Only texts and likelihoods are
-kept: scores are computed anew each time, so a mended accepted answer or score rule takes effect at once.
+One file of JSON lines for each (model fingerprint, settings, device and number format); answers are appended and
+fsynced as they come, so an interrupted evaluation goes on, and the base model's answers serve every later cycle. Only
+texts and likelihoods are kept: scores are computed anew each time, so a mended accepted answer or score rule takes
+effect at once.
 """
 
 from __future__ import annotations

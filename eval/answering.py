@@ -24,6 +24,7 @@ from ..llm.ledger import Ledger
 from ..llm.local import Student, loaded
 from ..llm.loop import run_to_end
 from ..llm.models import Endpoint, Folder, Gguf, Model
+from ..llm.precision import computed_in
 from .answer_cache import AnswerCache
 from .choice import likeliest
 
@@ -136,7 +137,7 @@ class _Sheet:
         return self._texts[max_new_tokens]
 
     def _settings(self, **own: str | int) -> Mapping[str, str | int]:
-        return {"system_prompt": self._model.system_prompt, **own}
+        return {"system_prompt": self._model.system_prompt, **computed_in(), **own}
 
 
 def _length(asked: Asked) -> int:

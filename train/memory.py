@@ -183,7 +183,7 @@ def estimate(
 ) -> Memory:
     """The memory on each device while the phase trains; `recompute` is what the trainer does unless it is said."""
     recompute = recomputes(shape.parameters) if recompute is None else recompute
-    weights, trained = _weights(shape, phase)
+    weights, copies, trained = _weights(shape, phase)
     gradients, optimizer = FLOAT * trained, MOMENTS * trained
     tokens = batch.tokens
     layer = _saved_in_layer(shape, phase, batch)
@@ -196,14 +196,18 @@ def estimate(
     logits = _logits(shape, phase, batch)
     weights, gradients, optimizer, host = _shared(shape, sharing, weights, gradients, optimizer)
     passing = activations + logits
-    # Without accumulation the gradients come as the activations go, the last ones beside one layer's activations; into
-    # a heap's free pieces only where these are as large. A tied embedding has two: the output head's comes first.
-    first = FLOAT * shape.embedding if shape.tied and shape.trained(phase) == shape.parameters else 0
-    fit = device() != "cpu" or tokens * _compute_bytes() >= shape.hidden * FLOAT
-    alone = fit and sharing == Sharing() and phase.batch_size == phase.micro_batch_size
-    moving = first + (max(gradients + layer + momentary, passing) if alone else gradients + passing)
+    # Without accumulation the gradients come as the weights' copies and the activations go, the last ones beside one
+    # layer's activations; into a heap's free pieces only where these are as large. A tied embedding has two gradients:
+    # the output head's comes first.
+    first = FLOAT * shape.embedding if shape.tied and trained == shape.parameters else 0
+    if sharing != Sharing() or phase.batch_size != phase.micro_batch_size:
+        moving = gradients + passing
+    elif device() != "cpu" or tokens * _compute_bytes() >= shape.hidden * FLOAT:
+        moving = max(gradients - copies + layer + momentary, passing)
+    else:
+        moving = gradients - min(gradients, copies) + passing
     others, process = _others(shape, phase), PROCESS if device() == "cpu" else 0
-    most = max(moving, _beside_a_step(shape, phase))
+    most = max(first + moving, _beside_a_step(shape, phase))
     return Memory(
         weights=weights,
         gradients=gradients,
@@ -275,14 +279,17 @@ def _parameters(model: str, shape: Shape) -> int:
     return count_parameters(folder) if (folder / "config.json").is_file() else shape.parameters
 
 
-def _weights(shape: Shape, phase: Resolved) -> tuple[int, int]:
-    """Bytes of the weights, with their copies in the format that matrices multiply in, and how many are trained."""
-    copied = _compute_bytes() if _compute_bytes() < FLOAT else 0
-    if phase.adapter == "none":
-        return _loaded(shape, phase) + copied * shape.matrices, shape.trained(phase)
+def _weights(shape: Shape, phase: Resolved) -> tuple[int, int, int]:
+    """Bytes of the weights with their copies, of these alone, and how many weights are trained.
+
+    The copies are in the format that matrices multiply in. Autograd has them from the forward pass until the backward
+    pass has used them.
+    """
     trained = shape.trained(phase)
-    weights = _loaded(shape, phase) + FLOAT * trained
-    return weights + copied * (shape.matrices if phase.adapter == "lora" else shape.embedding), trained
+    copied = shape.embedding if phase.adapter == "qlora" else shape.matrices
+    copies = copied * (_compute_bytes() if _compute_bytes() < FLOAT else 0)
+    adapter = 0 if phase.adapter == "none" else FLOAT * trained
+    return _loaded(shape, phase) + adapter + copies, copies, trained
 
 
 def _loaded(shape: Shape, phase: Resolved) -> int:

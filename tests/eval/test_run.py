@@ -11,7 +11,7 @@ from tilth.core.config import Config
 from tilth.core.errors import DataError, ModelError
 from tilth.core.progress import SilentProgress
 from tilth.core.records import Question
-from tilth.eval import run
+from tilth.eval import answering, run
 from tilth.eval.answer_cache import AnswerCache
 from tilth.eval.answering import Answering
 from tilth.eval.evaluation import Duel, Evaluation, Settings
@@ -138,6 +138,14 @@ def test_other_settings_are_other_answers(tmp_path: Path, writer):
     evaluate({"base": base}, cache, longer)
     assert len(new.asked) == 3 * len(QUESTIONS)
     assert new.system == ["Be brief."] * len(QUESTIONS)
+
+
+def test_answers_of_another_number_format_are_others(tmp_path: Path, writer, monkeypatch: pytest.MonkeyPatch):
+    base, new = {"base": fake_model(tmp_path / "base")}, writer()
+    for kind in ("float32", "bfloat16", "float32"):
+        monkeypatch.setattr(answering, "computed_in", lambda kind=kind: {"device": "cpu", "dtype": kind})
+        evaluate(base, tmp_path / "cache")
+    assert len(new.asked) == 2 * len(QUESTIONS)
 
 
 def test_mended_accepted_answers_are_scored_without_asking(tmp_path: Path, writer):
