@@ -9,6 +9,8 @@ from .answers import is_correct
 from .normalise import normalise
 
 _LETTERS = "ABCDEFGHIJ"
+MOST_OPTIONS = len(_LETTERS)
+"""Of one question."""
 _BY_LETTER = re.compile(
     r"\W*(?:(?:the )?(?:(?:correct|right|best) )?(?:answer|option|choice)(?: is)?\W*)?([A-J])(?:[).:,\]*]|\s*$)",
     re.IGNORECASE,

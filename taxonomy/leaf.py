@@ -155,7 +155,8 @@ def unread_problem(path: str, error: TaxonomyError) -> tuple[str, str]:
 def _leaf(leaf_id: str, qna: Qna, spec: DocumentSpec | None, digests: list[str]) -> Leaf:
     knowledge = isinstance(qna, KnowledgeV3 | KnowledgeV4)
     held_out = qna.test_questions if isinstance(qna, SkillV4 | KnowledgeV4) else []
-    asked = [(item.question.strip(), _answers(item.answer, item.accept)) for item in held_out]
+    questions = tuple(_question(leaf_id, item) for item in held_out)
+    asked = [(each.question, each.answers, *([each.options] if each.options else [])) for each in questions]
     seeds = tuple(_seed(seed) for seed in qna.seed_examples)
     content: dict[str, Any] = {
         "kind": _kind(leaf_id, seeds),
@@ -170,7 +171,7 @@ def _leaf(leaf_id: str, qna: Qna, spec: DocumentSpec | None, digests: list[str])
         id=leaf_id,
         title=leaf_id.rsplit("/", 1)[-1].replace("_", " ").strip().capitalize(),
         version=qna.version,
-        questions=tuple(_question(leaf_id, item) for item in held_out),
+        questions=questions,
         fingerprint=fingerprint([content, asked, digests]),
         **content,
     )
@@ -186,13 +187,14 @@ def _question(leaf_id: str, item: HeldOutQuestion) -> Question:
         leaf_id,
         item.question.strip(),
         _answers(answer, item.accept),
-        judged=not item.accept and ("\n" in answer or len(answer.split()) > _SHORT_ANSWER_WORDS),
+        _answers(answer, item.wrong) if item.wrong else (),
+        judged=not (item.accept or item.wrong) and ("\n" in answer or len(answer.split()) > _SHORT_ANSWER_WORDS),
         must_pass=item.must_pass,
     )
 
 
-def _answers(answer: str, accept: list[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(variant.strip() for variant in (answer, *accept)))
+def _answers(answer: str, others: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(variant.strip() for variant in (answer, *others)))
 
 
 def _seed(seed: SkillSeed | KnowledgeSeed | KnowledgeSeedV3) -> SeedExample:

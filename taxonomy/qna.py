@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from ..core.errors import TaxonomyError
-from ..core.normalise import QUESTION_CHARACTERS
+from ..core.normalise import QUESTION_CHARACTERS, normalise
 from ..core.yaml_problem import Path_, Problem, YamlProblems, shortened
 from ..core.yaml_source import YamlSource, parse_yaml
 from .schema import (
@@ -116,14 +116,26 @@ def _held_out_problems(qna: SkillV4 | KnowledgeV4, problem: Callable[..., Proble
     asked = [comparable(item.question) for item in qna.test_questions]
     again = set(_repeated(asked, str))
     found: list[Problem] = []
-    for index, question in enumerate(asked):
-        key: Path_ = ("test_questions", index, "question")
+    for index, (question, item) in enumerate(zip(asked, qna.test_questions, strict=True)):
+        place: Path_ = ("test_questions", index)
         if question in seeds:
             what = "this held-out question is a seed question too, so it proves nothing; ask it in other words"
-            found.append(problem("held_out", what, *key))
+            found.append(problem("held_out", what, *place, "question"))
         elif index in again:
-            found.append(problem("held_out", "this held-out question stands here already; remove it", *key))
+            what = "this held-out question stands here already; remove it"
+            found.append(problem("held_out", what, *place, "question"))
+        if item.wrong and item.accept:
+            what = "a question with wrong answers to choose from has one right one; remove accept, or wrong"
+            found.append(problem("options", what, *place, "accept"))
+        what = "this option says the same as another one; change it"
+        alike = _repeated((item.answer, *item.wrong), _spelling)
+        found += [problem("options", what, *place, "wrong", number - 1) for number in alike]
     return found
+
+
+def _spelling(option: str) -> str:
+    """An option as answers are compared; one of signs alone as it is."""
+    return normalise(option) or option.strip()
 
 
 def comparable(question: str) -> str:

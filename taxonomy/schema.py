@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from ..core.choices import MOST_OPTIONS
+
 Section = Literal["knowledge", "compositional_skills", "foundational_skills"]
 SECTIONS: tuple[Section, ...] = ("knowledge", "compositional_skills", "foundational_skills")
 """The first folder of a leaf's id; it decides which schema the leaf follows."""
@@ -140,6 +142,15 @@ class HeldOutQuestion(_Part):
     ]
     accept: Annotated[
         list[Text], Field(description="Other ways to write the answer that count as right, such as: nine miles.")
+    ] = Field(default_factory=list)
+    wrong: Annotated[
+        list[Text],
+        Field(
+            description="Wrong answers of the right one's kind, three at best: the model chooses among all of them, "
+            "instead of writing an answer of its own.",
+            json_schema_extra={"maxItems": MOST_OPTIONS - 1},
+            max_length=MOST_OPTIONS - 1,
+        ),
     ] = Field(default_factory=list)
     must_pass: Annotated[
         bool,

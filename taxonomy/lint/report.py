@@ -22,7 +22,8 @@ MAX_CONTEXT_WORDS = 500
 _CODE_OF_KIND = {
     "syntax": "E101", "tag": "E101", "text": "E101", "key": "E101", "duplicate_key": "E102",
     "extra_forbidden": "E103", "missing": "E104", "blank": "E106", "version": "E107", "too_few": "E108",
-    "repeated": "E109", "mixed": "E110", "held_out": "E111", "encoding": "E112", "size": "E114", "document": "E121",
+    "repeated": "E109", "mixed": "E110", "held_out": "E111", "encoding": "E112", "size": "E114", "options": "E115",
+    "document": "E121",
 }  # fmt: skip
 """A problem's kind -> code; a kind that is not here is a value of the wrong type."""
 

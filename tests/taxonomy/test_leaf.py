@@ -33,6 +33,22 @@ class Files:
         return self._files[path]
 
 
+def test_a_question_with_wrong_answers_has_options(repository, knowledge):
+    repository.write(f"{LEAF}/bridge.md", "# Bridge\n")
+    leaves = []
+    for wrong in ([], ["8 miles", " ten\n"], ["8 miles", "11 miles"]):
+        knowledge["test_questions"] = [{"question": "How long is it?", "answer": "9 miles", "wrong": wrong}]
+        repository.write(f"{LEAF}/qna.yaml", knowledge)
+        leaves.append(read_leaf(WorkingTree(repository.root), LEAF))
+    assert [leaf.questions[0].options for leaf in leaves] == [
+        (),
+        ("9 miles", "8 miles", "ten"),
+        ("9 miles", "8 miles", "11 miles"),
+    ]
+    assert [leaf.questions[0].scoring for leaf in leaves] == ["match", "choice", "choice"]
+    assert len({leaf.fingerprint for leaf in leaves}) == 3
+
+
 def test_a_knowledge_leaf_is_read(repository, knowledge):
     knowledge["domain"] = "bridges\n"
     repository.write(f"{LEAF}/qna.yaml", knowledge)

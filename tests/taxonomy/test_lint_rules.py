@@ -37,6 +37,9 @@ HELD_OUT = """\
 test_questions:
   - question: Who is the keeper at Orrow?
     answer: Ada
+  - question: Which stone crosses the water at Orrow?
+    answer: Slate
+    wrong: [Granite, Marble, Chalk]
 """
 ELSEWHERE = """\
 document:

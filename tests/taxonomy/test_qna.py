@@ -179,6 +179,18 @@ def test_a_held_out_question_is_no_seed_and_stands_once(knowledge):
     assert "stands here already" in problem(knowledge, KNOWLEDGE_PATH)
 
 
+def test_options_say_something_of_their_own_each(knowledge):
+    held_out = knowledge["test_questions"][0]
+    held_out |= {"accept": [], "wrong": ["8 miles", "Nine miles.", "11 miles"]}
+    assert problem(knowledge, KNOWLEDGE_PATH).endswith("this option says the same as another one; change it")
+    held_out |= {"accept": ["nine miles"], "wrong": ["8 miles"]}
+    assert "remove accept, or wrong" in problem(knowledge, KNOWLEDGE_PATH)
+    held_out |= {"accept": [], "wrong": ["+", "-"]}
+    assert parse(knowledge, KNOWLEDGE_PATH).test_questions[0].wrong == ["+", "-"]
+    held_out["wrong"] = [f"{number} feet" for number in range(10)]
+    assert "write 9 items at most" in problem(knowledge, KNOWLEDGE_PATH)
+
+
 def test_all_problems_are_told_in_order(knowledge):
     knowledge["created_by"] = ""
     del knowledge["domain"]
