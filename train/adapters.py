@@ -14,6 +14,7 @@ from typing import Any
 from ..core.errors import ModelError
 from ..llm.untrusted import open_weights
 from .merge import merged_weights
+from .plan import Phase
 
 FOLDER = "adapter"
 _WEIGHTS = "adapter_model.safetensors"
@@ -51,6 +52,18 @@ def check_four_bits() -> None:
         what = f"bitsandbytes cannot hold weights in 4 bits on this machine ({type(error).__name__}: {why})"
         fix = "set `adapter: lora`, or install the bitsandbytes that is made for this machine"
         raise ModelError(what, fix=fix) from error
+
+
+def check_reference(phase: Phase, parent: Path) -> None:
+    """Raise ModelError where a phase is held to its parent (`rollout.beta`) and goes on with the parent's adapter.
+
+    TRL measures from the weights under an adapter, which are not the parent then.
+    """
+    goes_on = phase.adapter != "none" and (parent / FOLDER).is_dir()
+    if goes_on and phase.method in {"grpo", "rloo"} and phase.rollout.beta:
+        what = "rollout.beta holds it to its parent, whose adapter it would go on with"
+        fix = "write `lora: {merge: true}` in the phase that left it, or `beta: 0`"
+        raise ModelError(what, where=f"phase {phase.name!r}", fix=fix)
 
 
 def is_in_four_bits(model: Any) -> bool:

@@ -18,7 +18,7 @@ from ..core.progress import Progress
 from ..llm.precision import device
 from ..llm.quiet import quiet_transformers
 from . import determinism
-from .adapters import check_four_bits
+from .adapters import check_four_bits, check_reference
 from .data import Pool, TrainingInputs
 from .disk import check_disk
 from .distributed import for_phase
@@ -123,7 +123,8 @@ def read_student(folder: Path) -> Student:
 def check_student(plan: Plan, student: Path) -> None:
     """Raise ModelError where documents would be packed for a model in which the texts of a row see one another.
 
-    And where a phase trains MLPs of a model that has none by that name.
+    And where a phase trains MLPs of a model that has none by that name, or would be held to an adapter that it goes on
+    with.
     """
     named = [phase.name for phase in plan.phases if phase.method == "pretrain"]
     if named and not keeps_pieces_apart(*read_class(student)):
@@ -133,6 +134,7 @@ def check_student(plan: Plan, student: Path) -> None:
     if named and not any(map(is_in_mlp, tensor_sizes(student))):
         fix = "write a plan of your own without `trainable: mlp`, or train an adapter"
         raise ModelError("no MLP is found in the student by its name", where=f"phase {named[0]!r}", fix=fix)
+    check_reference(next(phase for phase in plan.phases if phase.method != "reward"), student)
 
 
 def _run(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,11 @@ from tilth.core.config import Config, Train
 from tilth.core.errors import ModelError
 from tilth.core.progress import SilentProgress
 from tilth.train import run as run_module
-from tilth.train.adapters import check_four_bits
+from tilth.train.adapters import FOLDER, check_four_bits
 from tilth.train.data import Files, TrainingInputs
 from tilth.train.plan import Plan
 from tilth.train.results import TrainResult
-from tilth.train.run import run_plan
+from tilth.train.run import check_student, run_plan
 
 HAS_BITSANDBYTES = find_spec("bitsandbytes") is not None
 KEPT = {"adapter": "lora", "lora": {"rank": 4, "alpha": 8, "dropout": 0, "merge": False}}
@@ -102,6 +103,20 @@ def test_weights_of_4_bits_cannot_be_gone_on_with_under_a_kept_adapter() -> None
     phases = [phase("one", "knowledge_short", **KEPT), phase("two", "knowledge_long", **KEPT | {"adapter": "qlora"})]
     with pytest.raises(ValidationError, match=r"'two' cannot go on with the adapter of 'one'.*merge: true"):
         Plan.model_validate({"phases": phases})
+
+
+def test_a_student_whose_adapter_would_be_gone_on_with_is_no_reference(student: Path, tmp_path: Path) -> None:
+    def plan(**settings: Any) -> Plan:
+        rollout = {"beta": 0.1, "rewards": [{"answer": "exact"}]} | settings.pop("rollout", {})
+        return Plan.model_validate({"phases": [phase("p", "skill", method="grpo", rollout=rollout, **settings)]})
+
+    adapted = shutil.copytree(student, tmp_path / "adapted")
+    (adapted / FOLDER).mkdir()
+    with pytest.raises(ModelError, match=r"^phase 'p': rollout.beta holds it to its parent, .* or `beta: 0`$"):
+        check_student(plan(adapter="lora"), adapted)
+    for allowed, parent in ((plan(), adapted), (plan(adapter="lora"), student)):
+        check_student(allowed, parent)
+    check_student(plan(adapter="lora", rollout={"beta": 0}), adapted)
 
 
 def test_without_bitsandbytes_qlora_is_refused_in_a_line(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
-from ...core.errors import CheckFailed, ModelError
+from ...core.errors import CheckFailed
 from ...core.fingerprint import fingerprint
 from ...llm.local import opening
 from ...llm.precision import device
@@ -124,11 +124,7 @@ def unrewarded(phase: Phase, step: int) -> CheckFailed:
 
 def _rewarded(setup: Setup, mixed: type, library: type, config: Any) -> Any:
     rollout = setup.phase.rollout
-    if rollout.beta and setup.phase.adapter != "none" and (setup.parent / adapters.FOLDER).is_dir():
-        # A plan that says so is refused when it is read: here phases in between were skipped, or the student has one.
-        what = "rollout.beta holds it to its parent, whose adapter it would go on with"
-        fix = "write `lora: {merge: true}` in the phase before, or `beta: 0`"
-        raise ModelError(what, where=f"phase {setup.phase.name!r}", fix=fix)
+    adapters.check_reference(setup.phase, setup.parent)  # phases in between may have had nothing to train
     arguments = rollout_arguments(
         config,
         setup,
