@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from .plan import Phase
 
 
-_MLP = {"mlp", "block_sparse_moe", "feed_forward", "ffn", "shared_mlp", "fc1", "fc2"}
+_MLP = {"mlp", "mlp_block", "block_sparse_moe", "feed_forward", "ffn", "shared_mlp", "fc1", "fc2"}
+_ROUTERS = {"gate", "router", "shared_expert_gate"}
+"""What says which experts of an MLP are asked. (A gated MLP's own is called `gate_proj`.)"""
 
 
 def load_model(folder: Path, adapter: str = "none", dtype: Any = None) -> Any:
@@ -43,8 +45,12 @@ def load_trained(folder: Path, phase: Phase) -> Any:
 
 
 def is_in_mlp(name: str) -> bool:
-    """Whether a tensor is one of a layer's MLP, by the names that transformers' models give it, or their files."""
-    return not _MLP.isdisjoint(name.split("."))
+    """Whether a tensor is one of a layer's MLP, by the names that transformers' models give it, or their files.
+
+    Of a mixture of experts, these, and not the router.
+    """
+    parts = name.split(".")
+    return not _MLP.isdisjoint(parts) and _ROUTERS.isdisjoint(parts)
 
 
 def without_attention_dropout(model: Any) -> Any:
