@@ -232,13 +232,14 @@ class Gate(Section):
     """What a candidate must prove before it becomes a release."""
 
     significance: Annotated[float, Field(ge=0.001, lt=0.5)] = 0.05
-    """Level of the tests, over all leaves, that call a leaf learned or forgotten, and of bounds held to a margin. The
-    draws of the bootstrap tell no smaller one."""
+    """Level of the tests that call a leaf learned (over all changed ones) or forgotten (over all others), and of bounds
+    held to a margin. The draws of the bootstrap tell no smaller one."""
     min_gain: Share = 0.0
     """What the changed leaves must gain, as a share of their held-out questions: the lower bound of all together lies
     above this, and so does what each was seen to gain."""
     max_loss: Share = 0.15
-    """What the other leaves may lose at most, as a share of their held-out questions."""
+    """What the other leaves may lose at most, as a share of their held-out questions, against the parent and against
+    the releases that learned them."""
     max_general_loss: Share = 0.05
     """What the general set may lose at most."""
     max_unjudged: Share = 0.1

@@ -28,7 +28,7 @@ from ..train.replay_buffer import Past
 from ..train.self_generated import GENERAL_ANSWERS_NAME
 from .releases import Dataset, Release, current_release, model_folder
 
-_CODE = 5
+_CODE = 6
 """To be raised with a change of scoring, tests or gate by which equal answers come to another verdict: what was judged
 before is then judged again."""
 

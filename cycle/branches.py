@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from ..core.errors import TilthError
 from ..core.progress import Progress
 from ..core.workspace import Workspace
 from ..eval.evaluation import Evaluation
 from ..eval.run import evaluate
+from ..llm.models import Folder
 from ..train.results import TrainResult
 from .journal import EVALUATION, TRAIN, TRAINED, cycle_folder, done, find_cycle, read_record
 from .models import answering
-from .releases import find_release, model_folder
+from .releases import Release, find_release, model_folder, system_prompt_of
 
 
 def evaluate_together(workspace: Workspace, cycles: Mapping[str, int], progress: Progress) -> Evaluation:
@@ -31,20 +31,25 @@ def evaluate_together(workspace: Workspace, cycles: Mapping[str, int], progress:
         for question in read_record(folder / EVALUATION, Evaluation).questions
     }
     return evaluate(
-        {parent.name: model_folder(workspace, parent) for parent in parents}
-        | {name: _candidate(workspace, number) for name, number in cycles.items()},
+        {parent.name: _of_release(workspace, parent.name, parent) for parent in parents}
+        | {name: _of_cycle(workspace, name, number) for name, number in cycles.items()},
         list(questions.values()),
         answering(workspace, progress),
     )
 
 
-def _candidate(workspace: Workspace, number: int) -> Path:
-    """The model of a finished cycle: its release's, or its own."""
+def _of_release(workspace: Workspace, name: str, release: Release) -> Folder:
+    return Folder(name, model_folder(workspace, release), system_prompt_of(workspace, release))
+
+
+def _of_cycle(workspace: Workspace, name: str, number: int) -> Folder:
+    """The model of a finished cycle, its release's or its own, asked with what it was trained with."""
     if (end := done(workspace, number)) and end.release:
-        return model_folder(workspace, find_release(workspace, end.release))
+        return _of_release(workspace, name, find_release(workspace, end.release))
     folder = cycle_folder(workspace, number)
-    phase, name = read_record(folder / TRAINED, TrainResult).model.parts[-2:]  # of a path before the workspace moved
-    if not (folder / TRAIN / phase / name).is_dir():
+    parts = read_record(folder / TRAINED, TrainResult).model.parts[-2:]  # of a path before the workspace moved
+    if not (model := folder.joinpath(TRAIN, *parts)).is_dir():
         fix = f"remove {folder}, and the same command trains it again"
         raise TilthError(f"the models of cycle {number} were pruned", fix=fix)
-    return folder / TRAIN / phase / name
+    own = find_cycle(workspace, number).config["student"]["system_prompt"]
+    return Folder(name, model, own)

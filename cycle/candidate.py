@@ -30,14 +30,13 @@ from ..train.results import TrainResult
 from . import journal
 from .basis import documents_cache
 from .cards import Facts, Part, cards
-from .journal import CONTAMINATION, EVALUATION, JUDGEMENT, TRAIN, Judgement, read_record
+from .history import when_learned
+from .journal import BASE, CANDIDATE, CONTAMINATION, EVALUATION, JUDGEMENT, TRAIN, Judgement, read_record
 from .models import answering
 from .open_cycle import OpenCycle
 from .past import replay_buffer
 from .releases import Dataset, Release, add_release, ancestors, model_folder, next_number, system_prompt_of
 from .stages import timed
-
-BASE, CANDIDATE = "base", "candidate"
 
 
 def judge_candidate(cycle: OpenCycle, trained: TrainResult, leaks: Sequence[Leak]) -> Verdict:
@@ -46,18 +45,26 @@ def judge_candidate(cycle: OpenCycle, trained: TrainResult, leaks: Sequence[Leak
     `leaks` are those found in what was trained on.
     """
     evaluation, basis, gate = _evaluate(cycle, trained.model), cycle.basis, cycle.workspace.config.gate
+    parent, now = basis.parent, dict(basis.changes.moved)
+    grown_from = [parent, *ancestors(cycle.workspace, parent)] if parent else []
     contest = Contest(
         base=BASE,
-        parent=basis.parent.name if basis.parent else BASE,
+        parent=parent.name if parent else BASE,
         candidate=CANDIDATE,
         leaves=[leaf.id for leaf in basis.leaves],
         changed=set(cycle.inputs.new),
-        known={dataset.leaf for dataset in basis.parent.datasets} if basis.parent else set(),
-        measured={leaf for leaf, rate in basis.parent.scores.items() if rate.total} if basis.parent else set(),
+        known={now.get(dataset.leaf, dataset.leaf) for release in grown_from for dataset in release.datasets},
+        measured={now.get(leaf, leaf) for leaf, rate in parent.scores.items() if rate.total} if parent else set(),
         left_out=cycle.left_out,
     )
-    seed = cycle.workspace.config.seed
-    findings = find(evaluation, contest, significance=gate.significance, seed=seed, leaks=leaks)
+    findings = find(
+        evaluation,
+        contest,
+        significance=gate.significance,
+        seed=cycle.workspace.config.seed,
+        learned=when_learned(cycle.workspace, cycle.inputs.number, evaluation),
+        leaks=leaks,
+    )
     verdict = judge(findings, gate)
     judgement = Judgement(comparisons=tuple(findings.comparisons), together=findings.together, verdict=verdict)
     write_json(cycle.folder / JUDGEMENT, judgement.model_dump(mode="json"))

@@ -35,6 +35,9 @@ ENTRIES, CONTAMINATION, TRAIN, TRAINED, EVALUATION, JUDGEMENT, REPORT = (
 )
 """What the stages of a cycle leave in its folder: store entries by leaf, the phases, a record each, the page."""
 
+BASE, CANDIDATE = "base", "candidate"
+"""What an evaluation calls the student as it came, and the model that is judged; that of a release is renamed."""
+
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 Outcome = Literal["released", "refused", "judged"]

@@ -37,11 +37,12 @@ from ..train.run import check_plan, check_student, run_plan
 from ..train.selection import check_askable
 from . import journal
 from .basis import Basis, read_basis, training_inputs
-from .candidate import CANDIDATE, judge_candidate, release_candidate
+from .candidate import judge_candidate, release_candidate
 from .choosing import right_answers, set_apart
 from .generating import setup_of
 from .hold_out import check_trained, hold_out
 from .journal import (
+    CANDIDATE,
     ENTRIES,
     EVALUATION,
     JUDGEMENT,

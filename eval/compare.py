@@ -7,10 +7,10 @@ leaves that are compared together. Leaves taken as one have an interval besides,
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
-from ..core.rate import Rate, wilson
+from ..core.rate import Rate
 from ..core.records import Question, Record
 from .difference import Difference, clustered_interval, paired_difference
 from .evaluation import Evaluation
@@ -146,38 +146,43 @@ def compare(
     return tuple(comparisons)
 
 
-def together(
+def together(  # noqa: PLR0913  as `compare`
     name: str,
     evaluation: Evaluation,
-    against: str,
-    comparisons: Sequence[Comparison],
+    before: str,
+    after: str,
+    leaves: Sequence[str],
     *,
     significance: float,
     seed: int,
 ) -> Together | None:
-    """The comparisons, made with the model named `against`, as one; None where none of them was measured."""
-    # By leaf: two leaves may ask the same question, which is one of each.
-    gained = [(item.leaf, id_) for item in comparisons for id_ in item.gained]
-    lost = [(item.leaf, id_) for item in comparisons for id_ in item.lost]
-    questions = [question for item in comparisons for question in evaluation.of_leaf(item.leaf)]
-    if not questions:
+    """The models named `before` and `after` on the questions of several leaves as one; None where there are none.
+
+    A question that two of the leaves ask counts once, for the first of them: its answer says nothing a second time.
+    """
+    asked: dict[str, Question] = {}
+    for leaf in leaves:
+        for question in evaluation.of_leaf(leaf):
+            asked.setdefault(question.id, question)
+    if not asked:
         return None
-    level = _level(significance)
+    questions, better, level = [*asked.values()], Better(evaluation, before, after), _level(significance)
+    gained, lost = _flips(better, questions)
     found = paired_difference(len(gained), len(lost), len(questions), level=level)
     if len(clusters := _by_document(questions, {*gained}, {*lost})) >= FEWEST_DOCUMENTS:
         low, high = clustered_interval(clusters, level=level, seed=seed)
         found = found.model_copy(update={"low": low, "high": high})
     return Together(
         name=name,
-        against=against,
-        leaves=tuple(item.leaf for item in comparisons if item.after.total),
-        before=_sum(item.before for item in comparisons),
-        after=_sum(item.after for item in comparisons),
+        against=before,
+        leaves=tuple(leaf for leaf in leaves if evaluation.of_leaf(leaf)),
+        before=evaluation.rate_of(before, questions),
+        after=evaluation.rate_of(after, questions),
         p_value=mcnemar(len(gained), len(lost)),
         difference=found,
         level=level,
-        duels=sum(item.duels for item in comparisons),
-        unjudged=sum(len(item.unjudged) for item in comparisons),
+        duels=sum(map(better.by_duel, (*gained, *lost))),
+        unjudged=sum(map(better.is_unknown, asked)),
     )
 
 
@@ -223,9 +228,7 @@ def _flips(better: Better, questions: Sequence[Question]) -> tuple[tuple[str, ..
     return gained, lost
 
 
-def _by_document(
-    questions: Sequence[Question], gained: Collection[tuple[str, str]], lost: Collection[tuple[str, str]]
-) -> list[list[int]]:
+def _by_document(questions: Sequence[Question], gained: Collection[str], lost: Collection[str]) -> list[list[int]]:
     """1 for each gained question, -1 for each lost one, 0 for the rest, grouped by leaf and document.
 
     People's questions name no document: they are with the leaf's only one, or by themselves.
@@ -237,14 +240,8 @@ def _by_document(
     for question in questions:
         several = len(documents[question.leaf]) > 1
         document = question.source.document if question.source and several else ""
-        key = question.leaf, question.id
-        clusters[question.leaf, document].append((key in gained) - (key in lost))
+        clusters[question.leaf, document].append((question.id in gained) - (question.id in lost))
     return list(clusters.values())
-
-
-def _sum(rates: Iterable[Rate]) -> Rate:
-    counted = list(rates)
-    return wilson(sum(rate.correct for rate in counted), sum(rate.total for rate in counted))
 
 
 def _level(significance: float) -> float:

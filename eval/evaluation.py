@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -146,8 +146,12 @@ class Evaluation(Record):
 
         Raises DataError for a model that was not asked.
         """
+        return self.rate_of(model, self.of_leaf(leaf))
+
+    def rate_of(self, model: str, questions: Iterable[Question]) -> Rate:
+        """The same of some of its questions."""
         given = self.answers_of(model)
-        return _right([given[question.id] for question in self.of_leaf(leaf)])
+        return _right([given[question.id] for question in questions])
 
     def open_book_rate(self, model: str, leaf: str) -> Rate:
         """The same with the passages before the questions: 0 of 0 where it was not asked so."""

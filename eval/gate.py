@@ -9,11 +9,12 @@ Each thing that it asks for is a check of its own, with a sentence of its own; t
   show a gain, is held to what other leaves are.
 - The other leaves together did not lose more than `gate.max_loss`: the low bound lies above minus that
   (non-inferiority, as in Wellek 2010, "Testing Statistical Hypotheses of Equivalence and Noninferiority", chapter 1).
-  None of them is shown to be forgotten, and none was seen to lose more.
-- The general set did not lose more than `gate.max_general_loss` against the model as it came, by the same bound:
-  against the parent many small losses would pass one by one.
+  None of them is shown to be forgotten, and none was seen to lose more. Nor did they together against the releases that
+  learned them: against the parent many small losses would pass one by one.
+- The general set did not lose more than `gate.max_general_loss` against the model as it came, by the same bound.
 
-What the numbers point to but do not show is inconclusive, and the sentence says how many more questions would show it.
+What the numbers point to but do not show is inconclusive, and where more questions would show it the sentence says how
+many.
 So is what would not pass if every right answer whose successor no judge could grade were lost.
 """
 
@@ -172,6 +173,8 @@ def _not_risen(sentence: str, item: Comparison, settings: Gate) -> tuple[Outcome
 def _others(findings: Findings, settings: Gate) -> _Checks:
     if (group := findings.others_together) is not None:
         yield _kept(f"Other leaves together: {group.numbers}", group, settings.max_loss, settings)
+    if (group := findings.since_learned) is not None:
+        yield _kept(f"Other leaves since they were learned: {group.numbers}", group, settings.max_loss, settings)
     for item in findings.comparisons:
         if item.leaf not in findings.changed:
             yield _other_leaf(item, settings)

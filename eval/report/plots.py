@@ -39,7 +39,7 @@ def forest_plot(comparisons: Sequence[Comparison], together: Sequence[Together],
     most = {item.leaf for item in (*measured[: MOST_ROWS // 2], *measured[-MOST_ROWS // 2 :])}
     rows = [(item.leaf, item.difference(0.025), None, SERIES[1]) for item in comparisons if item.leaf in most]
     level = f"{100 * (1 - 2 * gate.significance):g} %"
-    rows += [(f"{each.name} together ({level})", each.difference, _margin(each, gate), INK) for each in together]
+    rows += [(f"{each.name} ({level})", each.difference, _margin(each, gate), INK) for each in together]
     if not rows:
         return Markup("")
     row, foot = 38, 46
@@ -140,8 +140,9 @@ def _gain(item: Comparison) -> float:
 
 
 def _margin(group: Together, gate: Gate) -> float:
-    margins = {"changed leaves": gate.min_gain, "other leaves": -gate.max_loss}
-    return margins.get(group.name, -gate.max_general_loss)
+    if group.name == "general set":
+        return -gate.max_general_loss
+    return gate.min_gain if group.name == "changed leaves" else -gate.max_loss
 
 
 def _cell(axes: Axes, row: Row, leaf: str, at: tuple[float, float], size: tuple[float, float]) -> None:

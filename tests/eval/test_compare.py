@@ -74,26 +74,26 @@ def test_sentence():
 
 def test_leaves_together_have_one_difference():
     found = evaluation({"a": "0" * 12, "b": "1" * 12, "c": ""}, {"a": "1" * 9 + "000", "b": "1" * 11 + "0", "c": ""})
-    items = compare(found, "old", "new", ["a", "b", "c"], significance=0.05)
-    group = together("both", found, "old", items, significance=0.05, seed=1)
+    group = together("both", found, "old", "new", ["a", "b", "c"], significance=0.05, seed=1)
     assert group
     assert (group.leaves, group.before.correct, group.after.correct) == (("a", "b"), 12, 20)
     assert (group.difference.gained, group.difference.lost, group.difference.total) == (9, 1, 24)
     assert group.p_value == pytest.approx(2 * 11 / 2**10)
     assert group.difference == paired_difference(9, 1, 24, level=0.9)
-    assert together("none", found, "old", items[2:], significance=0.05, seed=1) is None
+    assert together("none", found, "old", "new", ["c"], significance=0.05, seed=1) is None
 
 
-def test_a_question_of_two_leaves_is_one_of_each():
-    asked = [Question.new(leaf, f"{place}?", ("x",)) for leaf in ("a", "b") for place in range(6)]
+def test_a_question_of_two_leaves_is_one_of_each_and_counts_once_together():
+    """A leaf that is there twice would show with three questions what takes six."""
+    asked = [Question.new(leaf, f"{place}?", ("x",)) for leaf in ("a", "b") for place in range(3)]
     settings = Settings(system_prompt="", max_new_tokens=8, max_new_tokens_judged=16, choice="letter")
     answers = {name: {each.id: _answer(mark) for each in asked} for name, mark in (("old", "0"), ("new", "1"))}
     found = Evaluation(settings=settings, models={"old": "a", "new": "b"}, questions=tuple(asked), answers=answers)
-    both = together(
-        "both", found, "old", compare(found, "old", "new", ["a", "b"], significance=0.05), significance=0.05, seed=1
-    )
+    assert [len(item.gained) for item in compare(found, "old", "new", ["a", "b"], significance=0.05)] == [3, 3]
+    both = together("both", found, "old", "new", ["a", "b"], significance=0.05, seed=1)
     assert both is not None
-    assert (both.difference.gained, both.difference.total, both.after.correct) == (12, 12, 12)
+    assert (both.leaves, both.difference.gained, both.difference.total, both.after.total) == (("a", "b"), 3, 3, 3)
+    assert both.p_value == 0.25
 
 
 def test_questions_of_one_document_count_less_than_questions_of_many():
@@ -101,7 +101,7 @@ def test_questions_of_one_document_count_less_than_questions_of_many():
     names = [f"leaf {number}" for number in range(8)]
     before = dict.fromkeys(names, "1" * 12)
     lows = [
-        together("all", each, "old", compare(each, "old", "new", names, significance=0.05), significance=0.05, seed=1)
+        together("all", each, "old", "new", names, significance=0.05, seed=1)
         for each in (
             evaluation(before, dict.fromkeys(names, "0" + "1" * 11)),
             evaluation(before, before | {"leaf 3": "0" * 8 + "1" * 4}),

@@ -10,7 +10,7 @@ from tilth.core.held_out import Leak
 from tilth.core.records import Question
 from tilth.eval.difference import paired_difference, questions_needed
 from tilth.eval.evaluation import Answer, Duel, Evaluation, Settings
-from tilth.eval.findings import Contest, Findings, find
+from tilth.eval.findings import LEARNERS, Contest, Findings, find
 from tilth.eval.gate import Verdict, _more_to_gain, judge
 from tilth.eval.statistics import mcnemar
 
@@ -44,7 +44,7 @@ def verdict(
     return judge(found, settings)
 
 
-def findings(answers, asked, new, old, leaks=(), duels=(), **contest) -> Findings:
+def findings(answers, asked, new, old, *, leaks=(), duels=(), learned=None, **contest) -> Findings:
     questions = tuple(question for group in asked.values() for question in group)
     evaluation = Evaluation(
         settings=Settings(system_prompt="", max_new_tokens=8, max_new_tokens_judged=8, choice="likelihood"),
@@ -56,7 +56,8 @@ def findings(answers, asked, new, old, leaks=(), duels=(), **contest) -> Finding
 
     base = "base" if "base" in answers else "release 1"
     among = Contest(base, "release 1", "candidate", (*new, *old), set(new), **contest)
-    return find(evaluation, among, significance=0.05, seed=1, leaks=leaks)
+    once = evaluation.model_copy(update={"answers": answers | {LEARNERS: learned}}) if learned else None
+    return find(evaluation, among, significance=0.05, seed=1, learned=once, leaks=leaks)
 
 
 def _answer(right: bool, outcome: str = "") -> Answer:
@@ -216,6 +217,30 @@ def test_what_is_not_measured_any_more_is_not_taken_as_kept():
     assert "6 of its 6 held-out questions stand in what is trained" in left_out.reasons[1]
 
 
+@pytest.mark.parametrize(("once", "outcome"), [(70, "pass"), (80, "inconclusive"), (95, "fail")])
+def test_many_losses_that_are_small_against_the_parent_are_held_to_what_was_learned(once, outcome):
+    """The cycle itself loses two of a hundred; so many were right when the leaves were learned."""
+    asked = {leaf: [Question.new(leaf, f"{leaf} {n}?", ("x",)) for n in range(100)] for leaf in ("new", "old")}
+    right = {"base": 0, "release 1": 68, "candidate": 66}
+    answers = {
+        model: {
+            question.id: _answer(
+                place < (99 if (model, leaf) == ("candidate", "new") else 0 if leaf == "new" else many)
+            )
+            for leaf, group in asked.items()
+            for place, question in enumerate(group)
+        }
+        for model, many in right.items()
+    }
+    learned = {question.id: _answer(place < once) for place, question in enumerate(asked["old"])}
+    learned |= {question.id: _answer(False) for question in asked["new"]}
+    found = judge(findings(answers, asked, ("new",), ("old",), learned=learned), SETTINGS)
+    assert found.outcome == outcome, found.reasons
+    said = f"Other leaves since they were learned: 66 of 100 right, {once} of 100 by the releases that learned them"
+    assert any(reason.startswith(said) for reason in found.reasons)
+    assert judge(findings(answers, asked, ("new",), ("old",)), SETTINGS).passed
+
+
 def test_where_parts_differ_so_many_more_questions_are_needed_as_show_it():
     """Of every six parts of ten questions one lost six; said of six parts, and held against the same mix of more."""
 
@@ -265,7 +290,7 @@ def test_a_judge_who_finds_no_winner_hides_no_loss(winner, orders):
 
 @pytest.mark.parametrize(("gained", "lost"), [(5, 0), (5, 4), (8, 3), (12, 8), (45, 20)])
 def test_as_many_more_questions_show_a_gain_as_the_gate_says(gained, lost):
-    """The exact test over questions of the same shares agrees with what is said, within a tenth."""
+    """Within a tenth, from where the exact test over the same shares first shows it to where it always does."""
     total = 2 * (gained + lost)
     asked = questions(total)
     before, after = "1" * lost + "0" * (total - lost), "0" * lost + "1" * gained + "0" * (total - lost - gained)
@@ -277,9 +302,10 @@ def test_as_many_more_questions_show_a_gain_as_the_gate_says(gained, lost):
     }
     said = re.search(r"about (\d+) more", " ".join(judge(one_leaf(marks, asked), SETTINGS).reasons))
     more = int(said[1]) if said else 0
-    enough = next(n for n in range(total, 9_999) if mcnemar(gained * n // total, lost * n // total) <= 0.05)
-    assert more >= 0.9 * (enough - total) - 2
-    assert said or enough == total
+    shown = [mcnemar(gained * n // total, lost * n // total) <= 0.05 for n in range(total, 2000)]
+    first, always = shown.index(True), len(shown) - shown[::-1].index(False) if False in shown else 0
+    assert 0.9 * first - 2 <= more <= 1.1 * always + 2
+    assert said or first == 0
 
 
 def test_thousands_of_flips_take_no_time():
