@@ -22,6 +22,7 @@ from tilth.cycle import basis
 from tilth.cycle.explain import CycleOutlook, explain_cycle
 from tilth.cycle.journal import find_cycle
 from tilth.cycle.run import CycleResult, run_cycle
+from tilth.sdg.recipe import SHIPPED
 from tilth.taxonomy.repository import resolve_commit
 from tilth.train.data import TrainingSample
 from tilth.train.replay_buffer import read_entries
@@ -313,6 +314,24 @@ def test_samples_of_a_leaf_that_moved_are_replayed_as_its_own(turned_once: Loop,
     assert spawner.run(loop.root, "train").code == 0
     mix = read_json(loop.state / "cycles/0002/train.json")["phases"][1]["mix"]
     assert set(mix["by_leaf"]) == {f"{MILL}_2", SKILL, "compositional_skills/other"}
+
+
+@pytest.mark.slow  # trains and examines a student
+def test_a_leaf_that_moved_and_is_made_anew_is_known_to_the_parent(
+    turned_once: Loop, copy: Copy, spawner: Spawner
+) -> None:
+    """All of its questions are answered rightly, before and now: of a leaf that is new a gain would be asked."""
+    loop = copy(turned_once)
+    git(loop, "mv", MILL, f"{MILL}_2")
+    git(loop, "commit", "-qm", "Move the mill")
+    shipped = loop.root / "mine.yaml"
+    shipped.write_text((SHIPPED / "quick.yaml").read_text().replace("rewordings: 4", "rewordings: 3"))
+    loop.configure(generate={"recipe": "mine.yaml"}, gate={"significance": 0.05, "max_loss": 0.6})
+    assert spawner.run(loop.root, "cycle").code == 0
+    record = read_json(loop.state / "cycles/0002/cycle.json")
+    assert (record["changes"]["moved"], record["new"]) == ([[MILL, f"{MILL}_2"]], [f"{MILL}_2"])
+    reasons = read_json(loop.state / "cycles/0002/judgement.json")["verdict"]["reasons"]
+    assert any(reason.startswith(f"Other leaf {MILL}_2: no change shown, 6 of 6 right, 6 of 6") for reason in reasons)
 
 
 @pytest.mark.slow  # trains and examines a student
