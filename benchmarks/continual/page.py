@@ -196,7 +196,28 @@ def _goal(name: str, outcome: Outcome) -> str:
 
 def _curve(points: Sequence[Point]) -> str:
     rows = [[f"{point.share:g}", _share(point.leaves), _share(point.general)] for point in points]
-    return _markdown(rows, ["the base weighs", "all leaves", "general set"])
+    table = _markdown(rows, ["the base weighs", "all leaves", "general set"])
+    at = bend(points)
+    said = (
+        f"bends where the base weighs {at.share:g}: that mean lies farthest above"
+        if at
+        else "does not bend: none lies above"
+    )
+    return f"{table}\n\nIt {said} the straight line between the first and the last."
+
+
+def bend(points: Sequence[Point]) -> Point | None:
+    """The mean that lies farthest above the straight line between the first and the last; None where none does."""
+    first, last = points[0], points[-1]
+    lost, given_back = first.leaves.value - last.leaves.value, last.general.value - first.general.value
+
+    def above(point: Point) -> float:
+        return (point.leaves.value - first.leaves.value) * given_back + (
+            point.general.value - first.general.value
+        ) * lost
+
+    best = max(points, key=above)
+    return best if above(best) > 1e-12 else None
 
 
 def _matrix(matrix: Matrix) -> str:
