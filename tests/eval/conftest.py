@@ -10,7 +10,7 @@ from tilth.core.records import Place, Provenance, Question, Reject, Sample
 from tilth.eval.contamination import Trained, contamination
 from tilth.eval.continual import Matrix, Row, summarise
 from tilth.eval.evaluation import Answer, Evaluation, Settings
-from tilth.eval.findings import Contest, find
+from tilth.eval.findings import LEARNERS, Contest, find
 from tilth.eval.gate import judge
 from tilth.eval.general import general_questions
 from tilth.eval.report import (
@@ -160,7 +160,8 @@ def cycle_2(samples: int = 90) -> ReportData:
     leaves = [SALTERS, LIGHTHOUSE, SKILL]
     contest = Contest(base="base", parent="release 1", candidate="release 2", leaves=leaves, changed={SALTERS})
     gate = Gate(max_loss=0.5, max_general_loss=0.3)
-    findings = find(found, contest, significance=gate.significance, seed=1)
+    once = found.model_copy(update={"answers": {LEARNERS: found.answers["release 1"], **found.answers}})
+    findings = find(found, contest, significance=gate.significance, seed=1, learned=once)
     made = [sample(number) for number in range(samples)]
     reasons = [("judge", "not supported by the passage"), ("judge", "incomplete"), ("duplicate", "same question")]
     rejects = [

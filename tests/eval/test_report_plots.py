@@ -37,7 +37,8 @@ def test_a_figure_takes_the_colours_of_the_page_and_the_same_bytes_come_out(repo
 def test_the_forest_has_every_leaf_that_was_measured_and_the_groups(report_data: ReportData):
     shown = texts(forest_plot(report_data.comparisons, report_data.together, report_data.gate))
     names = ["knowledge/history/salters_of_ferren", "knowledge/places/brackwater_lighthouse"]
-    groups = [f"{name} (90 %)" for name in ("changed leaves", "other leaves", "general set")]
+    told = ("changed leaves", "other leaves", "other leaves since they were learned", "general set")
+    groups = [f"{name} (90 %)" for name in told]
     assert [text for text in shown if text in [*names, *groups]] == [*names, *groups]
     assert "+83 (+39 to +95)" in shown
     assert "compositional_skills/writing/plain_notices" not in shown
