@@ -53,6 +53,21 @@ def is_in_mlp(name: str) -> bool:
     return not _MLP.isdisjoint(parts) and _ROUTERS.isdisjoint(parts)
 
 
+def adapted_matrices(model: Any) -> str | list[str]:
+    """What of a model gets an adapter, as peft is told: all matrices of its layers.
+
+    Of a mixture of experts, those outside the MLPs: its experts are one tensor of three dimensions, which peft would
+    adapt too, but without dropout only, and so that `merge` could not add the adapter to the weights.
+    """
+    if not any(tensor.ndim == 3 and "experts" in name.split(".") for name, tensor in model.named_parameters()):
+        return "all-linear"
+    from torch import nn
+
+    within = (name.split(".") for name, module in model.named_modules() if isinstance(module, nn.Linear))
+    layers = (parts for parts in within if any(part.isdecimal() for part in parts))
+    return [".".join(parts) for parts in layers if (_MLP | _ROUTERS).isdisjoint(parts)]
+
+
 def without_attention_dropout(model: Any) -> Any:
     """The model, whose attention drops nothing out while it trains.
 

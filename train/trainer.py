@@ -28,6 +28,7 @@ from ..core.errors import CheckFailed
 from ..llm.precision import compute_dtype, device
 from . import adapters, checkpoints, distributed
 from .flops import Shape, peak_flops, shape, step_flops
+from .load import adapted_matrices
 from .merge import merged_weights
 from .metrics import Step
 from .order import EpochBatches
@@ -122,8 +123,8 @@ def recomputes(parameters: int) -> bool:
     return parameters >= _CHECKPOINT_ACTIVATIONS_FROM
 
 
-def adapter_config(phase: Resolved, task: str = "CAUSAL_LM") -> Any:
-    """The adapter of a LoRA phase, or None."""
+def adapter_config(model: Any, phase: Resolved, task: str = "CAUSAL_LM") -> Any:
+    """The adapter of a LoRA phase on a model, or None."""
     if phase.adapter == "none":
         return None
     import peft
@@ -131,7 +132,7 @@ def adapter_config(phase: Resolved, task: str = "CAUSAL_LM") -> Any:
     config: Any = peft.LoraConfig  # its `lora_alpha: int` takes a float as well
     return config(
         task_type=task,
-        target_modules="all-linear",
+        target_modules=adapted_matrices(model),
         r=phase.lora.rank,
         lora_alpha=phase.lora.alpha,
         lora_dropout=phase.lora.dropout,

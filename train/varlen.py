@@ -21,18 +21,23 @@ from .masking import IGNORED
 
 _NAME = "tilth_varlen"
 _BOUNDED = frozenset({"full_attention", "sliding_attention"})
+_MASKED_WITHOUT_POSITIONS = frozenset({"gpt_oss"})
+"""Kinds of models whose code has masks made without telling positions: pieces of a row would see one another."""
 
 
 def join_rows_in(model: Any) -> bool:
     """Let a model take the batches of `join`; False, and nothing is changed, where its attention is of another kind."""
     if not can_join_rows_in(type(model), model.config):
         return False
-    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
     AttentionInterface.register(_NAME, attend)
     AttentionMaskInterface.register(_NAME, _mask)
     model.set_attn_implementation(_NAME)
-    model.base_model.register_forward_pre_hook(_note, with_kwargs=True)  # an adapter calls its model's `forward` itself
+    # The part that every call comes to: an adapter calls its model's `forward` itself, and OPT's calls what is within.
+    within = model.get_decoder()
+    reached = within if isinstance(within, PreTrainedModel) else model.base_model
+    reached.register_forward_pre_hook(_note, with_kwargs=True)
     return True
 
 
@@ -49,7 +54,8 @@ def keeps_pieces_apart(kind: Any, config: Any) -> bool:
     Not where a layer carries a state from token to token, nor where a model of an older kind makes masks of its own.
     """
     layers = set(getattr(config.get_text_config(), "layer_types", None) or _BOUNDED)
-    return kind._supports_attention_backend and layers <= _BOUNDED  # noqa: SLF001
+    tells = config.model_type not in _MASKED_WITHOUT_POSITIONS
+    return kind._supports_attention_backend and layers <= _BOUNDED and tells  # noqa: SLF001
 
 
 FASTER_IN_FLOAT32 = 256

@@ -175,3 +175,40 @@ def test_qlora_trains_in_4_bits_and_is_merged_into_the_weights_that_those_were_m
 def test_qlora_is_the_same_every_time(train: Any) -> None:
     job = phase("p", "knowledge_short", **{**KEPT, "adapter": "qlora"})
     assert train(job, out="one").phases[0].weights_sha256 == train(job, out="two").phases[0].weights_sha256
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "own"),
+    [
+        ("Mixtral", {"num_local_experts": 2}),
+        ("Qwen3Moe", {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 24, "head_dim": 8}),
+    ],
+)
+def test_of_a_mixture_of_experts_what_is_outside_them_is_adapted(
+    family: str, own: dict[str, Any], student: Path, make: Any, tmp_path: Path
+) -> None:
+    """peft would adapt the experts as well, and neither dropout nor merging can be had of that."""
+    import torch
+    import transformers
+    from tilth.train.load import load_model
+    from tilth.train.masking import load_tokenizer
+
+    tokenizer, folder = load_tokenizer(student), tmp_path / "mixture"
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    config = getattr(transformers, f"{family}Config")(
+        vocab_size=len(tokenizer), num_key_value_heads=2, max_position_embeddings=512, **sizes, **own, **ends
+    )
+    torch.manual_seed(0)
+    getattr(transformers, f"{family}ForCausalLM")(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    new = make.file(tmp_path / "new.jsonl", make.samples(8))
+    lora = phase("p", "knowledge_short", adapter="lora", lora={"rank": 4})
+    plan, where = Plan.model_validate({"phases": [lora]}), tmp_path / "out"
+    result = run_plan(plan, TrainingInputs(folder, Files([new])), out=where, config=Config(), progress=SilentProgress())
+    before, after = weights(folder), weights(result.model)
+    assert before.keys() == after.keys()
+    changed = {name.split(".", 3)[3] for name in before if not before[name].equal(after[name])}
+    assert changed == {f"self_attn.{part}_proj.weight" for part in "qkvo"}
+    load_model(result.model)

@@ -288,7 +288,7 @@ def saved_by_autograd(job: Resolved, layers: int, folder: Path, *, joined: bool,
         del batch["labels"]
         assert varlen.join_rows_in(model)
     if job.adapter != "none":
-        model = peft.get_peft_model(model, adapter_config(job))
+        model = peft.get_peft_model(model, adapter_config(model, job))
     weights, kept = {each.untyped_storage().data_ptr() for each in model.parameters()}, dict[int, Any]()
 
     def keep(tensor: Any) -> Any:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -387,6 +388,26 @@ def test_the_model_that_is_saved_is_as_plain_as_its_parent_and_nothing_is_printe
     for name in ("config.json", "generation_config.json"):
         assert (tmp_path / "model" / name).read_text() == (student / name).read_text()
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("method", METHODS_HERE)
+def test_answers_are_drawn_from_what_is_trained_whatever_the_model_s_file_says(
+    method: MethodName, student: Path, samples: list[TrainingSample], other: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(student, tmp_path / "same")
+    said = json.loads((student / "generation_config.json").read_text())
+    cut = said | {"do_sample": True, "min_p": 0.9, "no_repeat_ngram_size": 1}
+    (tmp_path / "same" / "generation_config.json").write_text(json.dumps(cut))
+    found: list[dict[str, Any]] = []
+    for parent in (student, tmp_path / "same"):
+        own: dict[str, Any] = {"distill": {"teacher": str(other)}} if method == "distill" else {}
+        trainer, _ = build(method, parent, samples, tmp_path, rollout={"max_new_tokens": 8}, **own)
+        trainer.train()
+        found.append(weights(trainer))
+        trainer.save_result(tmp_path / "model")
+    assert all(bool((found[1][name] == tensor).all()) for name, tensor in found[0].items())
+    kept = json.loads((tmp_path / "model" / "generation_config.json").read_text())
+    assert kept["min_p"] == 0.9
 
 
 def test_a_divergence_from_a_parent_with_a_kept_adapter_is_refused(

@@ -24,6 +24,8 @@ def small(name: str, **more: Any) -> Any:
 
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    if name == "OPT":
+        more |= {"ffn_dim": 64, "word_embed_proj_dim": 32, "dropout": 0.0}
     config = getattr(transformers, f"{name}Config")(vocab_size=256, num_key_value_heads=2, **sizes, **more)
     return getattr(transformers, f"{name}ForCausalLM")(config)
 
@@ -46,6 +48,8 @@ def test_joined_rows_say_where_each_begins() -> None:
         ("Granite", {}),
         ("Nemotron", {}),  # its layers do not pass on where rows begin
         ("Phi3", {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}),
+        ("OPT", {}),  # it calls what is within its base model
+        ("ModernBertDecoder", {"pad_token_id": 0}),  # what it calls its decoder is its head
     ],
 )
 def test_a_joined_row_computes_what_each_of_its_rows_would(name: str, more: dict[str, Any]) -> None:
@@ -124,6 +128,7 @@ def test_rows_without_a_beginning_in_common_share_nothing(some: list[list[int]])
         ("Mistral", {"sliding_window": 5}),
         ("Qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
         ("Nemotron", {}),
+        ("OPT", {}),
     ],
 )
 @pytest.mark.parametrize("recompute", [False, True])
@@ -155,7 +160,7 @@ def test_sharing_a_beginning_changes_no_gradient(name: str, more: dict[str, Any]
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
-@pytest.mark.parametrize("name", ["Llama", "Nemotron"])
+@pytest.mark.parametrize("name", ["Llama", "Nemotron", "OPT"])
 def test_rows_under_an_adapter_do_not_see_one_another(name: str) -> None:
     import peft
 
@@ -190,6 +195,21 @@ def test_attention_of_another_kind_is_left_as_it_is() -> None:
 
     config = transformers.BloomConfig(hidden_size=32, n_layer=1, n_head=2, vocab_size=64)  # positions by a bias
     assert not varlen.join_rows_in(transformers.BloomForCausalLM(config))
+
+
+@pytest.mark.parametrize("name", ["Gemma2", "GptOss"])
+def test_pieces_of_a_row_do_not_see_one_another_or_the_model_is_not_packed_for(name: str) -> None:
+    """By the masks that transformers makes of positions, where rows cannot be joined."""
+    import torch
+
+    of = {"Gemma2": {}, "GptOss": {"num_local_experts": 2, "num_experts_per_tok": 1}}[name]
+    model = small(name, head_dim=8, **of).eval()
+    assert not varlen.can_join_rows_in(type(model), model.config)
+    seen: list[Any] = []
+    for first in ([11, 12, 13], [15, 15, 15]):
+        places = torch.tensor([[0, 1, 2, 0, 1, 2]])
+        seen.append(model(torch.tensor([[*first, 7, 8, 9]]), position_ids=places, use_cache=False).logits[0, 3:])
+    assert torch.allclose(*seen) == varlen.keeps_pieces_apart(type(model), model.config)
 
 
 @pytest.mark.parametrize("window", [None, 4])

@@ -62,7 +62,7 @@ def trainer(setup: Setup) -> Any:
         ),
         data_collator=list,
         train_dataset=range(len(rows)),
-        peft_config=adapter_config(phase),
+        peft_config=adapter_config(model, phase),
     )
     made.begin(setup, rows)
     return made

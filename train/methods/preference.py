@@ -96,7 +96,7 @@ def _trainer(setup: Setup, loss: type, examples: list[Example]) -> Any:
         train_dataset=Dataset.from_list(examples),
         eval_dataset=Dataset.from_list(held_back) if held_back else None,
         processing_class=copy.deepcopy(tokenizer),  # the library gives one without a padding token its own
-        peft_config=adapter_config(phase),
+        peft_config=adapter_config(model, phase),
     )
 
 

@@ -84,7 +84,7 @@ def trainer(setup: Setup) -> Any:
         train_dataset=dataset(setup.rows),
         eval_dataset=dataset(setup.validation) if setup.validation else None,
         processing_class=copy.deepcopy(setup.tokenizer),  # the library gives one without a padding token its own
-        peft_config=adapter_config(phase, "SEQ_CLS"),
+        peft_config=adapter_config(model, phase, "SEQ_CLS"),
     )
 
 

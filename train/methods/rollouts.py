@@ -66,6 +66,7 @@ def rloo_trainer(setup: Setup) -> Any:
 def rollout_trainer(setup: Setup, mixed: type, library: type, arguments: Any, **given: Any) -> Any:
     """A trainer of the library's class `library`, with `mixed` (a `Rollouts`) and ours above it."""
     from datasets import Dataset
+    from transformers import GenerationConfig
 
     _set_tiles()
     rows = prompts_of(setup.rows)
@@ -78,9 +79,12 @@ def rollout_trainer(setup: Setup, mixed: type, library: type, arguments: Any, **
         args=arguments,
         train_dataset=Dataset.from_list([{"prompt": row.prompt_ids, "place": place} for place, row in enumerate(rows)]),
         processing_class=copy.deepcopy(setup.tokenizer),  # the library gives one without a padding token its own
-        peft_config=adapter_config(setup.phase),
+        peft_config=adapter_config(model, setup.phase),
         **given,
     )
+    # Else what the phase does not say is filled from the model's file, such as `min_p`: answers would be drawn from
+    # another distribution than the one that is trained. What is saved has the file's (`untouched`).
+    trainer.plain.generation_config = GenerationConfig()
     trainer.rows, trainer.completions = rows, setup.phase.rollout.completions
     trainer.stop_at({row.end_id for row in rows})
     return trainer

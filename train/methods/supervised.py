@@ -83,7 +83,7 @@ def token_trainer(setup: Setup, rows: Sequence[TokenRow], validation: Sequence[T
         train_dataset=Dataset.from_list([row.columns() for row in rows]),
         eval_dataset=Dataset.from_list([row.columns() for row in validation]) if validation else None,
         processing_class=setup.tokenizer,
-        peft_config=adapter_config(phase),
+        peft_config=adapter_config(model, phase),
     )
     if phase.neftune_alpha:
         Noise(phase.neftune_alpha).add_to(trainer.model)
