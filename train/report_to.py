@@ -159,15 +159,17 @@ def _numbers(what: Step | Evaluation) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _quiet() -> Generator[None]:
-    """Some greet the user on the terminal, which is not ours to let them."""
-    logger = logging.getLogger("mlflow")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    """Some greet the user on the terminal, which is not ours to let them.
+
+    Not by the level of its logger: mlflow sets one when it is imported.
+    """
+    was = logging.root.manager.disable
+    logging.disable(logging.INFO)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(was)
 
 
 def _first_line(error: Exception) -> str:

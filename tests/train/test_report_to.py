@@ -95,6 +95,27 @@ def test_a_slow_board_holds_nothing_up_and_has_all_in_the_end(tmp_path: Path, wa
     assert written == [1, 2, 3]
 
 
+def test_a_board_that_greets_and_sets_its_own_level_of_logging_is_not_heard(
+    tmp_path: Path, wandb: Callable[[Any], None], caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    greeter = logging.getLogger("tilth.tests.greeter")
+
+    def greeting(_run: Run) -> Any:
+        greeter.setLevel(logging.INFO)
+        greeter.info("a database is made")
+        greeter.warning("it is nearly full")
+        print("welcome")
+        return lambda _step, _numbers: None, lambda: None
+
+    wandb(greeting)
+    with reporting(["wandb"], run(tmp_path), print):
+        pass
+    assert caplog.messages == ["it is nearly full"]
+    assert capsys.readouterr().out == ""
+    greeter.info("afterwards")
+    assert caplog.messages[1:] == ["afterwards"]
+
+
 def test_a_board_that_cannot_be_opened_is_an_error_unless_it_was_before(
     tmp_path: Path, wandb: Callable[[Any], None]
 ) -> None:
@@ -102,13 +123,11 @@ def test_a_board_that_cannot_be_opened_is_an_error_unless_it_was_before(
         raise RuntimeError("not logged in")
 
     wandb(broken)
-    level = logging.getLogger("mlflow").level
     with (
         pytest.raises(ConfigError, match=r"cannot report to wandb \(RuntimeError: not logged in\)"),
         reporting(["wandb"], run(tmp_path), print),
     ):
         pass
-    assert logging.getLogger("mlflow").level == level
     wandb(lambda _run: (lambda _step, _numbers: None, lambda: None))
     with reporting(["wandb"], run(tmp_path), print):
         pass
