@@ -104,7 +104,7 @@ def test_a_board_that_greets_and_sets_its_own_level_of_logging_is_not_heard(
         greeter.setLevel(logging.INFO)
         greeter.info("a database is made")
         greeter.warning("it is nearly full")
-        print("welcome")
+        sys.stdout.write("welcome")
         return lambda _step, _numbers: None, lambda: None
 
     wandb(greeting)
