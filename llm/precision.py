@@ -62,7 +62,7 @@ def _machine() -> str:
         torch_version = ""
     devices = sorted(str(path) for pattern in ("nvidia*", "dxg") for path in Path("/dev").glob(pattern))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return fingerprint([torch_version, platform.processor(), _first_flags(), devices, visible])
+    return fingerprint([torch_version, platform.machine(), _first_flags(), devices, visible])
 
 
 def _first_flags() -> str:
