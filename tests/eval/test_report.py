@@ -272,6 +272,18 @@ def test_of_hundreds_of_releases_the_newest_are_shown(report_data: ReportData):
 
 
 @pytest.mark.slow
+def test_of_thousands_of_epochs_some_are_shown(report_data: ReportData):
+    phase = report_data.phases[0]
+    epochs = tuple(phase.measured[0].model_copy(update={"epoch": number}) for number in range(1, 5_001))
+    phases = tuple(phase.model_copy(update={"name": f"phase {n}", "measured": epochs, "losses": ()}) for n in range(4))
+    text = render(report_data.model_copy(update={"phases": phases}))
+    assert len(text.encode()) < MAX_BYTES
+    told = re.findall(r"phase 3</th><td>(\d+)</td>", text)
+    assert (told[0], len(told)) == ("1", 125)
+    assert int(told[-1]) > 4_900
+
+
+@pytest.mark.slow
 def test_of_thousands_of_leaves_those_are_shown_that_tell_something(report_data: ReportData):
     names = [f"knowledge/rooms/leaf_{number}" for number in range(3_000)]
     same = next(item for item in report_data.comparisons if item.verdict == "no change shown")
