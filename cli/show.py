@@ -88,12 +88,15 @@ def _leaf_id(name: str, root: Path, source: WorkingTree) -> str:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    """What may have been meant: a leaf with nearly this path, or of nearly this last name."""
+    """What may have been meant: a leaf with nearly this path, or of nearly this last name, or with this in its path."""
     if difflib.get_close_matches(name, known, n=1):
         return nearest(name, known)
     by_name = {leaf_id.rsplit("/", 1)[-1]: leaf_id for leaf_id in known}
     close = difflib.get_close_matches(name.rsplit("/", 1)[-1], by_name, n=1)
-    return f"did you mean {by_name[close[0]]!r}?" if close else "`tilth tree` shows them all"
+    if close:
+        return f"did you mean {by_name[close[0]]!r}?"
+    holding = [leaf_id for leaf_id in known if name and name in leaf_id]
+    return nearest("", holding) if holding else "`tilth tree` shows them all"
 
 
 def _chunks(planned: Planned, source: WorkingTree, workspace: Workspace) -> tuple[list[Chunk], str]:

@@ -226,6 +226,7 @@ def test_show_finds_a_leaf_by_its_path_from_here_or_its_end(spawner: Spawner, tu
     wrong = spawner.run(below, "show", "bakwards")
     assert (wrong.code, len(wrong.err.splitlines())) == (2, 1)
     assert wrong.err == f"tilth: there is no leaf 'bakwards'; did you mean {SKILL!r}?\n"
+    assert f"there is no leaf 'kwa'; use one of: {SKILL}" in spawner.run(below, "show", "kwa").err
     assert "`tilth tree` shows them all" in spawner.run(below, "show", "xyz").err
 
 
