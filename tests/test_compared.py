@@ -102,6 +102,8 @@ def test_figures_of_learning() -> None:
         one, two = (_learning(variants[f"{name}{which}, bfloat16"]) for name in ("lab", "lab, seed 43"))
         pairs = [f"{first} and {second}" for first, second in zip(one, two, strict=True)]
         assert says(f"{told}, two seeds: {pairs[0]}, {pairs[1]}, general ability {pairs[2]} down.")
+    doubled, without = (_learning(variants[f"lab, replay {name}, bfloat16"]) for name in ("doubled", "off"))
+    assert says("With twice the replay: {}, {}, {} down; without: {} is forgotten.".format(*doubled, without[1]))
     assert says("`stacked` in bfloat16, all weights: {}, {}, {} down".format(*_learning(variants["stacked, bfloat16"])))
     assert says("`quick` in float32: {}, {}, {} up".format(*_learning(variants["quick, float32"])))
 
