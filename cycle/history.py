@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ..core.atomic import read_json
 from ..core.rate import Rate, wilson
@@ -13,6 +13,8 @@ from ..eval.evaluation import Answer, Evaluation, unlike
 from ..eval.findings import LEARNERS
 from .journal import BASE, CANDIDATE, ENTRIES, EVALUATION, Inputs, cycle_folder, cycles, find_cycle, read_record
 from .releases import releases
+
+Value = TypeVar("Value")
 
 _Marks = Mapping[str, bool]
 """Question id -> whether it was answered rightly."""
@@ -36,7 +38,7 @@ def read_matrix(workspace: Workspace, number: int) -> Matrix | None:
     for inputs in lineage:
         file = cycle_folder(workspace, inputs.number) / EVALUATION
         now = dict(inputs.changes.moved)
-        marks = {model: {now.get(leaf, leaf): each for leaf, each in of.items()} for model, of in marks.items()}
+        marks = {model: _renamed(of, now) for model, of in marks.items()}
         trained = {model: tuple(now.get(leaf, leaf) for leaf in leaves) for model, leaves in trained.items()}
         known = {now.get(leaf, leaf) for leaf in known}
         new = tuple(leaf for leaf in _trained(workspace, inputs) if leaf not in known)
@@ -66,14 +68,11 @@ def when_learned(workspace: Workspace, number: int, evaluation: Evaluation) -> E
     """
     best: dict[str, _Learned] = {}
     *before, this = _lineage(workspace, number)
-    for inputs in (*before, this):
-        now = dict(inputs.changes.moved)
-        best = {now.get(leaf, leaf): each for leaf, each in best.items()}
+    for inputs in before:
+        best = _renamed(best, dict(inputs.changes.moved))
         file = cycle_folder(workspace, inputs.number) / EVALUATION
-        if inputs is this or not file.is_file():
-            continue
-        record = read_record(file, Evaluation)
-        if unlike(record, evaluation):
+        record = read_record(file, Evaluation) if file.is_file() else None
+        if record is None or unlike(record, evaluation):
             continue
         answers = record.answers_of(list(record.models)[-1])
         asked = {question.id for question in evaluation.questions} & answers.keys()
@@ -82,6 +81,7 @@ def when_learned(workspace: Workspace, number: int, evaluation: Evaluation) -> E
             found = _Learned(sum(answer.correct for answer in given.values()), inputs.number, given)
             if given and (leaf not in best or found.right > best[leaf].right):
                 best[leaf] = found
+    best = _renamed(best, dict(this.changes.moved))
     given = {
         question.id: best[question.leaf].answers[question.id]
         for question in evaluation.questions
@@ -106,6 +106,11 @@ class _Learned(NamedTuple):
     right: int
     cycle: int
     answers: Mapping[str, Answer]
+
+
+def _renamed(by_leaf: Mapping[str, Value], now: Mapping[str, str]) -> dict[str, Value]:
+    """By the names that the leaves have now: `now` has those of the ones that moved, by their old ones."""
+    return {now.get(leaf, leaf): value for leaf, value in by_leaf.items()}
 
 
 def _marks(evaluation: Evaluation, model: str) -> dict[str, _Marks]:

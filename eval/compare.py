@@ -146,7 +146,7 @@ def compare(
     return tuple(comparisons)
 
 
-def together(  # noqa: PLR0913  as `compare`
+def together(  # noqa: PLR0913  what is compared, on what, and how sure one wants to be
     name: str,
     evaluation: Evaluation,
     before: str,
