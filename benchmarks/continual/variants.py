@@ -47,7 +47,9 @@ class Variant:
     def first_cycle_of(self) -> str:
         """The variant that has the same first cycle: there is nothing to replay in it but general prompts."""
         replays_only = self.general and self.averages and self.trainable == "as planned"
-        return self.plan if replays_only and not self.joint and self.seed == SEED else self.name
+        if self.joint or not replays_only:
+            return self.name
+        return self.plan if self.seed == SEED else f"{self.plan}, seed {self.seed}"
 
 
 _VARIANTS = (
@@ -61,6 +63,7 @@ _VARIANTS = (
     Variant("lab, replay doubled", "lab", times=2),
     Variant("lab, replay self-generated", "lab", source="self_generated"),
     Variant("lab, seed 43", "lab", seed=43),
+    Variant("lab, replay doubled, seed 43", "lab", times=2, seed=43),
     Variant("lab, averages off", "lab", averages=False),
 )
 VARIANTS = (
