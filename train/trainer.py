@@ -113,6 +113,9 @@ def library_arguments(kind: Any, phase: Resolved, folder: Path, seed: int, *, pa
         log_level="error",
         **own,
     )
+    if hasattr(arguments, "router_aux_loss_coef"):
+        # What an uneven use of experts costs: pretraining's, no part of what these methods are proven for.
+        arguments.router_aux_loss_coef = 0.0
     arguments._n_gpu = min(1, arguments.n_gpu)  # noqa: SLF001 (else it would split our batches over all that it sees)
     distributed.settle(arguments)
     return arguments

@@ -80,6 +80,53 @@ def test_a_step_changes_the_weights_that_it_is_to_change_and_no_other(  # noqa: 
     assert changed == {name for name in before if part in name}
 
 
+@pytest.fixture(scope="module")
+def mixture(student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mixture of experts whose configuration asks for a loss of its router."""
+    import torch
+    from transformers import GraniteMoeConfig, GraniteMoeForCausalLM
+
+    folder, tokenizer = tmp_path_factory.mktemp("mixture"), load_tokenizer(student)
+    config = GraniteMoeConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_local_experts=4,
+        router_aux_loss_coef=0.5,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.eos_token_id,
+    )
+    torch.manual_seed(0)
+    GraniteMoeForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"reward"}))
+@pytest.mark.slow
+def test_a_mixture_of_experts_learns_the_tokens_alone(  # noqa: PLR0917 (fixtures)
+    method: MethodName,
+    mixture: Path,
+    make: SimpleNamespace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """TRL adds what an uneven use of experts costs to some methods' loss, or ends in a traceback on the way."""
+
+    def earned(_self: Rewards, answers: Sequence[Answered]) -> Earned:
+        return Earned([float(place % 2) for place in range(len(answers))], {})
+
+    monkeypatch.setattr(Rewards, "earned", earned)
+    trainer, steps = build(method, mixture, mixture, make, tmp_path)
+    trainer.train()
+    assert [math.isfinite(step.loss) for step in steps] == [True]
+    if method == "dpo":  # the student is its own reference still
+        assert steps[0].loss == pytest.approx(math.log(2), abs=1e-4)
+
+
 def build(
     method: MethodName, student: Path, teacher: Path, make: SimpleNamespace, folder: Path, **settings: Any
 ) -> tuple[Any, list[Step]]:
