@@ -35,9 +35,9 @@ def generate(  # noqa: PLR0913  the verb's options
         float | None, typer.Option(min=0, metavar="X", help="Send nothing more after X, by the prices in tilth.yaml.")
     ] = None,
     ray: Annotated[
-        str,
+        str | None,
         typer.Option("--ray", metavar="ADDRESS", help="Work on a Ray cluster: its address, or `local` for one here."),
-    ] = "",
+    ] = None,
     overrides: Set = [],  # noqa: B006  typer copies it
     *,
     dry_run: Annotated[
@@ -51,6 +51,8 @@ def generate(  # noqa: PLR0913  the verb's options
     the exit code is 2. A budget that is spent stops with exit code 1: what is done is kept, and so are all answers.
     """
     limited = (max_calls, max_tokens, max_cost) != (None, None, None)
+    if ray == "":  # a variable of the shell that is not set, maybe: not one process here
+        raise TilthError("--ray is empty", fix="name the cluster's address or `local`, or leave it out")
     if ray and limited:
         raise TilthError("a budget is watched by one process", fix="leave --ray out, or the --max- option")
     if dry_run and (limited or ray):
@@ -65,7 +67,7 @@ def generate(  # noqa: PLR0913  the verb's options
         _print_plan(workspace, committed, progress, as_json=as_json)
         return
     budget = Budget(max_calls, max_tokens, max_cost)
-    entries, unmade = make_samples(workspace, committed, progress, budget=budget, ray=ray)
+    entries, unmade = make_samples(workspace, committed, progress, budget=budget, ray=ray or "")
     _print_made(workspace, committed, entries, unmade, as_json=as_json)
     if unmade:
         raise NotComplete(entries, unmade)

@@ -95,7 +95,7 @@ class Prices(Section):
     completion: Annotated[float, Field(ge=0)] = 0.0
     """For tokens that it writes."""
 
-    def of(self, prompt_tokens: int, completion_tokens: int) -> float:
+    def of(self, prompt_tokens: float, completion_tokens: float) -> float:
         """What so many tokens cost."""
         return (self.prompt * prompt_tokens + self.completion * completion_tokens) / 1_000_000
 

@@ -53,16 +53,19 @@ class Forecast:
     """None where there are too few answers of this model to tell how long one takes."""
 
 
-def guess(job: Job) -> int:
-    """About how many answers of servers a leaf takes, cached ones included, if little is dropped."""
+def guess(job: Job, *, judged: bool = True) -> int:
+    """About how many answers of servers a leaf takes, cached ones included, if little is dropped.
+
+    Without `judged` those of the judge do not count.
+    """
     recipe, settings = job.recipe, job.recipe.settings
-    tested = tests.estimate(recipe.tests, job.chunks) if recipe.tests else 0
+    tested = tests.estimate(recipe.tests, job.chunks, judged=judged) if recipe.tests else 0
     lent = {"knowledge_short", "knowledge_long"} if job.leaf.kind == "knowledge" else {job.leaf.kind}
     pairs = recipe.preferences if recipe.preferences and lent.intersection(recipe.preferences.kinds) else None
-    paired = preferences.estimate(pairs) if pairs else 0
+    paired = preferences.estimate(pairs, judged=judged) if pairs else 0
     if isinstance(settings, KnowledgeSettings):
-        return tested + paired + knowledge.estimate(settings, job.chunks, job.leaf)
-    return paired + skills.estimate(settings, job.leaf)
+        return tested + paired + knowledge.estimate(settings, job.chunks, job.leaf, judged=judged)
+    return paired + skills.estimate(settings, job.leaf, judged=judged)
 
 
 def learned(complete: Iterable[Path]) -> float:
@@ -87,9 +90,9 @@ def forecast(
     """The forecast of each job, given with the number of answers that it will take. Raises as reading the jobs does."""
     with contextlib.ExitStack() as stack:
         ledger = stack.enter_context(Ledger(ledger_path, reading=True)) if ledger_path.is_file() else None
-        typical = _Typical.of(ledger, config.teacher)
+        typical = [_Typical.of(ledger, server) for server in (config.teacher, config.judge or config.teacher)]
         return [
-            _forecast(job.leaf.id, max(calls, cached), cached, typical, config.teacher)
+            _forecast(job, max(calls, cached), cached, *typical)
             for read, calls in jobs
             for job in [read()]
             for cached in [run_to_end(_cached(job, config, ledger, students)) if ledger else 0]
@@ -98,8 +101,9 @@ def forecast(
 
 @dataclass(frozen=True)
 class _Typical:
-    """One answer of the teacher, on average."""
+    """One answer of a server, on average."""
 
+    server: ModelServer
     prompt_tokens: float
     completion_tokens: float
     seconds: float | None
@@ -108,20 +112,34 @@ class _Typical:
     def of(cls, ledger: Ledger | None, server: ModelServer) -> _Typical:
         uses = [use for use in usage(ledger) if use.model == identity(server)] if ledger else []
         if not uses:
-            return cls(_TYPICAL_PROMPT, _TYPICAL_COMPLETION, None)
+            return cls(server, _TYPICAL_PROMPT, _TYPICAL_COMPLETION, None)
         count = sum(use.requests for use in uses)
         return cls(
+            server,
             sum(use.prompt_tokens for use in uses) / count,
             sum(use.completion_tokens for use in uses) / count,
             sum(use.seconds for use in uses) / count if count >= _ENOUGH_ANSWERS else None,
         )
 
 
-def _forecast(leaf: str, calls: int, cached: int, typical: _Typical, server: ModelServer) -> Forecast:
-    left = calls - cached
-    prompt, completion = int(left * typical.prompt_tokens), int(left * typical.completion_tokens)
-    seconds = None if typical.seconds is None else left * typical.seconds / min(at_once(server), max(left, 1))
-    return Forecast(leaf, calls, cached, prompt, completion, server.prices.of(prompt, completion), seconds)
+def _forecast(job: Job, calls: int, cached: int, teacher: _Typical, judge: _Typical) -> Forecast:
+    left, guessed = calls - cached, guess(job)
+    written = guess(job, judged=False) / guessed if guessed else 1.0
+    parts = ((teacher, left * written), (judge, left * (1 - written)))
+    prompts = [int(each.prompt_tokens * count) for each, count in parts]
+    completions = [int(each.completion_tokens * count) for each, count in parts]
+    costs = [each.server.prices.of(*tokens) for (each, _), *tokens in zip(parts, prompts, completions, strict=True)]
+    return Forecast(job.leaf.id, calls, cached, sum(prompts), sum(completions), sum(costs), _seconds(parts))
+
+
+def _seconds(parts: Iterable[tuple[_Typical, float]]) -> float | None:
+    """One server after the other, at worst; None where one of them has answered too little."""
+    total = 0.0
+    for each, count in parts:
+        if count and each.seconds is None:
+            return None
+        total += count * (each.seconds or 0) / min(at_once(each.server), max(count, 1))
+    return total
 
 
 async def _cached(job: Job, config: Config, ledger: Ledger, students: Students | None) -> int:

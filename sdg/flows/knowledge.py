@@ -49,13 +49,14 @@ async def knowledge(run: LeafRun, settings: KnowledgeSettings, chunks: Sequence[
     return outcomes + sorted(made, key=lambda outcome: id(outcome) not in listed)
 
 
-def estimate(settings: KnowledgeSettings, chunks: Sequence[Chunk], leaf: Leaf) -> int:
+def estimate(settings: KnowledgeSettings, chunks: Sequence[Chunk], leaf: Leaf, *, judged: bool = True) -> int:
     """About how many answers a leaf will take without a quota; nobody knows before they are there.
 
     Guessed is that a passage tells a fact with each sentence, that the questions about a passage give a new answer for
-    every fourth of them, that what is asked already is among the facts, and that nothing is dropped.
+    every fourth of them, that what is asked already is among the facts, and that nothing is dropped. Without `judged`
+    those of the judge do not count.
     """
-    judge, rounds = int(settings.judge) * settings.votes, settings.calls_per_chunk
+    judge, rounds = (settings.judge and judged) * settings.votes, settings.calls_per_chunk
     sentences, calls = sum(number_of_sentences(chunk.text) for chunk in chunks) * rounds, len(chunks) * rounds
     facts = sentences if settings.questions_per_fact else 0
     details = max(facts, sum(len(example.pairs) for example in leaf.seed_examples) + sentences // 4)

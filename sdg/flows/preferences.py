@@ -34,11 +34,14 @@ async def preferences(
     return await run.rows(_pair(run, settings, panel, sample, passage) for sample, passage in spread)
 
 
-def estimate(settings: PreferenceSettings) -> int:
-    """About how many answers of servers a leaf's pairs take, if there are samples enough; the student's cost none."""
+def estimate(settings: PreferenceSettings, *, judged: bool = True) -> int:
+    """About how many answers of servers a leaf's pairs take, if there are samples enough; the student's cost none.
+
+    Without `judged` those of the judge do not count.
+    """
     answers = settings.candidates * (2 if settings.mode == "endpoints" else 1)
     graded = answers + 1 + (settings.mode == "strong_weak")
-    return settings.questions * (answers + graded * settings.votes)
+    return settings.questions * (answers + graded * settings.votes * judged)
 
 
 Side = Literal["", "reference", "strong", "weak"]

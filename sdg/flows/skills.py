@@ -33,10 +33,13 @@ async def skills(run: LeafRun, settings: SkillSettings) -> list[Outcome]:
     return outcomes + await run.until(quota, _works(run, settings, practices))
 
 
-def estimate(settings: SkillSettings, leaf: Leaf) -> int:
-    """About how many answers a leaf will take, if the filters drop nothing and no quota is met before."""
+def estimate(settings: SkillSettings, leaf: Leaf, *, judged: bool = True) -> int:
+    """About how many answers a leaf will take, if the filters drop nothing and no quota is met before.
+
+    Without `judged` those of the judge do not count.
+    """
     rounds = settings.evolution_rounds if settings.evolutions else 0
-    by_task = rounds + (1 + rounds) * (1 + int(settings.judge) * settings.votes)
+    by_task = rounds + (1 + rounds) * (1 + (settings.judge and judged) * settings.votes)
     return len(leaf.seed_examples) * settings.calls_per_seed * (1 + settings.tasks_per_call * by_task)
 
 

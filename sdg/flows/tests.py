@@ -46,10 +46,13 @@ async def tests(run: LeafRun, settings: TestSettings, chunks: Sequence[Chunk]) -
     return _different(await run.rows(works), settings.near_duplicate, run.recipe.likeness)
 
 
-def estimate(settings: TestSettings, chunks: Sequence[Chunk]) -> int:
-    """About how many answers a leaf's tests will take of the teacher and the judge, if the filters drop nothing."""
+def estimate(settings: TestSettings, chunks: Sequence[Chunk], *, judged: bool = True) -> int:
+    """About how many answers a leaf's tests will take of the teacher and the judge, if the filters drop nothing.
+
+    Without `judged` those of the judge do not count.
+    """
     by_chunk = [number for number in (settings.short_per_chunk, settings.choice_per_chunk) if number]
-    return min(len(chunks), settings.chunks) * (len(by_chunk) + sum(by_chunk))
+    return min(len(chunks), settings.chunks) * (len(by_chunk) + sum(by_chunk) * judged)
 
 
 def form(question: Question) -> str:

@@ -67,6 +67,7 @@ def loop(untouched: Loop, copy: Callable[[Loop], Loop]) -> Loop:
             ["generate", "--dry-run", "--max-calls", "5"],
             "neither a limit nor --ray has an effect; leave it out, or the other option",
         ),
+        (["generate", "--ray", ""], "--ray is empty; name the cluster's address or `local`, or leave it out"),
     ],
 )
 def test_wrong_usage(fails: Fails, tmp_path: Path, arguments: list[str], line: str) -> None:

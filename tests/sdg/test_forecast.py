@@ -58,6 +58,19 @@ def test_a_forecast_knows_what_the_ledger_has_and_what_it_costs(bench: Bench) ->
     assert dear.cost == pytest.approx(dear.prompt_tokens + 2 * dear.completion_tokens)
 
 
+def test_what_a_judge_of_his_own_asks_costs_his_prices(bench: Bench) -> None:
+    """Two seeds and two answers of each task: of five requests for an example two are the judge's."""
+    bench.use_recipe("skills", tasks_per_call=2)
+    judge = bench.config.teacher.model_copy(update={"model": "judge", "prices": Prices(prompt=1e6, completion=1e6)})
+    free, bench.config = bench.foresee(), bench.config.model_copy(update={"judge": judge})
+    dear = bench.foresee()
+    assert [each.cost for each in free] == [0, 0, 0]
+    assert dear[1].calls == free[1].calls == 3 * 5
+    assert dear[1].cost == pytest.approx((dear[1].prompt_tokens + dear[1].completion_tokens) * 2 / 5)
+    entries = bench.run()
+    assert read_manifest(entries[1].folder).steps["judge"].asked == 3 * 2
+
+
 def asked_of_servers(entry: Entry) -> int:
     steps = read_manifest(entry.folder).steps
     return sum(use.asked for step, use in steps.items() if step not in STUDENT_STEPS)
