@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..core.config import Config
@@ -28,11 +29,15 @@ _END = re.compile(
 )
 
 
+Span = tuple[int, int]
+"""First character and the one behind the last."""
+
+
 class Sentence(Record):
     """A sentence of a document, and how many samples touch it. `span`: its characters in the document's text."""
 
     text: str
-    span: tuple[int, int]
+    span: Span
     samples: int
 
 
@@ -47,8 +52,7 @@ def coverage(document: Document, samples: Iterable[Sample]) -> list[Sentence]:
     counts: Counter[int] = Counter()
     for sample in samples:
         if sample.source.teacher != WHOLE:
-            places = _places(sample, document.path)
-            counts.update(number for number in book.touched(sample) if _is_within(book.spans[number], places))
+            counts.update(book.touched(sample, _places(sample, document.path)))
     return [
         Sentence(text=text, span=span, samples=counts[number])
         for number, (text, span) in enumerate(zip(book.texts, book.spans, strict=True))
@@ -76,34 +80,44 @@ class _Book:
         found = [each for each in found if not each[1].startswith("#") and len(_stems(each[1])) >= _FEWEST_WORDS]
         self.spans, self.texts = [span for span, _ in found], [sentence for _, sentence in found]
         self._stems = [_stems(sentence) for sentence in self.texts]
+        self._starts, self._ends = [start for start, _ in self.spans], [end for _, end in self.spans]
         self._there: defaultdict[str, list[int]] = defaultdict(list)
         for number, known in enumerate(self._stems):
             for stem in known:
                 self._there[stem].append(number)
         self._of_fact: dict[str, set[int]] = {}
 
-    def touched(self, sample: Sample) -> set[int]:
-        """The numbers of the sentences that a sample touches."""
+    def touched(self, sample: Sample, places: Sequence[Span | None]) -> set[int]:
+        """The numbers of the sentences in these places that a sample touches."""
         said = _stems(" ".join(message.content for message in sample.messages))
-        shared = Counter(number for stem in said for number in self._there.get(stem, ()))
+        within = None if None in places else {number for place in places if place for number in self._in(place)}
+        numbers = within if within is not None else {number for stem in said for number in self._there.get(stem, ())}
+        shared = {number: len(said & self._stems[number]) for number in numbers}
         told = {number for number, count in shared.items() if count >= _TOLD * len(self._stems[number])}
-        return told | (self._with_fact(sample.source.fact) or self._with_answer(sample.answer, shared))
+        return told | (self._with_fact(sample.source.fact, within) or self._with_answer(sample.answer, shared))
 
-    def _with_fact(self, fact: str) -> set[int]:
+    def _in(self, place: Span) -> range:
+        """The numbers of the sentences of which some part lies there."""
+        return range(bisect_right(self._ends, place[0]), bisect_left(self._starts, place[1]))
+
+    def _with_fact(self, fact: str, within: set[int] | None) -> set[int]:
         fact = " ".join(fact.split())
-        if fact and fact not in self._of_fact:
-            found = {number for number, text in enumerate(self.texts) if fact in text or text in fact}
-            self._of_fact[fact] = found
-        return self._of_fact.get(fact, set())
+        if not fact:
+            return set()
+        if within is None:
+            if fact not in self._of_fact:
+                self._of_fact[fact] = self._with_fact(fact, {*range(len(self.texts))})
+            return self._of_fact[fact]
+        return {number for number in within if fact in self.texts[number] or self.texts[number] in fact}
 
-    def _with_answer(self, answer: str, shared: Counter[int]) -> set[int]:
+    def _with_answer(self, answer: str, shared: Mapping[int, int]) -> set[int]:
         wanted = _stems(answer)
         holding = [number for number in shared if wanted and wanted <= self._stems[number]]
         most = max((shared[number] for number in holding), default=0)
         return {number for number in holding if shared[number] == most > len(wanted)}
 
 
-def _spans(text: str) -> list[tuple[int, int]]:
+def _spans(text: str) -> list[Span]:
     """The spans of what looks like sentences, without the space between them."""
     ends = list(_END.finditer(text))
     starts, stops = [0, *(end.end() for end in ends)], [*(end.start() for end in ends), len(text)]
@@ -114,12 +128,8 @@ def _stems(text: str) -> frozenset[str]:
     return frozenset(stems(content_words(text)))
 
 
-def _places(sample: Sample, document: str) -> list[tuple[int, int] | None]:
+def _places(sample: Sample, document: str) -> list[Span | None]:
     """Where in a document a sample may come from; None: anywhere."""
     source = sample.source
     named = [(source.document, source.span), *((place.document, place.span) for place in source.also)]
     return [span for path, span in named if path in {"", document}]
-
-
-def _is_within(span: tuple[int, int], places: Iterable[tuple[int, int] | None]) -> bool:
-    return any(place is None or (span[0] < place[1] and place[0] < span[1]) for place in places)
